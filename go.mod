@@ -1,0 +1,3 @@
+module github.com/opentelekomcloud/go-imagefactory
+
+go 1.25.0

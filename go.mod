@@ -1,3 +1,13 @@
 module github.com/opentelekomcloud/go-imagefactory
 
-go 1.25.0
+go 1.26.0
+
+require (
+	github.com/diskfs/go-diskfs v1.9.4
+	golang.org/x/crypto v0.58.0
+)
+
+require (
+	github.com/djherbis/times v1.6.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)

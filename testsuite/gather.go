@@ -107,6 +107,11 @@ func (g *gatherer) run(ctx context.Context) {
 	} else {
 		g.facts.Facts["script"] = Fact{Output: "complete\n", DurationMS: time.Since(began).Milliseconds()}
 	}
+	shown := "absent"
+	if g.target.Password != "" {
+		shown = "shown"
+	}
+	g.facts.Facts["console"] = Fact{Output: "password " + shown + "\n"}
 	g.probe("wire-password", func() (string, error) { return probePassword(ctx, g.target) })
 }
 

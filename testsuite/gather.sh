@@ -75,17 +75,12 @@ sshd -T -C "user=$user,host=client.example,addr=192.0.2.1"
 X
 
 fact sysctl <<'X'
-cd /proc/sys || exit 1
-for f in net/ipv4/conf/*/accept_redirects net/ipv4/conf/*/secure_redirects net/ipv4/conf/*/send_redirects \
-	net/ipv4/conf/*/accept_source_route net/ipv4/conf/*/rp_filter net/ipv4/conf/*/log_martians \
-	net/ipv4/ip_forward net/ipv4/tcp_syncookies net/ipv4/icmp_echo_ignore_broadcasts \
-	net/ipv4/icmp_ignore_bogus_error_responses net/ipv6/conf/*/accept_redirects \
-	net/ipv6/conf/*/accept_source_route net/ipv6/conf/all/forwarding \
-	kernel/randomize_va_space kernel/sysrq kernel/dmesg_restrict fs/protected_symlinks \
-	fs/protected_hardlinks fs/suid_dumpable; do
-	[ -r "$f" ] && read -r v <"$f" && echo "$f $v"
-done
-:
+cd /proc/sys/net || exit 1
+grep -s '' ipv4/conf/*/accept_redirects ipv4/conf/*/secure_redirects ipv4/conf/*/send_redirects \
+	ipv4/conf/*/accept_source_route ipv4/conf/*/rp_filter ipv4/ip_forward ipv4/tcp_syncookies \
+	ipv4/icmp_echo_ignore_broadcasts ipv4/icmp_ignore_bogus_error_responses \
+	ipv6/conf/*/accept_redirects ipv6/conf/*/accept_source_route ipv6/conf/all/forwarding /dev/null |
+	sed 's,^\([^:]*\):,net/\1 ,'
 X
 
 fact ntp-config <<'X'
@@ -197,7 +192,7 @@ sed -n 's,.*/,builtin ,p' "/lib/modules/$k/modules.builtin" | grep -E 'virtio|xe
 if command -v lsinitramfs >/dev/null; then lsinitramfs "/boot/initrd.img-$k" >"$tmp/initrd" || exit 1
 elif command -v lsinitrd >/dev/null; then lsinitrd --kver "$k" >"$tmp/initrd" || exit 1
 else echo "neither lsinitramfs nor lsinitrd is installed" >&2; exit 1; fi
-sed -n 's,.*/\([^/]*\.ko\)\(\.[a-z0-9]*\)\{0,1\}$,initrd \1,p' "$tmp/initrd"
+sed -n 's#.*/\([^/]*\.ko\)\(\.[a-z0-9]*\)*$#initrd \1#p' "$tmp/initrd"
 X
 
 fact modules <<'X'

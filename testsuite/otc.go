@@ -1,14 +1,17 @@
 package testsuite
 
-// OTC returns the profile "otc": what the Open Telekom Cloud's image factory
-// promises of its images.
-func OTC() Profile {
-	return Profile{Name: "otc", Checks: []Check{cloudInitFinished}}
-}
+import (
+	"slices"
+	"strings"
+)
 
-var cloudInitFinished = Check{
-	ID: "cloud-init.finished", Group: "cloud-init", Severity: High,
-	Title: "cloud-init ran to its end without errors",
-	Needs: []string{"cloud-init"},
-	Judge: func(f Facts, _ Params) Verdict { return Verdict{Status: Pass} },
+// OTC returns the profile "otc": what the Open Telekom Cloud's image factory
+// promises of its images. Its checks are for a machine on its first boot.
+func OTC() Profile {
+	checks := slices.Concat(sshdChecks(), sysctlChecks(), userChecks(), consoleChecks(), networkChecks(),
+		serviceChecks(), cloudInitChecks(), diskChecks(), driverChecks(), updateChecks(), identityChecks())
+	for i := range checks {
+		checks[i].Group, _, _ = strings.Cut(checks[i].ID, ".")
+	}
+	return Profile{Name: "otc", Checks: checks}
 }

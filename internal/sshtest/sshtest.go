@@ -50,42 +50,47 @@ func Signer(t testing.TB) ssh.Signer {
 // Start starts a server.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
-	config := o.Config
-	if config == nil {
-		config = &ssh.ServerConfig{NoClientAuth: true}
-	}
-	host := Signer(t)
-	config.AddHostKey(host)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	host := Signer(t)
 	s := &Server{Address: l.Addr().String(), HostKey: host.PublicKey()}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var conns []net.Conn
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			conns = append(conns, conn)
-			mu.Unlock()
-			wg.Go(func() { s.serve(conn, config, o.Exec) })
-		}
-	})
+	done := make(chan struct{})
+	go func() {
+		s.serve(l, host, o)
+		close(done)
+	}()
 	t.Cleanup(func() {
 		_ = l.Close()
-		mu.Lock()
-		for _, c := range conns {
-			_ = c.Close()
-		}
-		mu.Unlock()
-		wg.Wait()
+		<-done
 	})
 	return s
+}
+
+// Serve answers on l until l is closed.
+func Serve(l net.Listener, host ssh.Signer, o Options) { new(Server).serve(l, host, o) }
+
+func (s *Server) serve(l net.Listener, host ssh.Signer, o Options) {
+	config := o.Config
+	if config == nil {
+		config = &ssh.ServerConfig{NoClientAuth: true}
+	}
+	config.AddHostKey(host)
+	var wg sync.WaitGroup
+	var conns []net.Conn
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			break
+		}
+		conns = append(conns, conn)
+		wg.Go(func() { s.connection(conn, config, o.Exec) })
+	}
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	wg.Wait()
 }
 
 // Commands returns the commands that were run so far.
@@ -95,7 +100,7 @@ func (s *Server) Commands() []string {
 	return append([]string(nil), s.commands...)
 }
 
-func (s *Server) serve(conn net.Conn, config *ssh.ServerConfig, exec func(string, ssh.Channel) int) {
+func (s *Server) connection(conn net.Conn, config *ssh.ServerConfig, exec func(string, ssh.Channel) int) {
 	defer conn.Close() //nolint:errcheck // a test's connection
 	sc, chans, reqs, err := ssh.NewServerConn(conn, config)
 	if err != nil {

@@ -2,7 +2,6 @@ package signing
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"time"
 )
@@ -104,21 +103,6 @@ func PinKeys(keys ...*Key) (*Keyring, error) {
 		pins = append(pins, Pin{Fingerprint: key.Fingerprint(), Comment: key.UserID()})
 	}
 	return NewKeyring(pins, keys...)
-}
-
-// LoadKeyring reads a keyring file: OpenPGP keys, armored or binary, every one
-// of which is then pinned without limits.
-func LoadKeyring(path string) (*Keyring, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot load the keyring: %w", err)
-	}
-	defer f.Close()
-	keys, err := ReadKeys(f)
-	if err != nil {
-		return nil, fmt.Errorf("cannot load the keyring %s: %w", path, err)
-	}
-	return PinKeys(keys...)
 }
 
 // Pins returns the pinned keys in order.

@@ -115,3 +115,11 @@ func (d *digester) result(name string, size int64) FileDigest {
 		SHA256: d.hex(crypto.SHA256), SHA512: d.hex(crypto.SHA512), MD5: d.hex(crypto.MD5),
 	}
 }
+
+func digestOf(ctx context.Context, d *digester, name string, r io.Reader) (FileDigest, error) {
+	size, err := d.read(ctx, r)
+	if err != nil {
+		return FileDigest{}, err
+	}
+	return d.result(name, size), nil
+}

@@ -74,7 +74,11 @@ func (s *Sealer) signDir(ctx context.Context, dir string) ([]FileDigest, error) 
 		return nil, err
 	}
 	sums := formatSums(files)
-	sig, err := s.signBytes(ctx, sums)
+	packets, _, err := s.detached(ctx, SumsFile, bytes.NewReader(sums))
+	if err != nil {
+		return nil, err
+	}
+	sig, err := Armor(packets)
 	if err != nil {
 		return nil, err
 	}
@@ -163,14 +167,13 @@ func (s *Sealer) seal(ctx context.Context, root *os.Root, name string) ([]FileDi
 	if err != nil {
 		return nil, err
 	}
-	d := s.digester()
-	var all []pending
+	var digest FileDigest
+	var sig []byte
 	if ownSignature(name) {
-		if all, err = begin(d, s.Signers, sigTypeBinary); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
+		sig, digest, err = s.detached(ctx, name, f)
+	} else {
+		digest, err = digestOf(ctx, s.digester(), name, f)
 	}
-	size, err := d.read(ctx, f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -178,27 +181,21 @@ func (s *Sealer) seal(ctx context.Context, root *os.Root, name string) ([]FileDi
 	if err != nil {
 		return nil, err
 	}
-	if size != before.Size() || after.Size() != size || !after.ModTime().Equal(before.ModTime()) {
+	if digest.SizeBytes != before.Size() || after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
 		return nil, fmt.Errorf("%s: it changed while it was read", name)
 	}
-	files := []FileDigest{d.result(name, size)}
-	if all == nil {
-		return files, nil
+	if sig == nil {
+		return []FileDigest{digest}, nil
 	}
-	var sig bytes.Buffer
-	if err := complete(&sig, d, all); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	armored, err := Armor(sig.Bytes())
+	armored, err := Armor(sig)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
 	if err := replaceFile(root, name+".asc", armored); err != nil {
 		return nil, err
 	}
-	own := s.digester()
-	n, err := own.read(ctx, bytes.NewReader(armored))
-	return append(files, own.result(name+".asc", n)), err
+	own, err := digestOf(ctx, s.digester(), name+".asc", bytes.NewReader(armored))
+	return []FileDigest{digest, own}, err
 }
 
 func (s *Sealer) digester() *digester {
@@ -210,12 +207,4 @@ func (s *Sealer) digester() *digester {
 		d.use(a)
 	}
 	return d
-}
-
-func (s *Sealer) signBytes(ctx context.Context, data []byte) ([]byte, error) {
-	sig, err := DetachSign(ctx, bytes.NewReader(data), s.Signers...)
-	if err != nil {
-		return nil, err
-	}
-	return Armor(sig)
 }

@@ -2,7 +2,6 @@ package signing
 
 import (
 	"bytes"
-	"context"
 	"crypto"
 	"errors"
 	"fmt"
@@ -218,29 +217,6 @@ func complete(w io.Writer, d *digester, all []pending) error {
 		}
 	}
 	return nil
-}
-
-// DetachSign reads r once and returns the binary detached signatures of all
-// signers over it, one packet after the other.
-func DetachSign(ctx context.Context, r io.Reader, signers ...*Signer) ([]byte, error) {
-	sig, _, err := detach(ctx, "", r, newDigester(), signers)
-	return sig, err
-}
-
-func detach(ctx context.Context, name string, r io.Reader, d *digester, signers []*Signer) ([]byte, FileDigest, error) {
-	all, err := begin(d, signers, packet.SigTypeBinary)
-	if err != nil {
-		return nil, FileDigest{}, fmt.Errorf("cannot sign %s: %w", name, err)
-	}
-	size, err := d.read(ctx, r)
-	if err != nil {
-		return nil, FileDigest{}, fmt.Errorf("cannot sign %s: %w", name, err)
-	}
-	var out bytes.Buffer
-	if err := complete(&out, d, all); err != nil {
-		return nil, FileDigest{}, fmt.Errorf("cannot sign %s: %w", name, err)
-	}
-	return out.Bytes(), d.result(name, size), nil
 }
 
 // Armor returns binary signatures in the form that .asc files have (RFC 9580,

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -17,8 +20,8 @@ import (
 const (
 	sigTypeBinary = packet.SigTypeBinary
 
-	maxSignatureFile = 1 << 20 // an armored RSA signature has about 700 bytes
-	maxSignatures    = 64      // in one file
+	maxSignatureFile = 128 << 10 // an armored RSA signature has about 700 bytes
+	maxSignatures    = 64        // in one file
 )
 
 // Signature is what was found out about one signature.
@@ -65,16 +68,24 @@ type candidate struct {
 	sig    *packet.Signature
 	own    hash.Hash // not shared: salted or of text
 	direct hash.Hash // beneath own
-	err    *Signature
+	reason Reason    // why it is not even tried
+	detail string
 }
 
 // readSignatures parses a signature file, armored or binary.
 func readSignatures(data []byte) ([]*candidate, error) {
+	if len(data) > maxSignatureFile {
+		return nil, fmt.Errorf("it is larger than %d bytes", maxSignatureFile)
+	}
 	packets, err := dearmorAll(data, openpgp.SignatureType)
 	if err != nil {
 		return nil, err
 	}
-	reader := packet.NewReader(packets)
+	return readSignaturePackets(packets)
+}
+
+func readSignaturePackets(r io.Reader) ([]*candidate, error) {
+	reader := packet.NewReader(r)
 	var all []*candidate
 	for {
 		p, err := reader.NextWithUnsupported()
@@ -95,9 +106,7 @@ func readSignatures(data []byte) ([]*candidate, error) {
 			if !ok {
 				return nil, fmt.Errorf("it holds something other than signatures: %w", p.Error)
 			}
-			all = append(all, &candidate{err: &Signature{
-				SignedAt: sig.CreationTime, Reason: Unsupported, Detail: p.Error.Error(),
-			}})
+			all = append(all, &candidate{sig: sig, reason: Unsupported, detail: p.Error.Error()})
 		default:
 			return nil, errors.New("it holds something other than signatures")
 		}
@@ -110,13 +119,11 @@ func readSignatures(data []byte) ([]*candidate, error) {
 
 // prepare makes the hash of the signature part of the pass.
 func (c *candidate) prepare(d *digester) {
-	if c.err != nil {
+	if c.reason != "" {
 		return
 	}
 	sig := c.sig
-	refuse := func(r Reason, detail string) {
-		c.err = &Signature{SignedAt: sig.CreationTime, Hash: sig.Hash, Reason: r, Detail: detail}
-	}
+	refuse := func(r Reason, detail string) { c.reason, c.detail = r, detail }
 	switch {
 	case sig.SigType != packet.SigTypeBinary && sig.SigType != packet.SigTypeText:
 		refuse(Unsupported, fmt.Sprintf("signature type 0x%02x is not one over a file", byte(sig.SigType)))
@@ -154,15 +161,22 @@ func strongHash(h crypto.Hash) bool {
 
 // judge says what the signature is worth, after the pass.
 func (v *Verifier) judge(c *candidate, d *digester, purposes []Purpose) Signature {
-	if c.err != nil {
-		return *c.err
-	}
 	sig := c.sig
-	s := Signature{SignedAt: sig.CreationTime.UTC(), Hash: sig.Hash, KeyID: fmt.Sprintf("%016X", *sig.IssuerKeyId)}
+	s := Signature{SignedAt: sig.CreationTime.UTC(), Hash: sig.Hash, Reason: c.reason, Detail: c.detail}
+	if sig.IssuerKeyId == nil {
+		return s
+	}
+	s.KeyID = fmt.Sprintf("%016X", *sig.IssuerKeyId)
 	if sig.IssuerFingerprint != nil {
 		s.Fingerprint = fingerprintOf(sig.IssuerFingerprint)
 	}
 	refs := v.candidates(sig)
+	if len(refs) > 0 {
+		s.Fingerprint = refs[0].key.Fingerprint()
+	}
+	if s.Reason != "" {
+		return s
+	}
 	if len(refs) == 0 {
 		s.Reason = UnknownKey
 		if pin := v.pinLike(sig); pin != nil {
@@ -321,38 +335,44 @@ func (v *Verifier) outcome(all []Signature) (decides Signature, good bool) {
 	return all[0], false
 }
 
-// check reads data once and judges the signatures over it.
+// check reads data once and judges the signatures over it. sigFile is a detached
+// signature or a cleartext one of the same text.
 func (v *Verifier) check(ctx context.Context, name string, data io.Reader, sigFile []byte) File {
+	if isCleartext(sigFile) {
+		return v.checkCleartext(ctx, name, data, sigFile)
+	}
 	f := File{FileDigest: FileDigest{Name: name}}
 	d := v.digester()
-	all, err := readSignatures(sigFile)
-	if err != nil {
-		f.fail(Bad, Malformed, "signature: "+err.Error())
-	}
+	all, malformed := readSignatures(sigFile)
 	for _, c := range all {
 		c.prepare(d)
 	}
-	size, err := d.read(ctx, data)
+	digest, err := digestOf(ctx, d, name, data)
 	if err != nil {
 		f.fail(Bad, Unreadable, err.Error())
 		return f
 	}
-	f.FileDigest = d.result(name, size)
-	if f.Reason != "" {
+	f.FileDigest = digest
+	if malformed != nil {
+		f.fail(Bad, Malformed, "signature: "+malformed.Error())
 		return f
 	}
+	v.conclude(&f, all, d)
+	return f
+}
+
+// conclude judges the signatures over what d has read.
+func (v *Verifier) conclude(f *File, all []*candidate, d *digester) {
 	for _, c := range all {
-		f.Signatures = append(f.Signatures, v.judge(c, d, purposesOf(name)))
+		f.Signatures = append(f.Signatures, v.judge(c, d, purposesOf(f.Name)))
 	}
 	decides, good := v.outcome(f.Signatures)
 	f.Fingerprint, f.SignedAt = decides.Fingerprint, decides.SignedAt
 	if !good {
 		f.fail(statusOf(decides.Reason), decides.Reason, decides.Detail)
-		return f
+		return
 	}
-	f.Status = Good
-	f.Notes = decides.Notes
-	return f
+	f.Status, f.Notes = Good, decides.Notes
 }
 
 func (v *Verifier) digester() *digester {
@@ -363,15 +383,15 @@ func (v *Verifier) digester() *digester {
 	return d
 }
 
-// Detached judges the signatures (armored or binary) over data, which is read
-// once. name, the file's name without a directory, decides which purpose a key
+// Detached judges the signatures over data, which is read once: armored or
+// binary ones, or a cleartext signature of the same text. name, the file's name without a directory, decides which purpose a key
 // must have. The error is not nil if the file is not good: it is then, or joins,
 // an [Error].
 func (v *Verifier) Detached(ctx context.Context, name string, data, signatures io.Reader) (*Verification, error) {
 	if v.Keyring == nil {
 		return nil, errors.New("cannot verify: there is no keyring")
 	}
-	sig, err := readBounded(signatures, maxSignatureFile)
+	sig, err := readBounded(signatures, maxCleartext)
 	if err != nil {
 		f := File{FileDigest: FileDigest{Name: name}}
 		f.fail(Bad, Malformed, "signature: "+err.Error())
@@ -387,4 +407,32 @@ func (v *Verifier) Detached(ctx context.Context, name string, data, signatures i
 func one(f File) (*Verification, error) {
 	result := &Verification{Files: []File{f}}
 	return result, result.Err()
+}
+
+// File judges the named file by the signature beside it: FILE.asc, which may
+// also be a cleartext signature of the same text, or else FILE.sig.
+func (v *Verifier) File(ctx context.Context, path string) (*Verification, error) {
+	if v.Keyring == nil {
+		return nil, fmt.Errorf("cannot verify %s: there is no keyring", path)
+	}
+	data, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot verify: %w", err)
+	}
+	defer data.Close()
+	name := filepath.Base(path)
+	sig, err := os.Open(path + ".asc")
+	if errors.Is(err, fs.ErrNotExist) {
+		sig, err = os.Open(path + ".sig")
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		f := File{FileDigest: FileDigest{Name: name}}
+		f.fail(Bad, NoSignature, "there is neither "+name+".asc nor "+name+".sig")
+		return one(f)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot verify %s: %w", path, err)
+	}
+	defer sig.Close()
+	return v.Detached(ctx, name, data, sig)
 }

@@ -3,7 +3,8 @@ package signing
 import (
 	"bytes"
 	"context"
-	"crypto"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,11 +22,11 @@ func VerifyDir(ctx context.Context, dir string, keyring *Keyring) (*Verification
 
 // release is a directory that is being verified.
 type release struct {
-	v     *Verifier
-	root  *os.Root
-	there map[string]fs.DirEntry
-	sums  File
-	sigs  map[string][]byte // contents of FILE.asc, by FILE
+	v      *Verifier
+	root   *os.Root
+	there  map[string]fs.DirEntry
+	sums   File
+	listed map[string]string // SHA-256 by name; of all files there are, if SHA256SUMS is not good
 }
 
 // VerifyDir verifies a release directory: the signature of SHA256SUMS, then
@@ -45,7 +46,7 @@ func (v *Verifier) VerifyDir(ctx context.Context, dir string) (*Verification, er
 		return nil, fmt.Errorf("cannot verify directory %s: %w", dir, err)
 	}
 	defer root.Close()
-	r := &release{v: v, root: root, there: map[string]fs.DirEntry{}, sigs: map[string][]byte{}}
+	r := &release{v: v, root: root, there: map[string]fs.DirEntry{}, listed: map[string]string{}}
 	files, err := r.verify(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("cannot verify directory %s: %w", dir, err)
@@ -82,7 +83,9 @@ func (r *release) verify(ctx context.Context) ([]File, error) {
 			jobs = append(jobs, job{name: e.Name()})
 		}
 	}
-	r.readOwnSignatures(jobs)
+	for _, j := range jobs {
+		r.listed[j.name] = j.sha256
+	}
 	results, err := r.files(ctx, jobs)
 	return append(files, results...), err
 }
@@ -114,7 +117,7 @@ func (r *release) readSums(ctx context.Context) []sumEntry {
 		r.sums.fail(statusAndReason(err))
 		return nil
 	}
-	sig, err := readSmall(r.root, SumsSig, maxSignatureFile)
+	sig, err := readSmall(r.root, SumsSig, maxCleartext)
 	if err != nil {
 		status, reason, detail := statusAndReason(err)
 		if reason == FileMissing {
@@ -145,30 +148,22 @@ func statusAndReason(err error) (Status, Reason, string) {
 	return Bad, Unreadable, err.Error()
 }
 
-// readOwnSignatures finds the signature files that count: those that SHA256SUMS
-// lists with the digest they have or, where it is not good, any.
-func (r *release) readOwnSignatures(jobs []job) {
-	listed := map[string]string{}
-	for _, j := range jobs {
-		listed[j.name] = j.sha256
+// ownSignatureOf returns the contents of FILE.asc if it counts: if SHA256SUMS
+// lists it with the digest that it has or, where SHA256SUMS is not good, in any
+// case. A damaged FILE.asc is a finding of its own and none about FILE.
+func (r *release) ownSignatureOf(name string) []byte {
+	want, listed := r.listed[name+".asc"]
+	if !listed {
+		return nil
 	}
-	for _, j := range jobs {
-		want, ok := listed[j.name+".asc"]
-		if !ok {
-			continue
-		}
-		data, err := readSmall(r.root, j.name+".asc", maxSignatureFile)
-		if err != nil {
-			continue // a finding of its own
-		}
-		if r.sums.Status == Good {
-			d := newDigester(crypto.SHA256)
-			if _, err := d.read(context.Background(), bytes.NewReader(data)); err != nil || d.hex(crypto.SHA256) != want {
-				continue
-			}
-		}
-		r.sigs[j.name] = data
+	data, err := readSmall(r.root, name+".asc", maxSignatureFile)
+	if err != nil {
+		return nil
 	}
+	if sum := sha256.Sum256(data); r.sums.Status == Good && hex.EncodeToString(sum[:]) != want {
+		return nil
+	}
+	return data
 }
 
 // file reads one file once and judges it.
@@ -187,21 +182,19 @@ func (r *release) file(ctx context.Context, j job) File {
 		return f
 	}
 	defer file.Close()
-	sig, signed := r.sigs[j.name]
-	if signed {
+	sig := r.ownSignatureOf(j.name)
+	if sig != nil {
 		f = r.v.check(ctx, j.name, file, sig)
 	} else if j.sha256 != "" {
-		d := r.v.digester()
-		size, err := d.read(ctx, file)
+		digest, err := digestOf(ctx, r.v.digester(), j.name, file)
 		if err != nil {
 			f.fail(Bad, Unreadable, err.Error())
 			return f
 		}
-		f.FileDigest = d.result(j.name, size)
-		f.Status = Good
+		f.FileDigest, f.Status = digest, Good
 	}
 	switch {
-	case j.sha256 == "" && !signed:
+	case j.sha256 == "" && sig == nil:
 		f.fail(Untrusted, NotVouchedFor, "")
 	case j.sha256 != "" && f.SHA256 != j.sha256:
 		f.fail(Bad, DigestDiffers, "")

@@ -27,7 +27,7 @@
 //	{
 //	  "image": "Standard_Debian_12",
 //	  "build": "20261122-031507",
-//	  "definition": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+//	  "definition_sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
 //	  "capabilities": "0x3",
 //	  "properties": {
 //	    "__support_kvm": "true"

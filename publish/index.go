@@ -24,9 +24,9 @@ type Index struct {
 	Image string `json:"image"`
 	// Build is when the image was built.
 	Build BuildID `json:"build"`
-	// Definition is the SHA-256 of the definition that the image was built
+	// DefinitionSHA256 is that of the definition that the image was built
 	// from, in lower-case hexadecimal.
-	Definition string `json:"definition"`
+	DefinitionSHA256 string `json:"definition_sha256"`
 	// Capabilities is the image's capability mask in its text form.
 	Capabilities string `json:"capabilities"`
 	// Properties are the image's properties in a cloud, among them the
@@ -173,8 +173,8 @@ func (x *Index) check() error {
 	if x.Build.IsZero() {
 		wrong("no build ID")
 	}
-	if !isSHA256(x.Definition) {
-		wrong("definition %.70q is not a SHA-256 in lower-case hexadecimal", x.Definition)
+	if !isSHA256(x.DefinitionSHA256) {
+		wrong("definition %.70q is not a SHA-256 in lower-case hexadecimal", x.DefinitionSHA256)
 	}
 	if x.MinDiskGiB < 1 {
 		wrong("minimal disk of %d GiB: want at least 1", x.MinDiskGiB)

@@ -20,13 +20,13 @@ var update = flag.Bool("update", false, "write the golden files")
 
 func index(t testing.TB) *publish.Index {
 	return &publish.Index{
-		Image:        "Standard_Debian_12",
-		Build:        build(t, "20261122-031507"),
-		Definition:   strings.Repeat("0f", 32),
-		Capabilities: "0x3",
-		Properties:   map[string]string{"__support_kvm": "true", "__os_version": "Debian GNU/Linux 12.0.0 64bit"},
-		MinDiskGiB:   4,
-		Tests:        publish.Tests{Pass: 41, Waived: 1, Skipped: 2},
+		Image:            "Standard_Debian_12",
+		Build:            build(t, "20261122-031507"),
+		DefinitionSHA256: strings.Repeat("0f", 32),
+		Capabilities:     "0x3",
+		Properties:       map[string]string{"__support_kvm": "true", "__os_version": "Debian GNU/Linux 12.0.0 64bit"},
+		MinDiskGiB:       4,
+		Tests:            publish.Tests{Pass: 41, Waived: 1, Skipped: 2},
 		Files: []publish.File{
 			{Name: "Standard_Debian_12-20261122-031507.qcow2", SizeBytes: 361758720, SHA256: strings.Repeat("a1", 32)},
 			{Name: "Standard_Debian_12-20261122-031507.packages", SizeBytes: 0, SHA256: strings.Repeat("b2", 32)},
@@ -73,7 +73,7 @@ func TestReadIndexRefuses(t *testing.T) {
 		"image is a path":       {replace("Standard_Debian_12", "../x"), "image name"},
 		"no build":              {replace("20261122-031507", "latest"), "cannot parse build ID"},
 		"definition":            {replace("0f0f", "0F0F"), "is not a SHA-256"},
-		"no definition":         {replace(`"definition": "`+strings.Repeat("0f", 32)+`",`, ""), "is not a SHA-256"},
+		"no definition":         {replace(`"definition_sha256": "`+strings.Repeat("0f", 32)+`",`, ""), "is not a SHA-256"},
 		"min disk":              {replace(`"min_disk_gib": 4`, `"min_disk_gib": 0`), "want at least 1"},
 		"fraction":              {replace(`"min_disk_gib": 4`, `"min_disk_gib": 4.5`), "cannot unmarshal number 4.5"},
 		"negative count":        {replace(`"pass": 41`, `"pass": -1`), "negative count"},

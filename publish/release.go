@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
@@ -19,7 +21,7 @@ import (
 // A Release is a release directory whose signatures and content Open has
 // verified. It is not changed after that and may be used concurrently.
 type Release struct {
-	// Dir is the directory's path, absolute and without symbolic links.
+	// Dir is the directory's absolute path, IMAGE/BUILD at its end.
 	Dir string
 	// Index is the content of release.json.
 	Index Index
@@ -37,13 +39,15 @@ type Release struct {
 	verified bool // by Open
 }
 
-// Open verifies the release directory with [signing.VerifyDir] and reads its
-// index. It is an error, besides what VerifyDir finds, if
-// release.json is missing, names another image or build than the directory
-// IMAGE/BUILD does, or lists a file otherwise than SHA256SUMS. Nothing of the
-// directory is used before all that is known.
+// Open verifies the release directory IMAGE/BUILD with [signing.VerifyDir] and
+// reads its index. What is wrong is a [signing.Error] where VerifyDir finds it,
+// a [WrongReleaseError] if release.json names another image or build than the
+// directory does, and another error if release.json is missing, not valid, or
+// lists a file otherwise than SHA256SUMS. Nothing of the directory is used
+// before all that is known.
 //
-// dir may be a symbolic link to a release directory, such as latest.
+// dir may also be a label, such as IMAGE/latest: a symbolic link to a release
+// beside it.
 func Open(ctx context.Context, dir string, keyring *signing.Keyring) (*Release, error) {
 	r, err := open(ctx, dir, keyring)
 	if err != nil {
@@ -57,12 +61,17 @@ func open(ctx context.Context, dir string, keyring *signing.Keyring) (*Release, 
 	if err != nil {
 		return nil, err
 	}
-	if dir, err = filepath.EvalSymlinks(dir); err != nil {
-		return nil, err
+	// What the caller asked for are the names in the path. Links in it must
+	// not lead to the release of another image.
+	if to, err := os.Readlink(dir); err == nil {
+		if _, err := ParseBuildID(to); err != nil {
+			return nil, fmt.Errorf("it is a link to %q, which is not a build beside it", to)
+		}
+		dir = filepath.Join(filepath.Dir(dir), to)
 	}
 	build, err := ParseBuildID(filepath.Base(dir))
 	if err != nil {
-		return nil, fmt.Errorf("it is not named after its build: %w", err)
+		return nil, fmt.Errorf("the directory is not named after its build: %w", err)
 	}
 	v, err := signing.VerifyDir(ctx, dir, keyring)
 	if err != nil {
@@ -76,10 +85,7 @@ func open(ctx context.Context, dir string, keyring *signing.Keyring) (*Release, 
 	if err := r.addSignature(); err != nil {
 		return nil, err
 	}
-	sums, ok := r.file(signing.SumsFile)
-	if !ok {
-		return nil, fmt.Errorf("%s: %w", signing.SumsFile, fs.ErrNotExist)
-	}
+	sums, _ := r.file(signing.SumsFile) // without it there is no good signature
 	r.Digest = sums.SHA256
 	if err := r.readIndex(); err != nil {
 		return nil, err
@@ -124,7 +130,7 @@ func (r *Release) readIndex() error {
 	r.Index = *x
 	for _, f := range x.Files {
 		if got, ok := r.file(f.Name); !ok || got != f {
-			return fmt.Errorf("%s lists %s with %d bytes and SHA-256 %s, which %s does not", IndexName, f.Name, f.SizeBytes, f.SHA256, signing.SumsFile)
+			return fmt.Errorf("%s lists %s with %d bytes and SHA-256 %s, but it has %d bytes and %q", IndexName, f.Name, f.SizeBytes, f.SHA256, got.SizeBytes, got.SHA256)
 		}
 	}
 	return nil
@@ -163,15 +169,13 @@ func (r *Release) Open(name string) (io.ReadCloser, error) {
 		return nil, fmt.Errorf("cannot read release: %w", err)
 	}
 	defer root.Close()
-	// Opening a named pipe would wait for its writer.
-	if info, err := root.Lstat(name); err != nil {
-		return nil, fmt.Errorf("cannot read release %s: %w", r.Dir, err)
-	} else if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("cannot read release %s: %s is not a regular file", r.Dir, name)
-	}
-	f, err := root.Open(name)
+	// Without O_NONBLOCK, a named pipe would wait for its writer.
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read release %s: %w", r.Dir, err)
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("cannot read release %s: %s is not a regular file", r.Dir, name), err, f.Close())
 	}
 	return &verifyingFile{f: f, path: filepath.Join(r.Dir, name), want: want, hash: sha256.New()}, nil
 }

@@ -61,15 +61,15 @@ func open(ctx context.Context, dir string, keyring *signing.Keyring) (*Release, 
 	if err != nil {
 		return nil, err
 	}
-	// What the caller asked for are the names in the path. Links in it must
-	// not lead to the release of another image.
-	if to, err := os.Readlink(dir); err == nil {
-		if _, err := ParseBuildID(to); err != nil {
+	// The names that count are those in the path that the caller asked for:
+	// no link may lead from them to another image's release.
+	build, err := ParseBuildID(filepath.Base(dir))
+	if to, linkErr := os.Readlink(dir); err != nil && linkErr == nil {
+		if build, err = ParseBuildID(to); err != nil {
 			return nil, fmt.Errorf("it is a link to %q, which is not a build beside it", to)
 		}
 		dir = filepath.Join(filepath.Dir(dir), to)
 	}
-	build, err := ParseBuildID(filepath.Base(dir))
 	if err != nil {
 		return nil, fmt.Errorf("the directory is not named after its build: %w", err)
 	}

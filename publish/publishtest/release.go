@@ -48,12 +48,12 @@ func release(ctx context.Context, dir, image string, build publish.BuildID) (*pu
 		sum := sha256.Sum256(file.data)
 		x.Files = append(x.Files, publish.File{Name: file.name, SizeBytes: int64(len(file.data)), SHA256: hex.EncodeToString(sum[:])})
 	}
-	return Seal(ctx, dir, x)
+	return seal(ctx, dir, x)
 }
 
-// Seal writes x to dir as release.json, signs the directory with a new key, and
+// seal writes x to dir as release.json, signs the directory with a new key, and
 // opens it.
-func Seal(ctx context.Context, dir string, x *publish.Index) (*publish.Release, error) {
+func seal(ctx context.Context, dir string, x *publish.Index) (*publish.Release, error) {
 	f, err := os.Create(filepath.Join(dir, publish.IndexName))
 	if err != nil {
 		return nil, err

@@ -118,6 +118,9 @@ func (t *Target) push(ctx context.Context, r *publish.Release) (publish.Entry, e
 
 // Apply implements [publish.Target].
 func (t *Target) Apply(_ context.Context, s publish.Step) error {
+	if s.Entry.Build.IsZero() {
+		return errors.New("the step names no build")
+	}
 	d, err := t.open(s.Entry.Image)
 	if err != nil {
 		return err

@@ -74,7 +74,17 @@ func (t *Target) create(image string) (*imageDir, error) {
 	return t.open(image)
 }
 
+// list returns the releases. It reads the labels first: a run that publishes
+// meanwhile moves them only to what is there by then.
 func (d *imageDir) list() ([]publish.Entry, error) {
+	labels := []publish.Label{publish.Latest, publish.Prev}
+	builds := make([]publish.BuildID, len(labels))
+	for i, label := range labels {
+		var err error
+		if builds[i], err = d.labelled(label); err != nil {
+			return nil, err
+		}
+	}
 	dirents, err := fs.ReadDir(d.FS(), ".")
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", d.path, err)
@@ -91,19 +101,14 @@ func (d *imageDir) list() ([]publish.Entry, error) {
 		}
 		entries = append(entries, e)
 	}
-	for _, label := range []publish.Label{publish.Latest, publish.Prev} {
-		build, err := d.labelled(label)
-		if err != nil {
-			return nil, err
+	for i, label := range labels {
+		at := slices.IndexFunc(entries, func(e publish.Entry) bool { return e.Build == builds[i] })
+		switch {
+		case at >= 0:
+			entries[at].Labels = append(entries[at].Labels, label)
+		case !builds[i].IsZero():
+			return nil, fmt.Errorf("%s points to %s, which does not exist", filepath.Join(d.path, string(label)), builds[i])
 		}
-		if build.IsZero() {
-			continue
-		}
-		i := slices.IndexFunc(entries, func(e publish.Entry) bool { return e.Build == build })
-		if i < 0 {
-			return nil, fmt.Errorf("%s points to %s, which does not exist", filepath.Join(d.path, string(label)), build)
-		}
-		entries[i].Labels = append(entries[i].Labels, label)
 	}
 	return entries, nil
 }

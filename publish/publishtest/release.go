@@ -14,8 +14,9 @@ import (
 )
 
 // Release makes a small release of the image's build in dir/IMAGE/BUILD, signs
-// it with a new key and opens it. Its qcow2 is a valid one, of an empty disk.
-// Two releases of the same build differ, because their keys do.
+// it with a new key, whose public part it writes to dir/IMAGE/BUILD.pub, and
+// opens it. Its qcow2 is a valid one, of an empty disk. Two releases of the same
+// build differ, because their keys do.
 func Release(ctx context.Context, dir, image string, build publish.BuildID) (*publish.Release, error) {
 	r, err := release(ctx, dir, image, build)
 	if err != nil {
@@ -73,6 +74,9 @@ func seal(ctx context.Context, dir string, x *publish.Index) (*publish.Release, 
 		return nil, err
 	}
 	if _, err := signing.SignDir(ctx, dir, signer); err != nil {
+		return nil, err
+	}
+	if err := key.WritePublicFile(dir + ".pub"); err != nil {
 		return nil, err
 	}
 	keyring, err := signing.PinKeys(key)

@@ -23,7 +23,7 @@ type Info struct {
 	Header         Header
 	Extensions     []Extension
 	FileSize       int64  // bytes of the file
-	VirtualSize    int64  // bytes of the guest's disk
+	VirtualSize    int64  // bytes of the guest's disk, in whole sectors
 	ClusterSize    int64  // bytes
 	BackingFile    string // as it stands in the file; empty if there is none
 	BackingFormat  string // empty if the image does not say
@@ -70,7 +70,18 @@ type Bitmap struct {
 	TableOffset uint64
 	TableSize   uint32 // entries
 
-	offset int64 // of the directory entry
+	kind, nameLen, extra int   // of the directory entry
+	offset               int64 // of the directory entry
+}
+
+// acceptable says whether QEMU would load the bitmap.
+func (b *Bitmap) acceptable(h *Header) bool {
+	cluster := uint64(h.clusterSize())
+	physical := uint64(b.TableSize) * cluster
+	return b.TableSize > 0 && b.TableSize <= maxBitmapTable && b.TableOffset != 0 && b.TableOffset%cluster == 0 &&
+		b.TableOffset <= maxHostOffset && b.Granularity >= 1<<9 && b.Flags&^3 == 0 && b.kind == 1 &&
+		b.nameLen > 0 && b.nameLen <= maxBackingName && b.extra == 0 && physical <= maxBitmapPhysical &&
+		(b.Flags&1 != 0 || h.Size/b.Granularity <= physical*8)
 }
 
 // Inspect reads the metadata of the image in r, which is size bytes long. It
@@ -92,7 +103,7 @@ func Inspect(r io.ReaderAt, size int64) (*Info, error) {
 	}
 	i := &Info{Header: h, FileSize: size}
 	if h.Size <= 1<<63-1 {
-		i.VirtualSize = int64(h.Size)
+		i.VirtualSize = int64(h.Size) &^ (sectorSize - 1) // as QEMU has it
 	}
 	i.findFeatures()
 	var first error
@@ -354,8 +365,7 @@ func (i *Info) readBitmaps(r io.ReaderAt) error {
 	}
 	count, offset, length, fault := i.bitmapDirectory()
 	if fault != nil {
-		i.addFault(fault)
-		return nil
+		return i.fault(fault)
 	}
 	if count == 0 {
 		return nil
@@ -398,6 +408,9 @@ func parseBitmaps(b []byte, offset int64, count uint32) ([]Bitmap, *FormatError)
 			Flags:       be.Uint32(e[12:]),
 			TableOffset: be.Uint64(e),
 			TableSize:   be.Uint32(e[8:]),
+			kind:        int(e[16]),
+			nameLen:     nameLen,
+			extra:       extra,
 			offset:      offset + int64(at),
 		})
 		at += (length + 7) &^ 7

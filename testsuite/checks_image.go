@@ -1,0 +1,374 @@
+package testsuite
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	refCloudInit = "OTC image factory introduction: cloud-init"
+	refUpdates   = "OTC image factory introduction: update repositories registered, no automatic updates"
+)
+
+func cloudInitChecks() []Check {
+	return []Check{
+		{
+			ID: "cloud-init.finished", Severity: High, Needs: []string{"cloud-init", "cloud-init-stages"}, References: []string{refCloudInit},
+			Title: "cloud-init ran to its end without errors",
+			Why:   "What it left undone, the customer's machine lacks.",
+			Judge: judgeCloudInit,
+		},
+		{
+			ID: "cloud-init.datasources", Severity: High, Needs: []string{"cloud-config"}, References: []string{refCloudInit},
+			Title: "cloud-init looks for NoCloud, ConfigDrive and OpenStack",
+			Why:   "ECS machines have the metadata server, bare metal the config drive, the sandbox NoCloud.",
+			Judge: judgeDatasources,
+		},
+		{
+			ID: "cloud-init.hostname", Severity: Medium, Needs: []string{"hostname"}, References: []string{refCloudInit},
+			Title: "the machine has the name that it was given, and can resolve it",
+			Why:   "sudo and services stall on a name that does not resolve.",
+			Judge: func(f Facts, p Params) Verdict {
+				if p.Hostname == "" {
+					return skipped("the machine was given no host name")
+				}
+				expected := fmt.Sprintf("kernel %s, file %s, resolves", p.Hostname, p.Hostname)
+				kernel, file, address := f.value("hostname", "kernel"), f.value("hostname", "file"), f.value("hostname", "resolves")
+				found := fmt.Sprintf("kernel %s, file %s, resolves", kernel, file)
+				if address == "" {
+					found = fmt.Sprintf("kernel %s, file %s, does not resolve", kernel, file)
+				}
+				return want(expected, found)
+			},
+		},
+	}
+}
+
+// cloudInitResult is the v1 part of cloud-init's result.json and status.json.
+type cloudInitResult struct {
+	V1 map[string]json.RawMessage `json:"v1"`
+}
+
+func judgeCloudInit(f Facts, _ Params) Verdict {
+	var result struct {
+		V1 struct {
+			Datasource *string  `json:"datasource"`
+			Errors     []string `json:"errors"`
+		} `json:"v1"`
+	}
+	if err := json.Unmarshal([]byte(f.text("cloud-init")), &result); err != nil {
+		return unknown("cannot understand result.json: %v", err)
+	}
+	var status cloudInitResult
+	if err := json.Unmarshal([]byte(f.text("cloud-init-stages")), &status); err != nil {
+		return unknown("cannot understand status.json: %v", err)
+	}
+	const expected = "a data source, no errors"
+	bad := slices.Clone(result.V1.Errors)
+	for name, raw := range status.V1 {
+		var stage struct {
+			Errors []string `json:"errors"`
+		}
+		if json.Unmarshal(raw, &stage) == nil { // not every member is a stage
+			for _, e := range stage.Errors {
+				bad = append(bad, name+": "+e)
+			}
+		}
+	}
+	switch {
+	case len(bad) > 0:
+		return failed(expected, names(bad))
+	case result.V1.Datasource == nil || *result.V1.Datasource == "":
+		return failed(expected, "no data source")
+	}
+	return Verdict{Status: Pass, Expected: expected, Found: *result.V1.Datasource}
+}
+
+// judgeDatasources takes the last datasource_list, as cloud-init does, whether
+// it stands on one line or has a line for each.
+func judgeDatasources(f Facts, _ Params) Verdict {
+	wanted := []string{"NoCloud", "ConfigDrive", "OpenStack"}
+	var list []string
+	seen := false
+	for _, file := range f.files("cloud-config") {
+		for _, line := range file.lines {
+			key, value, ok := strings.Cut(strings.TrimSpace(line), ":")
+			switch {
+			case ok && strings.TrimSpace(key) == "datasource_list":
+				list, seen = nil, true
+				list = append(list, strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(" ,[]'\"\t", r) })...)
+			case strings.HasPrefix(strings.TrimSpace(line), "- "):
+				list = append(list, strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), "- ")))
+			}
+		}
+	}
+	if !seen {
+		return failed(names(wanted), "no datasource_list")
+	}
+	list = without(list, []string{"growpart", "resizefs"})
+	if missing := without(wanted, list); len(missing) > 0 {
+		return failed(names(wanted), "without "+names(missing))
+	}
+	return Verdict{Status: Pass, Expected: names(wanted), Found: names(list)}
+}
+
+func diskChecks() []Check {
+	return []Check{
+		{
+			ID: "disk.root-grown", Severity: High, Needs: []string{"disk"}, References: []string{refCloudInit + " (growpart, resizefs)"},
+			Title: "the root file system has grown to the disk",
+			Why:   "The customer's larger disk would be of no use.",
+			Judge: judgeRootGrown,
+		},
+		{
+			ID: "disk.root-by-name", Severity: High, Needs: []string{"boot"},
+			References: []string{"OTC image factory release notes: root by label"},
+			Title:      "the root file system is found by label or UUID",
+			Why:        "Its device is called otherwise on Xen, KVM and bare metal.",
+			Judge:      judgeRootByName,
+		},
+	}
+}
+
+// grownPercent of the disk must be the root file system's: the rest is for a
+// boot partition and what the file system keeps for itself.
+const grownPercent = 85
+
+func judgeRootGrown(f Facts, p Params) Verdict {
+	if p.OverlayBytes <= p.DiskBytes {
+		return skipped("the machine's disk is not larger than the image")
+	}
+	fs, err := strconv.ParseInt(f.value("disk", "filesystem-bytes"), 10, 64)
+	if err != nil {
+		return unknown("the size of the root file system is not shown")
+	}
+	disk, err := strconv.ParseInt(f.value("disk", "disk-bytes"), 10, 64)
+	if err != nil || disk != p.OverlayBytes {
+		return unknown("the disk has %q bytes, not the %d that the machine was given", f.value("disk", "disk-bytes"), p.OverlayBytes)
+	}
+	expected := fmt.Sprintf("more than the image's %d bytes and at least %d%% of the disk's %d", p.DiskBytes, grownPercent, disk)
+	found := fmt.Sprintf("%d bytes", fs)
+	if fs <= p.DiskBytes || fs < disk/100*grownPercent {
+		return failed(expected, found)
+	}
+	return Verdict{Status: Pass, Expected: expected, Found: found}
+}
+
+func judgeRootByName(f Facts, _ Params) Verdict {
+	const expected = "LABEL=, UUID=, PARTLABEL= or PARTUUID= on the kernel's command line and in /etc/fstab"
+	byName := func(s string) bool {
+		tag, value, ok := strings.Cut(s, "=")
+		return ok && value != "" && slices.Contains([]string{"LABEL", "UUID", "PARTLABEL", "PARTUUID"}, tag) ||
+			strings.HasPrefix(s, "/dev/disk/by-label/") || strings.HasPrefix(s, "/dev/disk/by-uuid/")
+	}
+	var root, fstab string
+	for _, w := range kernelArgs(f) {
+		if v, ok := strings.CutPrefix(w, "root="); ok {
+			root = v
+		}
+	}
+	for _, file := range f.files("boot") {
+		if file.name != "/etc/fstab" {
+			continue
+		}
+		for _, line := range file.lines {
+			if w := strings.Fields(line); len(w) >= 2 && w[1] == "/" && !strings.HasPrefix(w[0], "#") {
+				fstab = w[0]
+			}
+		}
+	}
+	found := fmt.Sprintf("kernel %s, fstab %s", cmpOr(root, "nothing"), cmpOr(fstab, "nothing"))
+	// A system may leave the root out of fstab, but not name its device there.
+	if !byName(root) || fstab != "" && !byName(fstab) {
+		return failed(expected, found)
+	}
+	return Verdict{Status: Pass, Expected: expected, Found: found}
+}
+
+func updateChecks() []Check {
+	return []Check{
+		{
+			ID: "updates.repositories", Severity: High, Needs: []string{"package-sources"}, References: []string{refUpdates},
+			Title: "the image's update repositories are registered, and no others",
+			Why:   "Security updates come from there.",
+			Judge: judgeRepositories,
+		},
+		{
+			ID: "updates.no-build-mirror", Severity: High, Needs: []string{"package-sources"}, References: []string{refUpdates},
+			Title: "nothing of the mirror that the image was built from remains",
+			Why:   "It cannot be reached by the customer, or should not be.",
+			Judge: judgeBuildMirror,
+		},
+		{
+			ID: "updates.not-automatic", Severity: Medium, Needs: []string{"services", "apt-periodic"}, References: []string{refUpdates},
+			Title: "nothing updates the machine by itself",
+			Why:   "Many applications replace machines instead, and an update at boot takes its locks and time.",
+			Judge: judgeAutomaticUpdates,
+		},
+	}
+}
+
+// sourceURLs returns the URLs of active package sources, and of all lines.
+func sourceURLs(f Facts) (active []string, lines []string) {
+	for _, file := range f.files("package-sources") {
+		for _, line := range file.lines {
+			lines = append(lines, line)
+			if strings.HasPrefix(strings.TrimSpace(line), "#") || strings.Contains(file.name, "/apt.conf") {
+				continue
+			}
+			for _, w := range strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t=,\"'", r) }) {
+				if strings.Contains(w, "://") {
+					active = append(active, strings.TrimRight(w, "/"))
+				}
+			}
+		}
+	}
+	return active, lines
+}
+
+func judgeRepositories(f Facts, p Params) Verdict {
+	if len(p.Repositories) == 0 {
+		return unknown("the definition names no update repositories")
+	}
+	var wanted []string
+	for _, r := range p.Repositories {
+		wanted = append(wanted, strings.TrimRight(r, "/"))
+	}
+	active, _ := sourceURLs(f)
+	return want(names(wanted), cmpOr(names(active), "none"))
+}
+
+func judgeBuildMirror(f Facts, p Params) Verdict {
+	allowed := map[string]bool{}
+	for _, r := range p.Repositories {
+		if u, err := url.Parse(r); err == nil {
+			allowed[u.Host] = true
+		}
+	}
+	var hosts []string
+	for _, h := range p.MirrorHosts {
+		if !allowed[h] {
+			hosts = append(hosts, h)
+		}
+	}
+	if len(hosts) == 0 {
+		return skipped("no build mirror is named that is not an update repository too")
+	}
+	var bad []string
+	_, lines := sourceURLs(f)
+	for _, l := range f.lines("package-sources") {
+		if l[0] == "list" { // apt's file names begin with the host
+			lines = append(lines, strings.Join(l, " "))
+		}
+	}
+	for _, line := range lines {
+		for _, h := range hosts {
+			if strings.Contains(line, h) {
+				bad = append(bad, strings.TrimSpace(line))
+			}
+		}
+	}
+	if len(bad) > 0 {
+		return failed("nothing of "+names(hosts), names(bad))
+	}
+	return passed("nothing of " + names(hosts))
+}
+
+func judgeAutomaticUpdates(f Facts, _ Params) Verdict {
+	units := f.units()
+	var bad []string
+	for _, name := range []string{"apt-daily.timer", "apt-daily-upgrade.timer", "unattended-upgrades.service",
+		"dnf-automatic.timer", "yum-cron.service", "packagekit.service"} {
+		if u, ok := units[name]; ok && (u.active() || u["UnitFileState"] == "enabled") {
+			bad = append(bad, u.String())
+		}
+	}
+	for _, l := range f.lines("apt-periodic") {
+		if len(l) == 2 && strings.HasPrefix(l[0], "APT::Periodic::") && l[0] != "APT::Periodic::Verbose" && l[1] != `"0";` && l[1] != `"";` {
+			bad = append(bad, strings.Join(l, " "))
+		}
+	}
+	return want("none", cmpOr(names(bad), "none"))
+}
+
+func identityChecks() []Check {
+	return []Check{
+		{
+			ID: "identity.machine-id", Severity: High, Needs: []string{"identity"},
+			References: []string{"OTC image factory release notes: unique machine-id per VM", "machine-id(5)"},
+			Title:      "the machine made its own machine-id on this boot",
+			Why:        "Machines that share one get the same address and are taken for one another.",
+			Judge: func(f Facts, _ Params) Verdict {
+				id := f.value("identity", "machine-id")
+				if len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" || strings.Trim(id, "0") == "" {
+					return failed("32 hexadecimal digits", fmt.Sprintf("%q", id))
+				}
+				return madeAfterBoot(f, []string{f.value("identity", "machine-id-time")})
+			},
+		},
+		{
+			ID: "identity.host-keys", Severity: Critical, Needs: []string{"identity"}, References: []string{refCloudInit},
+			Title: "the machine made its own SSH host keys on this boot",
+			Why:   "Whoever has the image could pose as the machine.",
+			Judge: func(f Facts, _ Params) Verdict {
+				var times []string
+				for _, k := range f.values("identity")["hostkey"] {
+					at, _, _ := strings.Cut(k, " ")
+					times = append(times, at)
+				}
+				if len(times) == 0 {
+					return unknown("no host key is shown")
+				}
+				return madeAfterBoot(f, times)
+			},
+		},
+		{
+			ID: "packages.required", Severity: High, Needs: []string{"packages"}, References: []string{"the image's definition"},
+			Title: "the packages that the definition demands are installed",
+			Why:   "The definition says that the image has them.",
+			Judge: func(f Facts, p Params) Verdict {
+				if len(p.RequiredPackages) == 0 {
+					return skipped("the definition demands no packages")
+				}
+				have := f.packages()
+				if len(have) == 0 {
+					return unknown("no package is shown")
+				}
+				var missing []string
+				for _, name := range p.RequiredPackages {
+					if !have[name] {
+						missing = append(missing, name)
+					}
+				}
+				if len(missing) > 0 {
+					return failed(names(p.RequiredPackages), "without "+names(missing))
+				}
+				return want(names(p.RequiredPackages), names(p.RequiredPackages))
+			},
+		},
+	}
+}
+
+// bootSlack allows for a clock that was set while the machine booted.
+const bootSlack = 120
+
+func madeAfterBoot(f Facts, times []string) Verdict {
+	boot, err := strconv.ParseInt(f.value("identity", "boot"), 10, 64)
+	if err != nil {
+		return unknown("the time of boot is not shown")
+	}
+	for _, text := range times {
+		at, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return unknown("its time %q is not a number", text)
+		}
+		if at < boot-bootSlack {
+			return failed("made after this boot", fmt.Sprintf("made %d s before it", boot-at))
+		}
+	}
+	return want("made after this boot", "made after this boot")
+}

@@ -1,0 +1,177 @@
+package testsuite
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+const refSysctl = "OTC image factory introduction: hardened network settings (sysctl)"
+
+// A sysctlRule demands a range of a kernel setting. A setting with a * in its
+// path is one of each network interface; how the kernel combines it with that
+// of "all" differs, see kernel documentation, networking/ip-sysctl.
+type sysctlRule struct {
+	path     string
+	min, max int
+	// maxWithAll: the greater of the interface's and "all"'s value counts.
+	maxWithAll bool
+}
+
+func sysctlCheck(name, title, why string, severity Severity, rules ...sysctlRule) Check {
+	return Check{
+		ID: "sysctl." + name, Title: title, Why: why, Severity: severity, Needs: []string{"sysctl"},
+		References: []string{refSysctl, "dev-sec linux-baseline", "Linux documentation: networking/ip-sysctl"},
+		Judge:      func(f Facts, _ Params) Verdict { return judgeSysctl(f.values("sysctl"), rules) },
+	}
+}
+
+func judgeSysctl(values map[string][]string, rules []sysctlRule) Verdict {
+	var wrong, right []string
+	var expected []string
+	v6 := false
+	for path := range values {
+		v6 = v6 || strings.HasPrefix(path, "net/ipv6/")
+	}
+	for _, r := range rules {
+		if strings.HasPrefix(r.path, "net/ipv6/") && !v6 {
+			continue
+		}
+		expected = append(expected, fmt.Sprintf("%s %s", strings.ReplaceAll(r.path, "/", "."), r.span()))
+		seen := false
+		for path, v := range values {
+			if !r.matches(path) || len(v) != 1 {
+				continue
+			}
+			seen = true
+			n, err := strconv.Atoi(v[0])
+			if err != nil {
+				return unknown("%s is %q, not a number", path, v[0])
+			}
+			if all := values[strings.Replace(r.path, "*", "all", 1)]; r.maxWithAll && len(all) == 1 && !strings.Contains(path, "/default/") {
+				if a, err := strconv.Atoi(all[0]); err == nil {
+					n = max(n, a)
+				}
+			}
+			shown := fmt.Sprintf("%s=%s", strings.ReplaceAll(path, "/", "."), v[0])
+			if n < r.min || n > r.max {
+				wrong = append(wrong, shown)
+			} else {
+				right = append(right, shown)
+			}
+		}
+		if !seen {
+			return unknown("the kernel does not show %s", r.path)
+		}
+	}
+	switch {
+	case len(expected) == 0:
+		return skipped("the kernel runs without IPv6")
+	case len(wrong) > 0:
+		return failed(strings.Join(expected, ", "), names(wrong))
+	}
+	return Verdict{Status: Pass, Expected: strings.Join(expected, ", "), Found: names(right)}
+}
+
+func (r sysctlRule) span() string {
+	if r.min == r.max {
+		return "= " + strconv.Itoa(r.min)
+	}
+	return fmt.Sprintf("= %d to %d", r.min, r.max)
+}
+
+// matches leaves the loopback interface out: no packet comes from outside.
+func (r sysctlRule) matches(path string) bool {
+	before, after, wild := strings.Cut(r.path, "*")
+	if !wild {
+		return path == r.path
+	}
+	return strings.HasPrefix(path, before) && strings.HasSuffix(path, after) && path != before+"lo"+after
+}
+
+func sysctlChecks() []Check {
+	zero := func(path string) sysctlRule { return sysctlRule{path: path} }
+	one := func(path string) sysctlRule { return sysctlRule{path: path, min: 1, max: 1} }
+	const redirectWhy = "An ICMP redirect lets a neighbour take over the machine's traffic."
+	return []Check{
+		sysctlCheck("accept-redirects", "no interface accepts ICMP redirects (IPv4)", redirectWhy, High,
+			zero("net/ipv4/conf/*/accept_redirects")),
+		sysctlCheck("accept-redirects-ipv6", "no interface accepts ICMP redirects (IPv6)", redirectWhy, High,
+			zero("net/ipv6/conf/*/accept_redirects")),
+		sysctlCheck("secure-redirects", "no interface accepts ICMP redirects from its gateways", redirectWhy, Medium,
+			zero("net/ipv4/conf/*/secure_redirects")),
+		sysctlCheck("send-redirects", "no interface sends ICMP redirects",
+			"Only routers have a reason to, and this is none.", Medium, zero("net/ipv4/conf/*/send_redirects")),
+		sysctlCheck("source-route", "packets that choose their own route are refused",
+			"Source routing leads around filters.", Medium,
+			zero("net/ipv4/conf/all/accept_source_route"), zero("net/ipv4/conf/default/accept_source_route"),
+			sysctlRule{path: "net/ipv6/conf/*/accept_source_route", min: -1, max: 0}),
+		sysctlCheck("icmp-broadcasts", "ICMP echoes to broadcast addresses are ignored",
+			"Answering makes the machine an amplifier.", Medium, one("net/ipv4/icmp_echo_ignore_broadcasts")),
+		sysctlCheck("icmp-bogus-errors", "bogus ICMP errors are ignored",
+			"They fill the log.", Low, one("net/ipv4/icmp_ignore_bogus_error_responses")),
+		sysctlCheck("rp-filter", "packets from impossible sources are dropped",
+			"Without reverse path filtering a sender can pretend to be inside.", Medium,
+			sysctlRule{path: "net/ipv4/conf/*/rp_filter", min: 1, max: 2, maxWithAll: true}),
+		sysctlCheck("syncookies", "TCP SYN cookies are on",
+			"A flood of half-open connections would keep real ones out.", Medium, one("net/ipv4/tcp_syncookies")),
+		sysctlCheck("forwarding", "the machine forwards no packets",
+			"It is no router, and as one it would lead around security groups.", Medium,
+			zero("net/ipv4/ip_forward"), zero("net/ipv6/conf/all/forwarding")),
+	}
+}
+
+func driverChecks() []Check {
+	return []Check{
+		initrdCheck("drivers.xen", "the initrd holds Xen's disk and network drivers",
+			"Without them the image does not boot on Xen flavors (s1, c1, c2, m1, d1, e1, h1).", "xen_blkfront", "xen_netfront"),
+		initrdCheck("drivers.virtio", "the initrd holds virtio's drivers",
+			"Without them the image does not boot on KVM flavors.", "virtio_pci", "virtio_blk", "virtio_net", "virtio_scsi"),
+		{
+			ID: "drivers.ixgbevf", Severity: Medium, Needs: []string{"modules"},
+			Title: "the kernel has the ixgbevf module",
+			Why:   "The 10 Gbit/s flavors (d1, e1, e2, h1) pass virtual functions of an Intel 82599 through.",
+			References: []string{"OTC image factory introduction: uvp-monitor and other drivers",
+				"OTC image factory: flavor table"},
+			Judge: func(f Facts, _ Params) Verdict {
+				for _, l := range f.lines("modules") {
+					if len(l) >= 2 && l[0] == "ixgbevf" {
+						if l[1] == "missing" {
+							return failed("a module", "none")
+						}
+						return Verdict{Status: Pass, Expected: "a module", Found: strings.Join(l[1:], " ")}
+					}
+				}
+				return unknown("nothing was said about ixgbevf")
+			},
+		},
+	}
+}
+
+func initrdCheck(id, title, why string, modules ...string) Check {
+	return Check{
+		ID: id, Title: title, Why: why, Severity: High, Needs: []string{"initrd"},
+		References: []string{"OTC image factory introduction: Configuration", "OTC image factory: flavor table"},
+		Judge: func(f Facts, _ Params) Verdict {
+			have := map[string]bool{}
+			for _, l := range f.lines("initrd") {
+				if len(l) == 2 && (l[0] == "initrd" || l[0] == "builtin") {
+					have[strings.ReplaceAll(strings.TrimSuffix(l[1], ".ko"), "-", "_")] = true
+				}
+			}
+			if len(have) == 0 {
+				return unknown("no module is shown")
+			}
+			var missing []string
+			for _, m := range modules {
+				if !have[m] {
+					missing = append(missing, m)
+				}
+			}
+			if len(missing) > 0 {
+				return failed(names(modules), "without "+names(missing))
+			}
+			return want(names(modules), names(modules))
+		},
+	}
+}

@@ -1,0 +1,192 @@
+package testsuite
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The state of the art, as references: OpenSSH's own defaults of today, dev-sec
+// ssh-baseline and ssh-audit agree on these; ecdh-sha2-nistp384 is what the
+// image factory added in 2018-09 for clients that know nothing newer.
+var (
+	goodKex = []string{
+		"mlkem768x25519-sha256", "sntrup761x25519-sha512", "sntrup761x25519-sha512@openssh.com",
+		"sntrup4591761x25519-sha512@tinyssh.org", "curve25519-sha256", "curve25519-sha256@libssh.org",
+		"ecdh-sha2-nistp384", "diffie-hellman-group16-sha512", "diffie-hellman-group18-sha512",
+		"diffie-hellman-group-exchange-sha256",
+		// Not key exchanges, but offered among them: RFC 8308 and OpenSSH's PROTOCOL.
+		"ext-info-s", "kex-strict-s-v00@openssh.com",
+	}
+	goodCiphers = []string{
+		"chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com", "aes128-gcm@openssh.com",
+		"aes256-ctr", "aes192-ctr", "aes128-ctr",
+	}
+	goodMACs = []string{
+		"hmac-sha2-512-etm@openssh.com", "hmac-sha2-256-etm@openssh.com", "umac-128-etm@openssh.com",
+		"hmac-sha2-512", "hmac-sha2-256",
+	}
+	goodKeys = []string{
+		"ssh-ed25519", "ssh-ed25519-cert-v01@openssh.com",
+		"sk-ssh-ed25519@openssh.com", "sk-ssh-ed25519-cert-v01@openssh.com",
+		"rsa-sha2-512", "rsa-sha2-512-cert-v01@openssh.com", "rsa-sha2-256", "rsa-sha2-256-cert-v01@openssh.com",
+		"ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256-cert-v01@openssh.com",
+		"ecdsa-sha2-nistp384", "ecdsa-sha2-nistp384-cert-v01@openssh.com",
+		"ecdsa-sha2-nistp521", "ecdsa-sha2-nistp521-cert-v01@openssh.com",
+		"sk-ecdsa-sha2-nistp256@openssh.com", "sk-ecdsa-sha2-nistp256-cert-v01@openssh.com",
+		"webauthn-sk-ecdsa-sha2-nistp256@openssh.com",
+	}
+)
+
+const (
+	refPromise  = "OTC image factory introduction: sshd permits neither password authentication nor root login"
+	refCrypto   = "OTC image factory introduction: the ssh config only allows state-of-the-art cryptography"
+	refDevSec   = "dev-sec ssh-baseline"
+	refSSHAudit = "ssh-audit policy: hardened OpenSSH server"
+)
+
+// sshdViews are sshd's effective configuration: as it is, and as it is for
+// root and for the login user, which Match blocks may change.
+var sshdViews = []string{"sshd-config", "sshd-config-root", "sshd-config-user"}
+
+// sshdOption demands one value of an option in every view.
+func sshdOption(id, title, why string, severity Severity, expected string, keys ...string) Check {
+	return Check{
+		ID: id, Title: title, Why: why, Severity: severity, Needs: sshdViews,
+		References: []string{refPromise, refDevSec, "sshd_config(5): " + keys[0]},
+		Judge: func(f Facts, _ Params) Verdict {
+			seen := false
+			for _, view := range sshdViews {
+				values := f.values(view)
+				for _, key := range keys {
+					for _, v := range values[strings.ToLower(key)] {
+						seen = true
+						if v != expected {
+							return failed(expected, fmt.Sprintf("%s (%s)", v, view))
+						}
+					}
+				}
+			}
+			if !seen {
+				return unknown("sshd -T does not show %s", keys[0])
+			}
+			return want(expected, expected)
+		},
+	}
+}
+
+// sshdAlgorithms demands that a list of sshd -T has only good algorithms.
+func sshdAlgorithms(id, title, key string, good []string) Check {
+	return Check{
+		ID: id, Title: title, Severity: High, Needs: []string{"sshd-config"},
+		Why:        "A weak algorithm that is offered can be negotiated, by an old client or by an attacker in between.",
+		References: []string{refCrypto, refDevSec, refSSHAudit},
+		Judge: func(f Facts, _ Params) Verdict {
+			list := f.value("sshd-config", key)
+			if list == "" {
+				return unknown("sshd -T does not show %s", key)
+			}
+			return onlyGood(strings.Split(list, ","), good)
+		},
+	}
+}
+
+// wireAlgorithms demands the same of what sshd offers on the wire.
+func wireAlgorithms(id, title string, good []string, lists ...string) Check {
+	return Check{
+		ID: id, Title: title, Severity: High, Needs: []string{"wire-algorithms"},
+		Why:        "What counts is what the running server offers, whatever its configuration file says.",
+		References: []string{refCrypto, refSSHAudit, "RFC 4253, section 7.1"},
+		Judge: func(f Facts, _ Params) Verdict {
+			var offered []string
+			for _, list := range lists {
+				names := f.value("wire-algorithms", list)
+				if names == "" {
+					return unknown("the server offers no %s", list)
+				}
+				offered = append(offered, strings.Split(names, ",")...)
+			}
+			return onlyGood(offered, good)
+		},
+	}
+}
+
+func onlyGood(list, good []string) Verdict {
+	if bad := without(list, good); len(bad) > 0 {
+		return failed("none but "+names(good), names(bad))
+	}
+	return passed(names(list))
+}
+
+func sshdChecks() []Check {
+	return []Check{
+		sshdOption("sshd.password-authentication", "sshd accepts no passwords",
+			"Machines on the internet see several guesses a minute.", Critical, "no", "PasswordAuthentication"),
+		sshdOption("sshd.keyboard-interactive", "sshd asks no questions that a password answers",
+			"Keyboard-interactive authentication is password authentication by another name.", Critical, "no",
+			"KbdInteractiveAuthentication", "ChallengeResponseAuthentication"),
+		sshdOption("sshd.permit-empty-passwords", "sshd accepts no empty passwords",
+			"A user without a password would be open to everybody.", Critical, "no", "PermitEmptyPasswords"),
+		sshdOption("sshd.permit-root-login", "sshd lets root in by no method",
+			"Root's name is known to every attacker, and what root does is nobody's.", Critical, "no", "PermitRootLogin"),
+		sshdOption("sshd.pubkey-authentication", "sshd accepts public keys",
+			"It is the one way into the machine.", High, "yes", "PubkeyAuthentication"),
+		sshdOption("sshd.hostbased-authentication", "sshd trusts no other hosts",
+			"A host that is broken into would open this one.", High, "no", "HostbasedAuthentication"),
+		sshdAlgorithms("sshd.kex", "sshd is configured for state-of-the-art key exchange only", "kexalgorithms", goodKex),
+		sshdAlgorithms("sshd.ciphers", "sshd is configured for state-of-the-art ciphers only", "ciphers", goodCiphers),
+		sshdAlgorithms("sshd.macs", "sshd is configured for state-of-the-art MACs only", "macs", goodMACs),
+		sshdAlgorithms("sshd.host-key-algorithms", "sshd proves itself by state-of-the-art signatures only", "hostkeyalgorithms", goodKeys),
+		sshdAlgorithms("sshd.user-key-algorithms", "sshd accepts users by state-of-the-art signatures only", "pubkeyacceptedalgorithms", goodKeys),
+		{
+			ID: "sshd.password-login", Severity: Critical, Needs: []string{"wire-password"},
+			Title: "the running sshd offers no password login and refuses the login user's real password",
+			Why:   "The password that the console shows must not open the network.", References: []string{refPromise, "RFC 4252, section 5"},
+			Judge: judgePasswordLogin,
+		},
+		{
+			ID: "sshd.root-login", Severity: Critical, Needs: []string{"wire-root", "root-key"},
+			Title: "the running sshd refuses root although root's authorized_keys has the key",
+			Why:   "A key that finds its way into root's file must not open the machine.", References: []string{refPromise, "RFC 4252, section 7"},
+			Judge: judgeRootLogin,
+		},
+		wireAlgorithms("sshd.offered-kex", "the running sshd offers state-of-the-art key exchange only", goodKex, "kex"),
+		wireAlgorithms("sshd.offered-ciphers", "the running sshd offers state-of-the-art ciphers only", goodCiphers,
+			"cipher-to-server", "cipher-to-client"),
+		wireAlgorithms("sshd.offered-macs", "the running sshd offers state-of-the-art MACs only", goodMACs,
+			"mac-to-server", "mac-to-client"),
+		wireAlgorithms("sshd.offered-host-keys", "the running sshd proves itself by state-of-the-art signatures only", goodKeys, "hostkey"),
+	}
+}
+
+func judgePasswordLogin(f Facts, _ Params) Verdict {
+	const expected = "refused, neither password nor keyboard-interactive offered"
+	login := f.value("wire-password", "login")
+	offered := f.value("wire-password", "offered")
+	partial := f.value("wire-password", "partial")
+	found := fmt.Sprintf("%s, %s offered", cmpOr(login, "nothing"), cmpOr(offered, "nothing"))
+	methods := strings.Split(offered, ",")
+	switch {
+	case login == "accepted" || partial != "" || slices.Contains(methods, "password") || slices.Contains(methods, "keyboard-interactive"):
+		return failed(expected, found)
+	case login != "refused" || offered == "":
+		return unknown("the attempt is not decided: %s", found)
+	}
+	return Verdict{Status: Pass, Expected: expected, Found: found}
+}
+
+func judgeRootLogin(f Facts, _ Params) Verdict {
+	files := f.value("root-key", "authorizedkeysfile")
+	if !slices.Contains(strings.Fields(files), ".ssh/authorized_keys") {
+		return unknown("sshd does not look for root's keys in .ssh/authorized_keys but in %q, so the attempt proves nothing", files)
+	}
+	login := f.value("wire-root", "login")
+	tried := strings.Split(f.value("wire-root", "tried"), ",")
+	switch {
+	case login == "accepted" || f.value("wire-root", "partial") != "":
+		return failed("refused", "root was let in by its key")
+	case login != "refused" || !slices.Contains(tried, "publickey"):
+		return unknown("the attempt is not decided: %s, tried %s", login, names(tried))
+	}
+	return want("refused", "refused")
+}

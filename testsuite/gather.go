@@ -1,0 +1,264 @@
+package testsuite
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/sshconn"
+)
+
+//go:embed gather.sh
+var gatherScript string
+
+const (
+	maxFact      = 256 << 10 // bytes that one fact may say
+	maxScriptOut = 8 << 20   // bytes that the script may say
+	factPatience = 45        // seconds that one fact may take, unless gather.sh says otherwise
+	cleanTimeout = 60 * time.Second
+)
+
+// restoreScript puts root's authorized_keys back as gather.sh found it.
+const restoreScript = `umask 077
+home=$(awk -F: '$1 == "root" {print $6}' /etc/passwd)
+d=/run/otc-testsuite.root
+[ -n "$home" ] && [ -d "$d" ] || exit 0
+if [ -f "$d/saved" ]; then cp -p "$d/saved" "$home/.ssh/authorized_keys" || exit 1
+else rm -f "$home/.ssh/authorized_keys"; fi
+[ ! -f "$d/nodir" ] || rmdir "$home/.ssh"
+rm -rf "$d"
+`
+
+// Gather reads the facts of a machine: one script on one SSH connection, run
+// as root by sudo, and three probes of the wire (wire-algorithms before any
+// login, wire-password with the console's password, wire-root with a key that
+// the script has put into root's authorized_keys and that is taken out again
+// afterwards). The names of the script's facts are the words after "fact" in
+// gather.sh. What cannot be read is recorded as such; the error that Gather
+// returns is a target that lacks what it needs, or the end of ctx.
+func (s *Suite) Gather(ctx context.Context, t Target) (Facts, error) {
+	if t.Signer == nil || t.HostKey == nil || !plainName(t.User) {
+		return Facts{}, fmt.Errorf("cannot gather facts of %s: the target needs a signer, a host key and a plain user name, not %q", t.Address, t.User)
+	}
+	now := time.Now
+	if s.Now != nil {
+		now = s.Now
+	}
+	timeout := s.GatherTimeout
+	if timeout == 0 {
+		timeout = 10 * time.Minute
+	}
+	g := &gatherer{target: t, facts: Facts{Host: t.Address, Started: now().UTC(), Facts: map[string]Fact{}}}
+	began := time.Now()
+	inner, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	g.run(inner)
+	g.facts.DurationMS = time.Since(began).Milliseconds()
+	g.redact()
+	if err := ctx.Err(); err != nil {
+		return Facts{}, fmt.Errorf("cannot gather facts of %s: %w", t.Address, err)
+	}
+	s.logger().InfoContext(ctx, "gathered facts", "host", t.Address, "facts", len(g.facts.Facts),
+		"duration", time.Since(began).Round(time.Millisecond))
+	return g.facts, nil
+}
+
+// plainName keeps a name from meaning anything to a shell or to sudo.
+func plainName(s string) bool {
+	for _, r := range s {
+		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '.' || r == '-') {
+			return false
+		}
+	}
+	return s != "" && s[0] != '-'
+}
+
+type gatherer struct {
+	target Target
+	facts  Facts
+}
+
+func (g *gatherer) run(ctx context.Context) {
+	g.probe("wire-algorithms", func() (string, error) { return probeAlgorithms(ctx, g.target.Address) })
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		g.facts.Facts["script"] = Fact{Error: err.Error()}
+		return
+	}
+	rootSigner, err := ssh.NewSignerFromSigner(key)
+	if err != nil {
+		g.facts.Facts["script"] = Fact{Error: err.Error()}
+		return
+	}
+	began := time.Now()
+	if err := g.script(ctx, rootSigner); err != nil {
+		g.facts.Facts["script"] = Fact{Error: err.Error(), DurationMS: time.Since(began).Milliseconds()}
+	} else {
+		g.facts.Facts["script"] = Fact{Output: "complete\n", DurationMS: time.Since(began).Milliseconds()}
+	}
+	shown := "absent"
+	if g.target.Password != "" {
+		shown = "shown"
+	}
+	g.facts.Facts["console"] = Fact{Output: "password " + shown + "\n"}
+	g.probe("wire-password", func() (string, error) { return probePassword(ctx, g.target) })
+}
+
+func (g *gatherer) probe(name string, f func() (string, error)) {
+	began := time.Now()
+	g.facts.RoundTrips++
+	out, err := f()
+	fact := Fact{Output: out, DurationMS: time.Since(began).Milliseconds()}
+	if err != nil {
+		fact.Error = err.Error()
+	}
+	g.facts.Facts[name] = fact
+}
+
+// script runs gather.sh, then the probe of root's login while the connection
+// is held open, so that root's authorized_keys can be put back on it.
+func (g *gatherer) script(ctx context.Context, rootSigner ssh.Signer) (err error) {
+	g.facts.RoundTrips++
+	client, err := sshconn.Dial(ctx, sshconn.Config{
+		Address: g.target.Address, User: g.target.User, HostKey: g.target.HostKey,
+		HandshakeTimeout: probeTimeout, Auth: []ssh.AuthMethod{ssh.PublicKeys(g.target.Signer)},
+	})
+	if err != nil {
+		return err
+	}
+	defer client.Close() //nolint:errcheck // nothing is written on it any more
+	g.facts.RoundTrips++
+	res, err := sshconn.Run(ctx, client, "sudo -n sh -s", strings.NewReader(g.prelude(rootSigner)+gatherScript), maxScriptOut)
+	parseErr := parseFacts(bytes.NewReader(res.Stdout), g.facts.Facts)
+	switch {
+	case err != nil:
+		return err
+	case res.ExitStatus != 0:
+		return fmt.Errorf("cannot gather facts: the script ended with status %d: %s", res.ExitStatus, tail(res.Stderr, 300))
+	case parseErr != nil:
+		return parseErr
+	}
+	g.probe("wire-root", func() (string, error) { return probeRoot(ctx, g.target, rootSigner) })
+
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+	defer cancel()
+	g.facts.RoundTrips++
+	res, err = sshconn.Run(ctx, client, "sudo -n sh -s", strings.NewReader(restoreScript), 4096)
+	if err == nil && res.ExitStatus != 0 {
+		err = fmt.Errorf("status %d: %s", res.ExitStatus, tail(res.Stderr, 300))
+	}
+	if err != nil {
+		return fmt.Errorf("cannot put root's authorized_keys back: %w", err)
+	}
+	return nil
+}
+
+// prelude sets what gather.sh expects. The password goes over stdin into a
+// variable of the shell: it is in no argument list.
+func (g *gatherer) prelude(rootSigner ssh.Signer) string {
+	key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(rootSigner.PublicKey())))
+	return fmt.Sprintf("user=%s\npassword=%s\nrootkey=%s\nlimit=%d\npatience=%d\n", shellQuote(g.target.User),
+		shellQuote(g.target.Password), shellQuote(key+" otc-testsuite"), maxFact, factPatience)
+}
+
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// redact takes the password out of everything that was gathered.
+func (g *gatherer) redact() {
+	if g.target.Password == "" {
+		return
+	}
+	for name, f := range g.facts.Facts {
+		f.Output = strings.ReplaceAll(f.Output, g.target.Password, "[redacted]")
+		f.Error = strings.ReplaceAll(f.Error, g.target.Password, "[redacted]")
+		g.facts.Facts[name] = f
+	}
+}
+
+func tail(b []byte, n int) string {
+	b = bytes.TrimSpace(b)
+	if len(b) > n {
+		b = b[len(b)-n:]
+	}
+	return oneLine(strings.ToValidUTF8(string(b), "?"))
+}
+
+// maxFactHeader bounds a "@@fact" line, maxFactCount their number.
+const (
+	maxFactHeader = 200
+	maxFactCount  = 200
+)
+
+// parseFacts reads the script's output into facts, as far as it goes. Without
+// the closing line the output was cut, which is an error; the facts that are
+// complete are kept.
+func parseFacts(r io.Reader, into map[string]Fact) error {
+	br := bufio.NewReaderSize(r, maxFactHeader)
+	for range maxFactCount {
+		line, err := br.ReadSlice('\n')
+		if err != nil {
+			return fmt.Errorf("cannot read facts: the output ends early: %w", err)
+		}
+		header := strings.TrimSuffix(string(line), "\n")
+		if header == "@@end" {
+			return nil
+		}
+		name, fact, length, err := parseFactHeader(header)
+		if err != nil {
+			return err
+		}
+		body := make([]byte, length+1)
+		if _, err := io.ReadFull(br, body); err != nil {
+			return fmt.Errorf("cannot read fact %s of %d bytes: %w", name, length, err)
+		}
+		if _, twice := into[name]; twice {
+			return fmt.Errorf("cannot read facts: %s is there twice", name)
+		}
+		fact.Output = strings.ToValidUTF8(string(body[:length]), "\uFFFD")
+		if fact.Error != "" {
+			fact.Error += ": " + tail(body[:length], 300)
+		}
+		into[name] = fact
+	}
+	return fmt.Errorf("cannot read facts: more than %d", maxFactCount)
+}
+
+// parseFactHeader reads "@@fact NAME STATUS TRUNCATED CENTISECONDS LENGTH".
+func parseFactHeader(header string) (name string, fact Fact, length int, err error) {
+	f := strings.Fields(header)
+	if len(f) != 6 || f[0] != "@@fact" || !plainName(f[1]) {
+		return "", fact, 0, fmt.Errorf("cannot read fact header %q", header)
+	}
+	var n [4]int
+	for i := range n {
+		v, err := strconv.ParseUint(f[i+2], 10, 31)
+		if err != nil {
+			return "", fact, 0, fmt.Errorf("cannot read fact header %q: %w", header, errors.Unwrap(err))
+		}
+		n[i] = int(v)
+	}
+	if n[3] > maxFact {
+		return "", fact, 0, fmt.Errorf("cannot read fact %s: %d bytes are more than %d", f[1], n[3], maxFact)
+	}
+	fact.DurationMS = int64(n[2]) * 10
+	switch {
+	case n[0] == 124 || n[0] == 137: // timeout(1): ended, killed
+		fact.Error = "it took too long"
+	case n[0] != 0:
+		fact.Error = fmt.Sprintf("it ended with status %d", n[0])
+	case n[1] != 0:
+		fact.Error = fmt.Sprintf("it was longer than %d bytes", n[3])
+	}
+	return f[1], fact, n[3], nil
+}

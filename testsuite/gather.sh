@@ -1,0 +1,248 @@
+# Reads what the checks need to know of a machine. POSIX sh, run as root with
+# this text on stdin. The caller puts these lines before it:
+#   user=NAME       the login user
+#   password=TEXT   the login password seen on the console, or empty
+#   rootkey=LINE    a public key to put into root's authorized_keys
+#   limit=BYTES     how much one fact may say
+#   patience=SEC    how long one fact may take
+# Each fact is written as "@@fact NAME STATUS TRUNCATED CENTISECONDS LENGTH",
+# a newline, LENGTH bytes and a newline; the last line is "@@end".
+LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL PATH user password rootkey
+umask 077
+tmp=$(mktemp -d /run/otc-testsuite.XXXXXX) || exit 9
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 9' HUP INT TERM
+export tmp
+
+uptime_cs() { read -r up _ </proc/uptime; echo "${up%.*}${up#*.}"; }
+
+# fact NAME [PATIENCE] <<body: runs the body and reports it.
+fact() {
+	start=$(uptime_cs)
+	timeout -k 5 "${2:-$patience}" sh -c "$(cat)" >"$tmp/out" 2>"$tmp/err" </dev/null
+	status=$?
+	cut=0
+	[ "$status" = 0 ] || { echo "--- stderr"; tail -c 2000 "$tmp/err"; } >>"$tmp/out"
+	len=$(stat -c %s "$tmp/out")
+	[ "$len" -le "$limit" ] || { cut=1; len=$limit; }
+	echo "@@fact $1 $status $cut $(($(uptime_cs) - start)) $len"
+	head -c "$len" "$tmp/out"
+	echo
+}
+
+# files PATTERN... shows each file that exists below a line naming it.
+cat >"$tmp/lib.sh" <<'X'
+files() { for f in "$@"; do [ -f "$f" ] || continue; echo "### $f"; cat "$f"; echo; done; }
+X
+
+fact identity <<'X'
+echo "uid $(id -u)"
+echo "boot $(awk '$1 == "btime" {print $2}' /proc/stat)"
+echo "machine-id $(cat /etc/machine-id)"
+echo "machine-id-time $(stat -c %Y /etc/machine-id)"
+for f in /etc/ssh/ssh_host_*_key.pub; do
+	[ -f "$f" ] && echo "hostkey $(stat -c %Y "$f") $(ssh-keygen -lf "$f")"
+done
+:
+X
+
+fact cloud-init 400 <<'X'
+i=0
+while [ ! -f /run/cloud-init/result.json ] && [ "$i" -lt 380 ]; do sleep 2; i=$((i + 2)); done
+cat /run/cloud-init/result.json
+X
+
+fact cloud-init-stages <<'X'
+cat /run/cloud-init/status.json
+X
+
+fact cloud-config <<'X'
+. "$tmp/lib.sh"
+files /etc/cloud/cloud.cfg /etc/cloud/cloud.cfg.d/*.cfg | grep -E '^### |^ *(datasource_list|- (growpart|resizefs)) *:?|NoCloud|ConfigDrive|OpenStack'
+X
+
+fact sshd-config <<'X'
+sshd -T
+X
+
+fact sshd-config-root <<'X'
+sshd -T -C user=root,host=client.example,addr=192.0.2.1
+X
+
+fact sshd-config-user <<'X'
+sshd -T -C "user=$user,host=client.example,addr=192.0.2.1"
+X
+
+fact sysctl <<'X'
+cd /proc/sys/net || exit 1
+grep -s '' ipv4/conf/*/accept_redirects ipv4/conf/*/secure_redirects ipv4/conf/*/send_redirects \
+	ipv4/conf/*/accept_source_route ipv4/conf/*/rp_filter ipv4/ip_forward ipv4/tcp_syncookies \
+	ipv4/icmp_echo_ignore_broadcasts ipv4/icmp_ignore_bogus_error_responses \
+	ipv6/conf/*/accept_redirects ipv6/conf/*/accept_source_route ipv6/conf/all/forwarding /dev/null |
+	sed 's,^\([^:]*\):,net/\1 ,'
+X
+
+fact ntp-config <<'X'
+. "$tmp/lib.sh"
+files /etc/chrony/chrony.conf /etc/chrony/conf.d/*.conf /etc/chrony/sources.d/*.sources /etc/chrony.conf \
+	/etc/chrony.d/*.conf /etc/ntp.conf /etc/ntpsec/ntp.conf /etc/systemd/timesyncd.conf \
+	/etc/systemd/timesyncd.conf.d/*.conf | grep -vE '^[[:space:]]*([#!;]([^#]|$)|$)' || :
+X
+
+fact services <<'X'
+systemctl show --no-pager -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID \
+	ssh.service ssh.socket sshd.service chrony.service chronyd.service ntp.service ntpd.service ntpsec.service \
+	systemd-timesyncd.service rngd.service rng-tools.service rng-tools-debian.service rng-tools5.service \
+	uvp-monitor.service apparmor.service apt-daily.timer apt-daily-upgrade.timer \
+	unattended-upgrades.service packagekit.service dnf-automatic.timer yum-cron.service \
+	serial-getty@ttyS0.service systemd-networkd.service networking.service NetworkManager.service
+X
+
+fact failed-units <<'X'
+systemctl list-units --failed --plain --no-legend --no-pager
+X
+
+fact processes <<'X'
+for d in /proc/[0-9]*; do
+	read -r c <"$d/comm" && echo "${d#/proc/} $c"
+done 2>/dev/null
+:
+X
+
+fact sockets <<'X'
+command -v ss >/dev/null || { echo "ss is not installed" >&2; exit 1; }
+ss -H -n -l -t -p | sed 's/^/tcp /' && ss -H -n -l -u -p | sed 's/^/udp /'
+X
+
+fact users <<'X'
+awk -F: 'NR == FNR { state[$1] = $2; next }
+	{ s = state[$1]; how = "hash"; m = "-"
+	  if (!($1 in state)) how = "none"
+	  else if (s == "") how = "empty"
+	  else if (s ~ /^[!*]/) how = "locked"
+	  else if (split(s, p, "$") > 2) m = p[2]
+	  print $1, $3, $7, how, m }' /etc/shadow /etc/passwd
+X
+
+fact shells <<'X'
+grep -E '^/' /etc/shells
+X
+
+fact sudo <<'X'
+echo "as-user $(sudo -n -u "$user" -- sudo -n -- id -u)"
+sudo -n -l -U "$user"
+X
+
+fact root-key <<'X'
+# Remembers what was there, so that the caller can have it put back.
+home=$(awk -F: '$1 == "root" {print $6}' /etc/passwd)
+[ -n "$home" ] && [ ! -e /run/otc-testsuite.root ] && mkdir /run/otc-testsuite.root || exit 1
+[ ! -d "$home/.ssh" ] && { mkdir "$home/.ssh"; touch /run/otc-testsuite.root/nodir; }
+[ -f "$home/.ssh/authorized_keys" ] && cp -p "$home/.ssh/authorized_keys" /run/otc-testsuite.root/saved
+echo "$rootkey" >>"$home/.ssh/authorized_keys" || exit 1
+ssh-keygen -lf "$home/.ssh/authorized_keys" | tail -n 1
+sshd -T -C user=root,host=client.example,addr=192.0.2.1 | grep -i '^authorizedkeysfile '
+X
+
+fact console-secret 120 <<'X'
+# Files that the login hint is shown from or logged to, and every file that
+# holds the password: mode, owner, and whether another user can read it.
+ask() {
+	if sudo -n -u nobody -- cat "$1" >/dev/null 2>&1; then r=readable; else r=refused; fi
+	echo "$r $(stat -L -c '%a %U' "$1") $1"
+}
+ask /etc/passwd
+{
+	for f in /etc/issue /etc/issue.net /etc/issue.d/* /run/issue /run/issue.d/* /var/log/cloud-init-output.log; do
+		[ -f "$f" ] && echo "$f"
+	done
+	[ -z "$password" ] || printf '%s\n' "$password" | grep -rlsF -f - /etc /run /var/log /var/lib /var/tmp /tmp /root /home \
+		--exclude-dir=otc-testsuite.* --exclude-dir=dpkg --exclude-dir=apt
+} | sort -u | head -n 200 >"$tmp/hints"
+while read -r f; do
+	if [ -n "$password" ] && printf '%s\n' "$password" | grep -qsF -f - "$f"; then h=holds; else h=lacks; fi
+	echo "$h $(ask "$f")"
+done <"$tmp/hints"
+X
+
+fact disk <<'X'
+src=$(findmnt -n -o SOURCE /)
+echo "source $src"
+echo "fstype $(findmnt -n -o FSTYPE /)"
+set -- $(stat -f -c '%S %b' /)
+echo "filesystem-bytes $(($1 * $2))"
+dev=$(readlink -f "$src"); dev=${dev##*/}
+parent=$(basename "$(dirname "$(readlink -f "/sys/class/block/$dev")")")
+[ -r "/sys/class/block/$parent/size" ] || parent=$dev
+read -r sectors <"/sys/class/block/$parent/size" && echo "disk-bytes $((sectors * 512))"
+X
+
+fact boot <<'X'
+. "$tmp/lib.sh"
+echo "### /proc/cmdline"
+cat /proc/cmdline
+files /etc/fstab
+X
+
+fact initrd 180 <<'X'
+k=$(uname -r)
+echo "kernel $k"
+sed -n 's,.*/,builtin ,p' "/lib/modules/$k/modules.builtin" | grep -E 'virtio|xen|nvme|ixgbe'
+if command -v lsinitramfs >/dev/null; then lsinitramfs "/boot/initrd.img-$k" >"$tmp/initrd" || exit 1
+elif command -v lsinitrd >/dev/null; then lsinitrd --kver "$k" >"$tmp/initrd" || exit 1
+else echo "neither lsinitramfs nor lsinitrd is installed" >&2; exit 1; fi
+sed -n 's#.*/\([^/]*\.ko\)\(\.[a-z0-9]*\)*$#initrd \1#p' "$tmp/initrd"
+X
+
+fact modules <<'X'
+for m in ixgbevf virtio_blk virtio_net virtio_scsi xen_blkfront xen_netfront; do
+	f=$(modinfo -F filename "$m" 2>/dev/null | head -n 1) || f=
+	echo "$m ${f:-missing} $(modinfo -F version "$m" 2>/dev/null | head -n 1)"
+done
+X
+
+fact apparmor <<'X'
+echo "enabled $(cat /sys/module/apparmor/parameters/enabled 2>/dev/null || echo absent)"
+echo "lsm $(cat /sys/kernel/security/lsm 2>/dev/null || echo unknown)"
+echo "profiles $(wc -l </sys/kernel/security/apparmor/profiles 2>/dev/null || echo 0)"
+X
+
+fact package-sources 60 <<'X'
+. "$tmp/lib.sh"
+files /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources /etc/apt/apt.conf \
+	/etc/apt/apt.conf.d/* /etc/yum.repos.d/*.repo /etc/zypp/repos.d/*.repo | grep -E '^### |://'
+ls -1 /var/lib/apt/lists 2>/dev/null | sed 's/^/list /'
+:
+X
+
+fact apt-periodic <<'X'
+command -v apt-config >/dev/null || { echo "no apt"; exit 0; }
+apt-config dump | grep -E '^APT::Periodic::' || :
+X
+
+fact packages 60 <<'X'
+if command -v dpkg-query >/dev/null; then dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\n'
+else rpm -qa --qf 'ii %{NAME} %{VERSION}-%{RELEASE}\n'; fi
+X
+
+fact os-release <<'X'
+cat /etc/os-release
+X
+
+fact hostname <<'X'
+echo "kernel $(cat /proc/sys/kernel/hostname)"
+echo "file $(cat /etc/hostname)"
+echo "resolves $(timeout 10 getent ahosts "$(cat /proc/sys/kernel/hostname)" | awk 'NR == 1 {print $1}')"
+X
+
+fact network <<'X'
+ip -o addr show scope global
+ip route show default
+ls -1 /etc/netplan/*cloud-init* /etc/network/interfaces.d/*cloud-init* /etc/systemd/network/*cloud-init* \
+	/run/systemd/network/*netplan* /etc/sysconfig/network-scripts/ifcfg-* \
+	/etc/NetworkManager/system-connections/*cloud-init* 2>/dev/null | sed 's/^/rendered /'
+:
+X
+
+echo "@@end"

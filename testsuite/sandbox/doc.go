@@ -1,0 +1,29 @@
+// Package sandbox boots an image so that it can be tested, without changing
+// the image and without letting the guest out.
+//
+// [QEMU.Boot] starts QEMU on an overlay that is larger than the image, gives
+// cloud-init a NoCloud seed that holds an instance ID, a host name and one SSH
+// public key and nothing else, reads the guest's SSH host keys from its serial
+// console, and returns when the guest lets its user in by that key. What the
+// guest is otherwise (its user, sudo, password, sshd, time servers) comes from
+// the image, so that it is the image that is tested.
+//
+// # Security
+//
+// The guest is not trusted. It has no way to the host's loopback or to the
+// network: QEMU's user networking runs with restrict=on, and only the port on
+// 127.0.0.1 leads in. Its disk's header is read before QEMU sees it, and an
+// image that names a backing file or an external data file is refused. What it
+// prints is bounded in memory, and only the first complete block of host keys
+// on the console counts. QEMU runs with a system call filter.
+//
+// The password that the console shows is kept in the Target and nowhere else:
+// logs and errors have it redacted.
+//
+// # Limits
+//
+// Linux guests of x86-64 with BIOS boot, cloud-init and an sshd; they must
+// print to the first serial port. QEMU ends with this program even when the
+// program is killed, but only on Linux; elsewhere only Close ends it. After
+// such a kill the directory imagefactory-sandbox-* in WorkDir remains.
+package sandbox

@@ -1,0 +1,146 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/sshconn"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+)
+
+// A Machine is a guest that runs and lets its user in.
+type Machine struct {
+	Target     testsuite.Target // how to reach it
+	Hostname   string           // what it was told that it is called
+	ImageBytes int64            // virtual size of the image
+	DiskBytes  int64            // size of the disk that the guest sees
+	Accel      string           // "kvm" or "tcg"
+
+	process    *process // nil until QEMU was started
+	console    *console
+	consoleLog string
+	image      string
+	dir        string
+	close      sync.Once
+	closeErr   error
+}
+
+func (m *Machine) seedPath() string    { return filepath.Join(m.dir, "seed.iso") }
+func (m *Machine) overlayPath() string { return filepath.Join(m.dir, "overlay.qcow2") }
+
+// Console returns what the guest printed on its serial console so far: at
+// most about 1 MiB, with passwords redacted.
+func (m *Machine) Console() []byte { return m.console.log() }
+
+// Close ends the guest at once, as a power cut would, removes its files and
+// writes the console log. It may be called more than once.
+func (m *Machine) Close() error {
+	m.close.Do(func() {
+		if m.process != nil {
+			m.process.stop()
+		}
+		if m.consoleLog != "" {
+			if err := os.WriteFile(m.consoleLog, m.console.log(), 0o600); err != nil {
+				m.closeErr = fmt.Errorf("cannot keep the console log: %w", err)
+			}
+		}
+		if err := os.RemoveAll(m.dir); err != nil {
+			m.closeErr = errors.Join(m.closeErr, fmt.Errorf("cannot remove the sandbox's files: %w", err))
+		}
+	})
+	return m.closeErr
+}
+
+const (
+	retryPause   = 2 * time.Second
+	loginTimeout = 2 * time.Minute // one attempt: an emulated key exchange takes seconds
+	hintPatience = 45 * time.Second
+)
+
+// await waits for the host keys on the console, then for a login, then a
+// little for the login hint. m.Target is complete afterwards.
+func (q *QEMU) await(ctx context.Context, m *Machine) error {
+	began := time.Now()
+	booting, cancel := context.WithTimeout(ctx, q.BootTimeout)
+	defer cancel()
+	err := m.awaitConsole(booting, func(key ssh.PublicKey, _, _ string) bool {
+		m.Target.HostKey = key
+		return key != nil
+	})
+	if err == nil {
+		q.Logger.InfoContext(ctx, "guest showed its host key", "after", time.Since(began).Round(time.Second),
+			"key", ssh.FingerprintSHA256(m.Target.HostKey))
+		err = m.awaitLogin(booting)
+	}
+	if err != nil {
+		if ctx.Err() == nil && booting.Err() != nil {
+			return fmt.Errorf("%w within %s: %w", ErrNoAnswer, q.BootTimeout, err)
+		}
+		return err
+	}
+	q.Logger.InfoContext(ctx, "guest let its user in", "user", q.User, "after", time.Since(began).Round(time.Second))
+	hint, cancelHint := context.WithTimeout(booting, hintPatience)
+	defer cancelHint()
+	err = m.awaitConsole(hint, func(_ ssh.PublicKey, user, pass string) bool {
+		if user == q.User {
+			m.Target.Password = pass
+		}
+		return pass != ""
+	})
+	if err != nil && hint.Err() == nil {
+		return err // QEMU died; a hint that never comes is for a check to tell
+	}
+	return ctx.Err()
+}
+
+// awaitConsole waits until done likes what the console has shown.
+func (m *Machine) awaitConsole(ctx context.Context, done func(key ssh.PublicKey, user, pass string) bool) error {
+	for {
+		key, user, pass, changed := m.console.state()
+		if done(key, user, pass) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-m.process.done:
+			return m.process.ended()
+		case <-ctx.Done():
+			return fmt.Errorf("it showed no host key on its console: %w", ctx.Err())
+		}
+	}
+}
+
+// awaitLogin tries until the guest lets the user in. A wrong host key ends it
+// at once: waiting makes it no better.
+func (m *Machine) awaitLogin(ctx context.Context) error {
+	for {
+		client, err := sshconn.Dial(ctx, sshconn.Config{
+			Address: m.Target.Address, User: m.Target.User, HostKey: m.Target.HostKey,
+			Auth: []ssh.AuthMethod{ssh.PublicKeys(m.Target.Signer)}, HandshakeTimeout: loginTimeout,
+		})
+		if err == nil {
+			_, err = sshconn.Run(ctx, client, "true", nil, 1024)
+			_ = client.Close()
+			if err == nil {
+				return nil
+			}
+		}
+		var keyErr *sshconn.HostKeyError
+		if errors.As(err, &keyErr) {
+			return err
+		}
+		if perr := m.process.endsWithin(ctx, retryPause); perr != nil {
+			if ctx.Err() != nil {
+				return fmt.Errorf("%w: %w", err, ctx.Err())
+			}
+			return perr
+		}
+	}
+}

@@ -1,0 +1,258 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+)
+
+// QEMU boots images in QEMU on this machine. The zero value works; its
+// methods may be called concurrently.
+type QEMU struct {
+	Binary string // if empty, qemu-system-x86_64 in PATH
+	Img    string // if empty, qemu-img in PATH
+
+	CPUs      int // virtual processors; if 0, 2
+	MemoryMiB int // if 0, 1024
+	// GrowBytes is how much larger than the image the guest's disk is. If 0, 4 GiB.
+	GrowBytes int64
+	// Accel is the accelerator, "kvm" or "tcg". If empty, KVM where a probe
+	// guest is seen to run under it, else TCG.
+	Accel string
+	// Port is the port on 127.0.0.1 that leads to the guest's sshd. If 0, a
+	// free one is taken.
+	Port int
+
+	User     string // the image's login user; if empty, linux
+	Hostname string // what the guest is to be called; if empty, otc-sandbox
+
+	// BootTimeout bounds the time from QEMU's start until the guest lets the
+	// user in. If 0, 15 minutes: TCG is slow, and slower on a loaded machine.
+	BootTimeout time.Duration
+	// WorkDir is where a directory for the overlay and the seed is made, and
+	// removed again. If empty, os.TempDir().
+	WorkDir string
+	// ConsoleLog is a file that the guest's console is written to when the
+	// machine is closed or did not boot, with passwords redacted. If empty,
+	// none is written.
+	ConsoleLog string
+	Logger     *slog.Logger // if nil, nothing is logged
+}
+
+// Reasons why a machine did not boot, for errors.Is.
+var (
+	// ErrDied says that QEMU ended before the guest could be used.
+	ErrDied = errors.New("QEMU ended")
+	// ErrNoAnswer says that the guest did not let its user in within the
+	// boot timeout.
+	ErrNoAnswer = errors.New("the guest never answered")
+	// ErrPortInUse says that the port on 127.0.0.1 is taken.
+	ErrPortInUse = errors.New("the port is in use")
+	// ErrUnsafeImage says that the image names other files, is encrypted or
+	// is no qcow2, and was not given to QEMU.
+	ErrUnsafeImage = errors.New("the image is not safe to boot")
+)
+
+// BootError says why an image did not become a machine. A wrong host key is a
+// *sshconn.HostKeyError below it, the end of the caller's context ctx.Err().
+type BootError struct {
+	Image   string
+	Err     error
+	Console string // the last lines of the guest's console, at most 4 KiB, redacted; may be empty
+}
+
+func (e *BootError) Error() string { return fmt.Sprintf("cannot boot %s: %v", e.Image, e.Err) }
+
+func (e *BootError) Unwrap() error { return e.Err }
+
+const consoleTail = 4 << 10
+
+// Boot starts an overlay of the qcow2 file image, which it only reads, and
+// returns when the guest has let its user in and cloud-init's final stage has
+// shown the host keys. The caller must Close the machine. Where Boot fails it
+// leaves nothing behind, and the error is a *BootError.
+func (q QEMU) Boot(ctx context.Context, image string) (*Machine, error) {
+	q.setDefaults()
+	m, err := q.prepare(ctx, image)
+	if err != nil {
+		return nil, &BootError{Image: image, Err: err}
+	}
+	for try := 1; ; try++ {
+		if err = q.launch(ctx, m); err == nil {
+			if err = q.await(ctx, m); err == nil {
+				return m, nil
+			}
+		}
+		// Between finding a free port and QEMU taking it another may have.
+		if !errors.Is(err, ErrPortInUse) || q.Port != 0 || try == portTries {
+			break
+		}
+	}
+	boot := &BootError{Image: image, Err: err, Console: m.console.last(consoleTail)}
+	if cerr := m.Close(); cerr != nil {
+		boot.Err = errors.Join(boot.Err, cerr)
+	}
+	return nil, boot
+}
+
+func (q *QEMU) setDefaults() {
+	for _, f := range []struct {
+		field *string
+		value string
+	}{{&q.Binary, "qemu-system-x86_64"}, {&q.Img, "qemu-img"}, {&q.User, "linux"}, {&q.Hostname, "otc-sandbox"}} {
+		if *f.field == "" {
+			*f.field = f.value
+		}
+	}
+	if q.CPUs == 0 {
+		q.CPUs = 2
+	}
+	if q.MemoryMiB == 0 {
+		q.MemoryMiB = 1024
+	}
+	if q.GrowBytes == 0 {
+		q.GrowBytes = 4 << 30
+	}
+	if q.BootTimeout == 0 {
+		q.BootTimeout = 15 * time.Minute
+	}
+	if q.Logger == nil {
+		q.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// portTries bounds how often another free port is taken when somebody else
+// was faster.
+const portTries = 5
+
+// prepare makes the guest's files. QEMU does not run yet.
+func (q *QEMU) prepare(ctx context.Context, image string) (m *Machine, err error) {
+	image, err = filepath.Abs(image)
+	if err != nil {
+		return nil, err
+	}
+	imageBytes, err := imageSize(image)
+	if err != nil {
+		return nil, err
+	}
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := ssh.NewSignerFromSigner(private)
+	if err != nil {
+		return nil, err
+	}
+	if q.Accel == "" {
+		q.Accel = ProbeAccel(ctx, q.Binary)
+	}
+	dir, err := os.MkdirTemp(q.WorkDir, "imagefactory-sandbox-")
+	if err != nil {
+		return nil, err
+	}
+	m = &Machine{
+		Target:   testsuite.Target{User: q.User, Signer: signer},
+		Hostname: q.Hostname, Accel: q.Accel,
+		ImageBytes: imageBytes, DiskBytes: imageBytes + q.GrowBytes,
+		console: newConsole(), consoleLog: q.ConsoleLog, image: image, dir: dir,
+	}
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails, see crypto/rand
+	s := seed{instanceID: "i-" + hex.EncodeToString(id[:]), hostname: q.Hostname, key: signer.PublicKey()}
+	if err = s.write(m.seedPath()); err == nil {
+		err = q.createOverlay(ctx, m)
+	}
+	if err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, err
+	}
+	return m, nil
+}
+
+// launch starts QEMU on a port of this machine.
+func (q *QEMU) launch(ctx context.Context, m *Machine) (err error) {
+	port := q.Port
+	if port == 0 {
+		port, err = freePort(ctx)
+	} else {
+		err = portIsFree(ctx, port)
+	}
+	if err != nil {
+		return err
+	}
+	args, err := q.args(m, port)
+	if err != nil {
+		return err
+	}
+	if m.process, err = startProcess(q.Binary, args, m.console); err != nil {
+		return err
+	}
+	m.Target.Address = "127.0.0.1:" + strconv.Itoa(port)
+	q.Logger.InfoContext(ctx, "started QEMU", "pid", m.process.pid, "accel", q.Accel, "port", port)
+	return nil
+}
+
+// args is QEMU's command line. No device is there that is not named here.
+func (q *QEMU) args(m *Machine, port int) ([]string, error) {
+	disk, err := blockdev(map[string]any{
+		"driver": "qcow2", "node-name": "disk0", "discard": "unmap",
+		"cache": map[string]any{"no-flush": true}, // the overlay is thrown away
+		"file":  map[string]any{"driver": "file", "filename": m.overlayPath()},
+		// The image itself is opened as said here, whatever its header names.
+		"backing": map[string]any{
+			"driver": "qcow2", "read-only": true, "backing": nil,
+			"file": map[string]any{"driver": "file", "filename": m.image, "read-only": true},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	cidata, err := blockdev(map[string]any{
+		"driver": "raw", "node-name": "seed0", "read-only": true,
+		"file": map[string]any{"driver": "file", "filename": m.seedPath(), "read-only": true},
+	})
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"-name", "imagefactory-sandbox", "-nodefaults", "-no-user-config", "-no-reboot",
+		"-display", "none", "-vga", "none", "-monitor", "none",
+		"-smp", strconv.Itoa(q.CPUs), "-m", strconv.Itoa(q.MemoryMiB)}
+	args = append(args, accelArgs(q.Accel)...)
+	args = append(args, sandboxArgs...)
+	args = append(args, disk...)
+	args = append(args, cidata...)
+	return append(args,
+		"-device", "virtio-blk-pci,drive=disk0,bootindex=1",
+		"-device", "virtio-blk-pci,drive=seed0",
+		"-object", "rng-random,id=rng0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng0",
+		// restrict=on: no packet of the guest leaves QEMU, neither to the host
+		// nor beyond; only connections to the forwarded port come in.
+		"-netdev", fmt.Sprintf("user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:%d-:22", port),
+		"-device", "virtio-net-pci,netdev=net0,romfile=",
+		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"), nil
+}
+
+// sandboxArgs make QEMU give up system calls that it does not need once it
+// runs, should the guest break out of its devices.
+var sandboxArgs = []string{"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"}
+
+func blockdev(options map[string]any) ([]string, error) {
+	text, err := json.Marshal(options)
+	if err != nil {
+		return nil, fmt.Errorf("cannot describe a disk to QEMU: %w", err)
+	}
+	return []string{"-blockdev", string(text)}, nil
+}

@@ -180,6 +180,9 @@ func Lookup(name string) (Flavor, error) {
 			return f, nil
 		}
 		known = append(append(known, f.Family), f.Names...)
+		if inFamily && len(f.Names) == 0 && strings.HasPrefix(rest, ".") {
+			return Flavor{}, &UnknownNameError{Kind: "flavor", Name: name, Nearest: []string{f.Family}}
+		}
 	}
 	return Flavor{}, &UnknownNameError{Kind: "flavor", Name: name, Nearest: nearest(name, known)}
 }

@@ -56,7 +56,9 @@ func TestDetectMissesWhatIsTakenOut(t *testing.T) {
 		{"Xen disks in the initrd", func(e *Evidence) { e.InitrdModules = drop(e.InitrdModules, "xen-blkfront.ko") }, XenPVOps | DiskIntensive | HighPerformance | HANAXen},
 		{"ixgbevf", func(e *Evidence) { e.Modules = drop(e.Modules, "ixgbevf.ko") }, IXGBEVF | DiskIntensive | HighPerformance | HANAXen},
 		{"Xen SCSI", func(e *Evidence) { e.Modules = drop(e.Modules, "xen-scsifront.ko") }, XenSCSI | HANAXen},
-		{"cloud-init", func(e *Evidence) { e.Packages, e.Agents = drop(e.Packages, "cloud-init "), drop(e.Agents, "cloud-init.") }, CloudInit},
+		{"cloud-init", func(e *Evidence) {
+			e.Packages, e.Agents = drop(e.Packages, "cloud-init "), drop(e.Agents, "cloud-init.")
+		}, CloudInit},
 		{"no initrd", func(e *Evidence) { e.InitrdModules = nil }, XenPVOps | KVMVirtio | LargeMemory | DiskIntensive | HighPerformance | HANAXen | HANAKVM},
 		{"firmware unknown", func(e *Evidence) { e.Firmware = "" }, BIOS},
 	} {

@@ -215,7 +215,7 @@ func TestCancelledBuildLeavesNothing(t *testing.T) {
 	config, spec := realSpec(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	spec.Log = &trigger{text: "Running hooks from", nth: 3, do: cancel} // the chroot is mounted
+	spec.Log = &trigger{text: "Running /tmp/in_target.d/pre-install.d/", do: cancel} // the chroot is mounted
 	b, err := New(config)
 	require.NoError(t, err)
 	_, err = b.Build(ctx, builder.Local{}, spec)
@@ -228,7 +228,7 @@ func TestCancelledBuildLeavesNothing(t *testing.T) {
 func TestCleanupAfterKill(t *testing.T) {
 	config, spec := realSpec(t)
 	var pids []string
-	spec.Log = &trigger{text: "Running hooks from", nth: 3, do: func() {
+	spec.Log = &trigger{text: "Running /tmp/in_target.d/pre-install.d/", do: func() {
 		out, _ := exec.Command("pgrep", "-f", "disk-image-create .*"+spec.WorkDir).Output()
 		pids = strings.Fields(string(out))
 		_ = exec.Command("pkill", "-KILL", "-f", "disk-image-create .*"+spec.WorkDir).Run()
@@ -259,16 +259,15 @@ func (k killOnly) Run(ctx context.Context, c builder.Command) error {
 	return k.Local.Run(ctx, c)
 }
 
-// trigger calls do when text has been written nth times.
+// trigger calls do when text has been written.
 type trigger struct {
 	text string
-	nth  int
 	do   func()
 	once sync.Once
 }
 
 func (w *trigger) Write(p []byte) (int, error) {
-	if w.nth -= strings.Count(string(p), w.text); w.nth <= 0 {
+	if strings.Contains(string(p), w.text) {
 		w.once.Do(w.do)
 	}
 	return len(p), nil

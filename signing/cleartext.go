@@ -41,7 +41,7 @@ func (s *Sealer) cleartext(ctx context.Context, r io.Reader) ([]byte, error) {
 		return nil, err
 	}
 	var sig bytes.Buffer
-	if err := complete(&sig, d, all); err != nil {
+	if err := complete(ctx, &sig, d, all); err != nil {
 		return nil, err
 	}
 	armored, err := Armor(sig.Bytes())
@@ -99,10 +99,12 @@ func decodeCleartext(data []byte) (text []byte, all []*candidate, err error) {
 	if block == nil {
 		return nil, nil, errors.New("the cleartext signature is damaged")
 	}
-	if len(bytes.TrimSpace(rest)) > 0 {
+	if len(rest) > 0 {
 		return nil, nil, errors.New("something follows the cleartext signature")
 	}
-	if all, err = readSignaturePackets(io.LimitReader(block.ArmoredSignature.Body, maxSignatureFile)); err != nil {
+	// In the text such a line would begin with "- ".
+	armored := data[bytes.LastIndex(data, []byte("-----BEGIN PGP SIGNATURE-----")):]
+	if all, err = readSignatures(armored); err != nil {
 		return nil, nil, err
 	}
 	for _, c := range all {

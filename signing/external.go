@@ -2,13 +2,16 @@ package signing
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	stdecdsa "crypto/ecdsa"
 	stded25519 "crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"math/big"
 
 	"github.com/ProtonMail/go-crypto/openpgp/ecdsa"
@@ -40,13 +43,48 @@ func samePublicKey(pub *packet.PublicKey, other crypto.PublicKey) bool {
 	return false
 }
 
+// contextSigner is an external signer that can be told to give up.
+type contextSigner interface {
+	crypto.Signer
+	signContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error)
+}
+
+type signFunc struct {
+	public crypto.PublicKey
+	sign   func(digest []byte, opts crypto.SignerOpts) ([]byte, error)
+}
+
+func (f signFunc) Public() crypto.PublicKey { return f.public }
+
+func (f signFunc) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return f.sign(digest, opts)
+}
+
+// withContext lets ctx cancel what the signer does, where it can.
+func withContext(ctx context.Context, ext crypto.Signer) crypto.Signer {
+	c, ok := ext.(contextSigner)
+	if !ok {
+		return ext
+	}
+	return signFunc{ext.Public(), func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+		return c.signContext(ctx, digest, opts)
+	}}
+}
+
 // signExternally completes sig over the data in h with a key that is elsewhere.
 func signExternally(sig *packet.Signature, h hash.Hash, pub *packet.PublicKey, ext crypto.Signer, cfg *packet.Config) error {
 	priv := &packet.PrivateKey{PublicKey: *pub}
 	switch key := pub.PublicKey.(type) {
 	case *rsa.PublicKey, *ecdsa.PublicKey:
-		priv.PrivateKey = ext
-		return sig.Sign(h, priv, cfg)
+		var failure error // which the library would lose
+		priv.PrivateKey = signFunc{ext.Public(), func(digest []byte, opts crypto.SignerOpts) (raw []byte, err error) {
+			raw, failure = ext.Sign(cfg.Random(), digest, opts)
+			return raw, failure
+		}}
+		if err := sig.Sign(h, priv, cfg); failure == nil {
+			return err
+		}
+		return failure
 
 	// The library takes crypto.Signer for RSA and ECDSA only. So a key of the
 	// moment completes the packet, and its signature is then replaced.
@@ -149,7 +187,12 @@ func publicKeyFor(c KeyConfig, cfg *packet.Config) (*packet.PublicKey, error) {
 	case *rsa.PublicKey:
 		return packet.NewRSAPublicKey(cfg.Now(), pub), nil
 	case *stdecdsa.PublicKey:
-		alike, err := openpgp.NewEntity("a", "", "", &packet.Config{Algorithm: packet.PubKeyAlgoECDSA, Curve: nistCurve(pub)})
+		curve := nistCurve(pub)
+		if curve == "" {
+			return nil, fmt.Errorf("curve %s is not accepted", pub.Curve.Params().Name)
+		}
+		// The library's curves are internal: take one from a key that it makes.
+		alike, err := openpgp.NewEntity("a", "", "", &packet.Config{Algorithm: packet.PubKeyAlgoECDSA, Curve: curve})
 		if err != nil {
 			return nil, err
 		}
@@ -175,13 +218,15 @@ func publicKeyFor(c KeyConfig, cfg *packet.Config) (*packet.PublicKey, error) {
 }
 
 func nistCurve(pub *stdecdsa.PublicKey) packet.Curve {
-	switch pub.Curve.Params().BitSize {
-	case 384:
+	switch pub.Curve {
+	case elliptic.P256():
+		return packet.CurveNistP256
+	case elliptic.P384():
 		return packet.CurveNistP384
-	case 521:
+	case elliptic.P521():
 		return packet.CurveNistP521
 	}
-	return packet.CurveNistP256
+	return ""
 }
 
 // hashUserID hashes what a self-certification signs (RFC 9580, section 5.2.4).

@@ -245,23 +245,6 @@ func (k *Key) WritePublicFile(path string) error {
 	return nil
 }
 
-func writeArmored(w io.Writer, blockType string, body func(io.Writer) error) error {
-	// The CRC of RFC 4880 is obsolete (RFC 9580, section 6.1), but rpm and old
-	// gpg versions complain where it is missing.
-	enc, err := armor.EncodeWithChecksumOption(w, blockType, nil, true)
-	if err != nil {
-		return err
-	}
-	if err := body(enc); err != nil {
-		return err
-	}
-	if err := enc.Close(); err != nil {
-		return err
-	}
-	_, err = io.WriteString(w, "\n")
-	return err
-}
-
 // dearmorAll returns the packets of data: data itself where it is binary, and
 // else the contents of all its armor blocks, which must be of the given types.
 func dearmorAll(data []byte, types ...string) (io.Reader, error) {

@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	_ "crypto/md5" // stores that want an MD5 checksum ask for it by name
@@ -14,8 +15,11 @@ import (
 	"sync"
 )
 
-// blockSize is read at once; two blocks are in use per file.
-const blockSize = 1 << 20
+// smallSize is read first, then blockSize at once, with two blocks in use.
+const (
+	smallSize = 16 << 10
+	blockSize = 1 << 20
+)
 
 // FileDigest is what one read of a file yields. The digests are lower-case
 // hexadecimal, empty where not asked for.
@@ -28,16 +32,26 @@ type FileDigest struct {
 }
 
 // onePass feeds everything in r to each hash, the hashes in parallel to each
-// other and to the reading.
+// other and to the reading. A small file, of which a directory may have many,
+// takes little memory.
 func onePass(ctx context.Context, r io.Reader, hashes []hash.Hash) (size int64, err error) {
+	small := make([]byte, smallSize)
+	n, err := io.ReadFull(r, small)
+	if size = int64(n); !endOrNil(err) || ctx.Err() != nil {
+		return 0, cmp.Or(ctx.Err(), err)
+	}
+	for _, h := range hashes {
+		_, _ = h.Write(small[:n]) // a hash never fails
+	}
+	if err != nil {
+		return size, nil
+	}
+
 	current, next := make([]byte, blockSize), make([]byte, blockSize)
-	n, err := io.ReadFull(r, current)
+	n, err = io.ReadFull(r, current)
 	for {
-		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return size, err
-		}
-		if ctx.Err() != nil {
-			return size, ctx.Err()
+		if !endOrNil(err) || ctx.Err() != nil {
+			return size, cmp.Or(ctx.Err(), err)
 		}
 		size += int64(n)
 		if err != nil { // the last block
@@ -50,10 +64,14 @@ func onePass(ctx context.Context, r io.Reader, hashes []hash.Hash) (size int64, 
 	}
 }
 
+func endOrNil(err error) bool {
+	return err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
 func hashBlock(hashes []hash.Hash, block []byte, meanwhile func()) {
 	var wg sync.WaitGroup
 	for _, h := range hashes {
-		wg.Go(func() { _, _ = h.Write(block) }) // a hash never fails
+		wg.Go(func() { _, _ = h.Write(block) })
 	}
 	if meanwhile != nil {
 		meanwhile()

@@ -34,7 +34,7 @@ func (s *Sealer) detached(ctx context.Context, name string, r io.Reader) ([]byte
 		return nil, FileDigest{}, err
 	}
 	var sig bytes.Buffer
-	if err := complete(&sig, d, all); err != nil {
+	if err := complete(ctx, &sig, d, all); err != nil {
 		return nil, FileDigest{}, err
 	}
 	return sig.Bytes(), d.result(name, size), nil

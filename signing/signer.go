@@ -2,6 +2,7 @@ package signing
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
-	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
 // SignerConfig says how a [Signer] signs.
@@ -47,7 +47,10 @@ type Signer struct {
 // keys make version 4 signatures, version 6 keys version 6.
 func NewSigner(key *Key, c SignerConfig) (*Signer, error) {
 	s := &Signer{key: key, part: -1, ext: c.External, cfg: packetConfig(c.Time, c.Rand)}
-	var why error = errors.New("it has no secret part")
+	why := errors.New("it has no secret part")
+	if c.External != nil {
+		why = errors.New("the external signer has another key")
+	}
 	state := key.state()
 	for i := len(state.parts) - 1; i >= 0 && s.part < 0; i-- {
 		pub := state.parts[i].pub
@@ -151,7 +154,7 @@ func (s *Signer) start(typ packet.SignatureType) (*packet.Signature, hash.Hash, 
 // finish signs the data in h and writes the packet. It checks what it made:
 // an external key may be another one, and a signature that a fault spoiled
 // could give the secret away.
-func (s *Signer) finish(w io.Writer, sig *packet.Signature, h hash.Hash) error {
+func (s *Signer) finish(ctx context.Context, w io.Writer, sig *packet.Signature, h hash.Hash) error {
 	cloner, ok := h.(hash.Cloner)
 	if !ok {
 		return fmt.Errorf("hash %s cannot be shared", s.hash)
@@ -161,17 +164,24 @@ func (s *Signer) finish(w io.Writer, sig *packet.Signature, h hash.Hash) error {
 		return err
 	}
 	if s.ext != nil {
-		err = signExternally(sig, h, s.public(), s.ext, s.cfg)
+		err = signExternally(sig, h, s.public(), withContext(ctx, s.ext), s.cfg)
 	} else {
 		err = sig.Sign(h, s.priv, s.cfg)
 	}
 	if err != nil {
 		return err
 	}
+	// The library loses errors of the private key's; it then has no signature
+	// to serialize.
+	var packets bytes.Buffer
+	if err := sig.Serialize(&packets); err != nil {
+		return err
+	}
 	if err := s.public().VerifySignature(check, sig); err != nil {
 		return fmt.Errorf("the signature that was made does not verify: %w", err)
 	}
-	return sig.Serialize(w)
+	_, err = packets.WriteTo(w)
+	return err
 }
 
 // pending is a signature whose data is being read.
@@ -203,7 +213,7 @@ func begin(d *digester, signers []*Signer, typ packet.SignatureType) ([]pending,
 }
 
 // complete writes the signature packets after the pass.
-func complete(w io.Writer, d *digester, all []pending) error {
+func complete(ctx context.Context, w io.Writer, d *digester, all []pending) error {
 	for _, p := range all {
 		h := p.own
 		if h == nil {
@@ -212,20 +222,9 @@ func complete(w io.Writer, d *digester, all []pending) error {
 				return err
 			}
 		}
-		if err := p.signer.finish(w, p.sig, h); err != nil {
+		if err := p.signer.finish(ctx, w, p.sig, h); err != nil {
 			return fmt.Errorf("key %s: %w", p.signer.Fingerprint(), err)
 		}
 	}
 	return nil
-}
-
-// Armor returns binary signatures in the form that .asc files have (RFC 9580,
-// section 6.2).
-func Armor(signatures []byte) ([]byte, error) {
-	var out bytes.Buffer
-	err := writeArmored(&out, openpgp.SignatureType, func(w io.Writer) error {
-		_, err := w.Write(signatures)
-		return err
-	})
-	return out.Bytes(), err
 }

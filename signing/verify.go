@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,18 +79,15 @@ func readSignatures(data []byte) ([]*candidate, error) {
 	if len(data) > maxSignatureFile {
 		return nil, fmt.Errorf("it is larger than %d bytes", maxSignatureFile)
 	}
-	packets, err := dearmorAll(data, openpgp.SignatureType)
+	packets, err := decodeSignatures(data)
 	if err != nil {
 		return nil, err
 	}
-	return readSignaturePackets(packets)
-}
-
-func readSignaturePackets(r io.Reader) ([]*candidate, error) {
-	reader := packet.NewReader(r)
+	reader := packet.NewOpaqueReader(bytes.NewReader(packets))
 	var all []*candidate
+	seen := map[string]bool{}
 	for {
-		p, err := reader.NextWithUnsupported()
+		opaque, err := reader.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -98,23 +97,55 @@ func readSignaturePackets(r io.Reader) ([]*candidate, error) {
 		if len(all) == maxSignatures {
 			return nil, fmt.Errorf("it holds more than %d signatures", maxSignatures)
 		}
-		switch p := p.(type) {
-		case *packet.Signature:
-			all = append(all, &candidate{sig: p})
-		case *packet.UnsupportedPacket:
-			sig, ok := p.IncompletePacket.(*packet.Signature)
-			if !ok {
-				return nil, fmt.Errorf("it holds something other than signatures: %w", p.Error)
-			}
-			all = append(all, &candidate{sig: sig, reason: Unsupported, detail: p.Error.Error()})
-		default:
-			return nil, errors.New("it holds something other than signatures")
+		if seen[string(opaque.Contents)] {
+			return nil, errors.New("it holds a signature twice")
 		}
+		seen[string(opaque.Contents)] = true
+		c, err := readSignature(opaque)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
 	}
 	if len(all) == 0 {
 		return nil, errors.New("it holds no signature")
 	}
 	return all, nil
+}
+
+func readSignature(opaque *packet.OpaquePacket) (*candidate, error) {
+	const signatureTag = 2
+	if opaque.Tag != signatureTag {
+		return nil, fmt.Errorf("it holds a packet of type %d, not a signature", opaque.Tag)
+	}
+	var whole bytes.Buffer
+	if err := opaque.Serialize(&whole); err != nil {
+		return nil, err
+	}
+	p, err := packet.NewReader(&whole).NextWithUnsupported()
+	if err != nil {
+		return nil, err
+	}
+	if unsupported, ok := p.(*packet.UnsupportedPacket); ok {
+		p = unsupported.IncompletePacket
+		if sig, ok := p.(*packet.Signature); ok {
+			return &candidate{sig: sig, reason: Unsupported, detail: unsupported.Error.Error()}, nil
+		}
+	}
+	sig, ok := p.(*packet.Signature)
+	if !ok {
+		return nil, errors.New("it holds something other than a signature")
+	}
+	// The library does not mind what follows a signature in its packet.
+	var again bytes.Buffer
+	if err := sig.Serialize(&again); err != nil {
+		return nil, err
+	}
+	parsed, err := packet.NewOpaqueReader(&again).Next()
+	if err != nil || !bytes.Equal(parsed.Contents, opaque.Contents) {
+		return nil, errors.New("the signature packet is not in its plain form")
+	}
+	return &candidate{sig: sig}, nil
 }
 
 // prepare makes the hash of the signature part of the pass.
@@ -196,12 +227,41 @@ func (v *Verifier) judge(c *candidate, d *digester, purposes []Purpose) Signatur
 			s.Detail = err.Error()
 			continue
 		}
-		if pub.VerifySignature(h, sig) == nil {
+		if verifies(pub, sig, h) {
 			v.judgeKey(&s, sig, ref, purposes)
 			break
 		}
 	}
 	return s
+}
+
+// verifies leaves no bit of a signature open: the library does not compare the
+// beginning of the digest for version 4, nor the stated length of numbers.
+func verifies(pub *packet.PublicKey, sig *packet.Signature, h hash.Hash) bool {
+	if pub.VerifySignature(h, sig) != nil {
+		return false
+	}
+	if digest := h.Sum(nil); digest[0] != sig.HashTag[0] || digest[1] != sig.HashTag[1] {
+		return false
+	}
+	switch sig.PubKeyAlgo {
+	case packet.PubKeyAlgoRSA, packet.PubKeyAlgoRSASignOnly:
+		return canonical(sig.RSASignature)
+	case packet.PubKeyAlgoECDSA:
+		return canonical(sig.ECDSASigR) && canonical(sig.ECDSASigS)
+	case packet.PubKeyAlgoEdDSA:
+		return canonical(sig.EdDSASigR) && canonical(sig.EdDSASigS)
+	}
+	return true
+}
+
+// canonical says whether a number has the length that it states (RFC 9580,
+// section 3.2).
+func canonical(mpi interface {
+	Bytes() []byte
+	BitLength() uint16
+}) bool {
+	return new(big.Int).SetBytes(mpi.Bytes()).BitLen() == int(mpi.BitLength())
 }
 
 func (c *candidate) hash(d *digester) (hash.Hash, error) {

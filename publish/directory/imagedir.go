@@ -265,8 +265,10 @@ func (d *imageDir) copy(ctx context.Context, temp string, r *publish.Release, f 
 			return err
 		}
 		n, err := src.Read(buf)
-		if _, err := dst.Write(buf[:n]); err != nil {
-			return err
+		if n > 0 {
+			if _, err := dst.Write(buf[:n]); err != nil {
+				return err
+			}
 		}
 		if err == io.EOF {
 			return dst.Sync()

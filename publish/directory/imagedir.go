@@ -270,7 +270,7 @@ func (d *imageDir) copy(ctx context.Context, temp string, r *publish.Release, f 
 				return err
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return dst.Sync()
 		}
 		if err != nil {

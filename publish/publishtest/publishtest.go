@@ -337,6 +337,9 @@ func (k *kit) rotate(ctx context.Context, image string) error {
 // retire publishes four releases, of which the first two are over after the
 // years in which they are kept.
 func (k *kit) retire(ctx context.Context, image string) error {
+	if steps, err := publish.Retire(ctx, k.target, image, time.Now()); err != nil || len(steps) > 0 {
+		return fmt.Errorf("Retire of an unknown image did %v: %v", steps, err)
+	}
 	for n := range 4 {
 		if err := k.publish(ctx, k.target, image, n+1, min(n+2, 3)); err != nil {
 			return err

@@ -78,7 +78,7 @@ func ReadIndex(r io.Reader) (*Index, error) {
 	if err := dec.Decode(x); err != nil {
 		return nil, fmt.Errorf("cannot read release index: byte %d: %w", dec.InputOffset(), err)
 	}
-	if _, err := dec.Token(); err != io.EOF {
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("cannot read release index: byte %d: more after the index", dec.InputOffset())
 	}
 	// Only now, because the nesting is known to be no deeper than Index.

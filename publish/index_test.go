@@ -53,9 +53,9 @@ func TestIndexGolden(t *testing.T) {
 func TestReadIndexRefuses(t *testing.T) {
 	var good bytes.Buffer
 	require.NoError(t, publish.WriteIndex(&good, index(t)))
-	replace := func(old, new string) string {
+	replace := func(old, with string) string {
 		require.Contains(t, good.String(), old)
-		return strings.Replace(good.String(), old, new, 1)
+		return strings.Replace(good.String(), old, with, 1)
 	}
 	for name, test := range map[string]struct{ in, want string }{
 		"empty":                 {"", "EOF"},

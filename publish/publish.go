@@ -137,6 +137,10 @@ func (p *Publication) run(ctx context.Context, t Target, r *Release) error {
 // Retire removes from the target the image's releases that [PlanRetire] names
 // and returns the steps done. Nothing else ever removes a release.
 func Retire(ctx context.Context, t Target, image string, now time.Time) ([]Step, error) {
+	// A target may have to make a place for the image to lock it.
+	if have, err := t.List(ctx, image); err == nil && len(have) == 0 {
+		return nil, nil
+	}
 	var done []Step
 	err := locked(ctx, t, image, func() error {
 		have, err := t.List(ctx, image)

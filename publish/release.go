@@ -100,17 +100,17 @@ func open(ctx context.Context, dir string, keyring *signing.Keyring) (*Release, 
 // addSignature adds the signature of SHA256SUMS to the files, which nothing
 // but itself vouches for.
 func (r *Release) addSignature() error {
-	root, err := os.OpenRoot(r.Dir)
+	f, err := r.openRegular(signing.SumsSig)
 	if err != nil {
 		return err
 	}
-	defer root.Close()
-	data, err := root.ReadFile(signing.SumsSig)
+	defer f.Close()
+	sum := sha256.New()
+	size, err := io.Copy(sum, f)
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(data)
-	r.Files = append(r.Files, File{signing.SumsSig, int64(len(data)), hex.EncodeToString(sum[:])})
+	r.Files = append(r.Files, File{signing.SumsSig, size, hex.EncodeToString(sum.Sum(nil))})
 	slices.SortFunc(r.Files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
 	return nil
 }
@@ -164,20 +164,33 @@ func (r *Release) Open(name string) (io.ReadCloser, error) {
 	if !ok {
 		return nil, fmt.Errorf("cannot read release %s: %s: %w", r.Dir, name, fs.ErrNotExist)
 	}
+	f, err := r.openRegular(name)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read release %s: %w", r.Dir, err)
+	}
+	return &verifyingFile{f: f, path: filepath.Join(r.Dir, name), want: want, hash: sha256.New()}, nil
+}
+
+// openRegular opens a file in the release directory.
+func (r *Release) openRegular(name string) (*os.File, error) {
 	root, err := os.OpenRoot(r.Dir)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read release: %w", err)
+		return nil, err
 	}
 	defer root.Close()
 	// Without O_NONBLOCK, a named pipe would wait for its writer.
 	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read release %s: %w", r.Dir, err)
+		return nil, err
 	}
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(fmt.Errorf("cannot read release %s: %s is not a regular file", r.Dir, name), err, f.Close())
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", name)
 	}
-	return &verifyingFile{f: f, path: filepath.Join(r.Dir, name), want: want, hash: sha256.New()}, nil
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // verifyingFile reads a file and compares it with what is expected.
@@ -194,7 +207,7 @@ func (v *verifyingFile) Read(p []byte) (int, error) {
 	v.hash.Write(p[:n])
 	v.size += int64(n)
 	changed := v.size > v.want.SizeBytes
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		changed = v.size != v.want.SizeBytes || hex.EncodeToString(v.hash.Sum(nil)) != v.want.SHA256
 	}
 	if changed {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -106,4 +107,13 @@ func TestPublishAgain(t *testing.T) {
 	after, err := os.Lstat(image)
 	require.NoError(t, err)
 	assert.Equal(t, before.ModTime(), after.ModTime())
+}
+
+// Retiring and listing make nothing.
+func TestUnknownImage(t *testing.T) {
+	target := &directory.Target{Dir: filepath.Join(t.TempDir(), "dist")}
+	steps, err := publish.Retire(t.Context(), target, "Image", time.Now())
+	require.NoError(t, err)
+	assert.Empty(t, steps)
+	assert.NoDirExists(t, target.Dir)
 }

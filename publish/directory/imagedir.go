@@ -265,10 +265,12 @@ func (d *imageDir) copy(ctx context.Context, temp string, r *publish.Release, f 
 			return err
 		}
 		n, err := src.Read(buf)
-		if _, err := dst.Write(buf[:n]); err != nil {
-			return err
+		if n > 0 {
+			if _, err := dst.Write(buf[:n]); err != nil {
+				return err
+			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return dst.Sync()
 		}
 		if err != nil {

@@ -6,24 +6,31 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 )
 
 // crash cuts publications after each number of steps, with none, one and two
 // releases there before. Then it publishes the same release or a newer one,
-// which must complete what was cut.
+// which must complete what was cut. It does so for several images at a time.
 func (k *kit) crash(ctx context.Context, image string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(4)
 	for before := range 3 {
 		for done := range 4 {
 			for _, newer := range []bool{false, true} {
-				image := fmt.Sprintf("%s_%d_%d_%t", image, before, done, newer)
-				if err := k.crashOnce(ctx, image, before, done, newer); err != nil {
-					return fmt.Errorf("%d releases, cut after %d steps, newer release next: %t: %w", before, done, newer, err)
-				}
+				group.Go(func() error {
+					image := fmt.Sprintf("%s_%d_%d_%t", image, before, done, newer)
+					if err := k.crashOnce(ctx, image, before, done, newer); err != nil {
+						return fmt.Errorf("%d releases, cut after %d steps, a newer release next: %t: %w", before, done, newer, err)
+					}
+					return nil
+				})
 			}
 		}
 	}
-	return nil
+	return group.Wait()
 }
 
 func (k *kit) crashOnce(ctx context.Context, image string, before, done int, newer bool) error {

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
@@ -36,7 +37,7 @@ func TestTarget(ctx context.Context, target publish.Target, prefix string) error
 	if err != nil {
 		return err
 	}
-	k := &kit{target: target, dir: dir, releases: make(map[string]*publish.Release)}
+	k := &kit{target: target, dir: dir}
 	var errs []error
 	for _, test := range []struct {
 		name string
@@ -62,17 +63,19 @@ type kit struct {
 	target publish.Target
 	dir    string // of the releases
 
-	releases map[string]*publish.Release // by image and number
+	releases sync.Map // *publish.Release, by image and number
 }
 
 // release makes the nth release of the image, n from 1 to 12.
 func (k *kit) release(ctx context.Context, image string, n int) (*publish.Release, error) {
 	key := fmt.Sprint(image, n)
-	if r, ok := k.releases[key]; ok {
-		return r, nil
+	if r, ok := k.releases.Load(key); ok {
+		return r.(*publish.Release), nil
 	}
 	r, err := Release(ctx, filepath.Join(k.dir, "first"), image, nth(n))
-	k.releases[key] = r
+	if err == nil {
+		k.releases.Store(key, r)
+	}
 	return r, err
 }
 
@@ -334,6 +337,9 @@ func (k *kit) rotate(ctx context.Context, image string) error {
 // retire publishes four releases, of which the first two are over after the
 // years in which they are kept.
 func (k *kit) retire(ctx context.Context, image string) error {
+	if steps, err := publish.Retire(ctx, k.target, image, time.Now()); err != nil || len(steps) > 0 {
+		return fmt.Errorf("Retire of an unknown image did %v: %v", steps, err)
+	}
 	for n := range 4 {
 		if err := k.publish(ctx, k.target, image, n+1, min(n+2, 3)); err != nil {
 			return err

@@ -260,6 +260,11 @@ func (c *checker) l2Table(ctx context.Context, offset, times int64, active bool)
 	}
 	step := int(c.h.l2EntrySize())
 	v := l2Visit{times: times, active: active, table: offset}
+	if active && offset != 0 {
+		// As QEMU does: without the table's own refcount those of its clusters
+		// are not looked at.
+		_, v.copied = c.disk.get(offset >> c.h.ClusterBits)
+	}
 	for at := 0; at < len(b); at += step {
 		v.index, v.entry, v.bitmap = at/step, binary.BigEndian.Uint64(b[at:]), 0
 		if step == 16 {
@@ -276,6 +281,7 @@ func (c *checker) l2Table(ctx context.Context, offset, times int64, active bool)
 type l2Visit struct {
 	times  int64
 	active bool
+	copied bool // judge the copied bits
 	table  int64
 	index  int
 	entry  uint64
@@ -298,7 +304,7 @@ func (c *checker) l2Entry(v *l2Visit) {
 		c.compressedEntry(v, where)
 	case kindNormal, kindZeroAlloc:
 		offset := int64(v.entry & entryOffset)
-		if v.active && v.table != 0 {
+		if v.copied {
 			count, ok := uint64(1), true
 			if !external {
 				count, ok = c.disk.get(offset >> c.h.ClusterBits)

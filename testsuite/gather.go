@@ -26,7 +26,9 @@ const (
 	maxFact      = 256 << 10 // bytes that one fact may say
 	maxScriptOut = 8 << 20   // bytes that the script may say
 	factPatience = 45        // seconds that one fact may take, unless gather.sh says otherwise
-	cleanTimeout = 60 * time.Second
+
+	cleanTimeout     = 60 * time.Second
+	cleanAfterCancel = 10 * time.Second // somebody waits for us to end
 )
 
 // restoreScript puts root's authorized_keys back as gather.sh found it.
@@ -126,37 +128,61 @@ func (g *gatherer) probe(name string, f func() (string, error)) {
 	g.facts.Facts[name] = fact
 }
 
-// script runs gather.sh, then the probe of root's login while the connection
-// is held open, so that root's authorized_keys can be put back on it.
-func (g *gatherer) script(ctx context.Context, rootSigner ssh.Signer) (err error) {
+func (g *gatherer) dial(ctx context.Context) (*ssh.Client, error) {
 	g.facts.RoundTrips++
-	client, err := sshconn.Dial(ctx, sshconn.Config{
+	return sshconn.Dial(ctx, sshconn.Config{
 		Address: g.target.Address, User: g.target.User, HostKey: g.target.HostKey,
 		HandshakeTimeout: probeTimeout, Auth: []ssh.AuthMethod{ssh.PublicKeys(g.target.Signer)},
 	})
+}
+
+// asRoot runs a script of POSIX sh.
+func (g *gatherer) asRoot(ctx context.Context, client *ssh.Client, script string) (stdout []byte, err error) {
+	g.facts.RoundTrips++
+	res, err := sshconn.Run(ctx, client, "sudo -n sh -s", strings.NewReader(script), maxScriptOut)
+	if err == nil && res.ExitStatus != 0 {
+		err = fmt.Errorf("the script ended with status %d: %s", res.ExitStatus, tail(res.Stderr, 300))
+	}
+	return res.Stdout, err
+}
+
+// script runs gather.sh, then the probe of root's login while root's
+// authorized_keys has the key, and then puts that file back.
+func (g *gatherer) script(ctx context.Context, rootSigner ssh.Signer) (err error) {
+	client, err := g.dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer client.Close() //nolint:errcheck // nothing is written on it any more
-	g.facts.RoundTrips++
-	res, err := sshconn.Run(ctx, client, "sudo -n sh -s", strings.NewReader(g.prelude(rootSigner)+gatherScript), maxScriptOut)
-	parseErr := parseFacts(bytes.NewReader(res.Stdout), g.facts.Facts)
-	switch {
-	case err != nil:
+	defer func() { err = errors.Join(err, g.restore(ctx, client)) }()
+	out, err := g.asRoot(ctx, client, g.prelude(rootSigner)+gatherScript)
+	if err := errors.Join(err, parseFacts(bytes.NewReader(out), g.facts.Facts)); err != nil {
 		return err
-	case res.ExitStatus != 0:
-		return fmt.Errorf("cannot gather facts: the script ended with status %d: %s", res.ExitStatus, tail(res.Stderr, 300))
-	case parseErr != nil:
-		return parseErr
 	}
 	g.probe("wire-root", func() (string, error) { return probeRoot(ctx, g.target, rootSigner) })
+	return nil
+}
 
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+// restore puts root's authorized_keys back, also when ctx has ended: then the
+// client is closed, and another connection is tried for a short time.
+func (g *gatherer) restore(ctx context.Context, client *ssh.Client) error {
+	timeout := cleanTimeout
+	if ctx.Err() != nil {
+		timeout = cleanAfterCancel
+	}
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
-	g.facts.RoundTrips++
-	res, err = sshconn.Run(ctx, client, "sudo -n sh -s", strings.NewReader(restoreScript), 4096)
-	if err == nil && res.ExitStatus != 0 {
-		err = fmt.Errorf("status %d: %s", res.ExitStatus, tail(res.Stderr, 300))
+	err := ctx.Err()
+	if err == nil {
+		_, err = g.asRoot(clean, client, restoreScript)
+	}
+	if err != nil {
+		again, derr := g.dial(clean)
+		if derr != nil {
+			return fmt.Errorf("cannot put root's authorized_keys back: %w", derr)
+		}
+		defer again.Close() //nolint:errcheck // nothing is written on it any more
+		_, err = g.asRoot(clean, again, restoreScript)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot put root's authorized_keys back: %w", err)

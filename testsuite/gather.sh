@@ -12,7 +12,7 @@ export LC_ALL PATH user password rootkey
 umask 077
 tmp=$(mktemp -d /run/otc-testsuite.XXXXXX) || exit 9
 trap 'rm -rf "$tmp"' EXIT
-trap 'exit 9' HUP INT TERM
+trap 'exit 9' HUP INT TERM PIPE
 export tmp
 
 uptime_cs() { read -r up _ </proc/uptime; echo "${up%.*}${up#*.}"; }

@@ -1,0 +1,195 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/binary"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
+	"github.com/opentelekomcloud/go-imagefactory/internal/sshconn"
+)
+
+// helperQEMU is a QEMU whose program is this test's, in the given mode.
+func helperQEMU(t *testing.T, mode string) QEMU {
+	t.Helper()
+	t.Setenv(helperEnv, mode)
+	t.Setenv("HELPER_DIR", t.TempDir())
+	return QEMU{Binary: os.Args[0], Img: os.Args[0], Accel: "tcg", WorkDir: t.TempDir(),
+		ConsoleLog: filepath.Join(t.TempDir(), "console.log")}
+}
+
+// assertNothingLeft checks that no file of the sandbox remains and no process
+// has its directory in its arguments.
+func assertNothingLeft(t *testing.T, dir string) {
+	t.Helper()
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	require.NoError(t, err)
+	assert.Empty(t, left)
+	assert.Empty(t, processesWith(dir))
+}
+
+func processesWith(word string) []int {
+	var pids []int
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range lines {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), word) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func TestBoot(t *testing.T) {
+	q := helperQEMU(t, "good")
+	m, err := q.Boot(t.Context(), qcow2File(t, nil))
+	require.NoError(t, err)
+	assert.Equal(t, "linux", m.Target.User)
+	assert.Equal(t, helperPassword, m.Target.Password)
+	assert.Equal(t, "otc-sandbox", m.Hostname)
+	assert.EqualValues(t, 4<<30, m.ImageBytes)
+	assert.EqualValues(t, 8<<30, m.DiskBytes)
+	assert.NotEmpty(t, processesWith(q.WorkDir))
+	require.NoError(t, m.Close())
+	require.NoError(t, m.Close())
+	assertNothingLeft(t, q.WorkDir)
+	log, err := os.ReadFile(q.ConsoleLog)
+	require.NoError(t, err)
+	assert.Contains(t, string(log), "password [redacted]")
+	assert.NotContains(t, string(log), helperPassword)
+}
+
+func TestBootTakesAnotherPort(t *testing.T) {
+	q := helperQEMU(t, "busy-once")
+	m, err := q.Boot(t.Context(), qcow2File(t, nil))
+	require.NoError(t, err)
+	require.NoError(t, m.Close())
+}
+
+func TestBootQEMUDies(t *testing.T) {
+	q := helperQEMU(t, "die")
+	image := qcow2File(t, nil)
+	_, err := q.Boot(t.Context(), image)
+	require.ErrorIs(t, err, ErrDied)
+	assert.EqualError(t, err, "cannot boot "+image+": QEMU ended: exit status 3: qemu-system-x86_64: disk on fire")
+	var boot *BootError
+	require.ErrorAs(t, err, &boot)
+	assert.Equal(t, "SeaBIOS\nDebian GNU/Linux 12\n"+
+		"Login hint: user linux, password [redacted] (emergency console access only)", boot.Console)
+	assertNothingLeft(t, q.WorkDir)
+}
+
+func TestBootGuestNeverAnswers(t *testing.T) {
+	q := helperQEMU(t, "silent")
+	q.BootTimeout = 300 * time.Millisecond
+	_, err := q.Boot(t.Context(), qcow2File(t, nil))
+	require.ErrorIs(t, err, ErrNoAnswer)
+	assertNothingLeft(t, q.WorkDir)
+}
+
+func TestBootWrongHostKey(t *testing.T) {
+	q := helperQEMU(t, "wrong-key")
+	_, err := q.Boot(t.Context(), qcow2File(t, nil))
+	var keyErr *sshconn.HostKeyError
+	require.ErrorAs(t, err, &keyErr)
+	assertNothingLeft(t, q.WorkDir)
+}
+
+func TestBootCancelled(t *testing.T) {
+	q := helperQEMU(t, "silent")
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(300*time.Millisecond, cancel)
+	_, err := q.Boot(ctx, qcow2File(t, nil))
+	require.ErrorIs(t, err, context.Canceled)
+	assertNothingLeft(t, q.WorkDir)
+}
+
+func TestBootPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	q := helperQEMU(t, "good")
+	q.Port = l.Addr().(*net.TCPAddr).Port
+	_, err = q.Boot(t.Context(), qcow2File(t, nil))
+	require.ErrorIs(t, err, ErrPortInUse)
+	assert.Contains(t, err.Error(), "127.0.0.1:"+strconv.Itoa(q.Port))
+	assertNothingLeft(t, q.WorkDir)
+}
+
+func TestBootWithoutQEMU(t *testing.T) {
+	q := helperQEMU(t, "good")
+	q.Binary = "/nonexistent/qemu"
+	_, err := q.Boot(t.Context(), qcow2File(t, nil))
+	require.ErrorIs(t, err, os.ErrNotExist)
+	assertNothingLeft(t, q.WorkDir)
+}
+
+// A parent that is killed cannot clean up; its QEMU ends all the same.
+func TestQEMUEndsWithKilledParent(t *testing.T) {
+	q := helperQEMU(t, "parent")
+	t.Setenv("HELPER_DIR", q.WorkDir)
+	t.Setenv("HELPER_IMAGE", qcow2File(t, nil))
+	parent := exec.Command(os.Args[0])
+	require.NoError(t, parent.Start())
+	require.Eventually(t, func() bool { return len(processesWith(q.WorkDir)) == 1 }, time.Minute, 10*time.Millisecond)
+	require.NoError(t, parent.Process.Kill())
+	_ = parent.Wait()
+	require.Eventually(t, func() bool { return len(processesWith(q.WorkDir)) == 0 }, time.Minute, 10*time.Millisecond)
+}
+
+func TestUnsafeImages(t *testing.T) {
+	be := binary.BigEndian
+	for name, change := range map[string]func(h []byte){
+		"no qcow2":           func(h []byte) { copy(h, "QED\x00") },
+		"version":            func(h []byte) { be.PutUint32(h[4:], 4) },
+		"backing file":       func(h []byte) { be.PutUint64(h[8:], 104); be.PutUint32(h[16:], 11) },
+		"encrypted":          func(h []byte) { be.PutUint32(h[32:], 2) },
+		"external data file": func(h []byte) { be.PutUint64(h[72:], 4) },
+		"no size":            func(h []byte) { be.PutUint64(h[24:], 0) },
+		"huge":               func(h []byte) { be.PutUint64(h[24:], 1<<62) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := helperQEMU(t, "good")
+			_, err := q.Boot(t.Context(), qcow2File(t, change))
+			require.ErrorIs(t, err, ErrUnsafeImage)
+			assertNothingLeft(t, q.WorkDir)
+		})
+	}
+	_, err := imageSize(t.TempDir())
+	require.ErrorIs(t, err, ErrUnsafeImage)
+}
+
+func TestArguments(t *testing.T) {
+	q := QEMU{}
+	q.setDefaults()
+	args, err := q.args(&Machine{image: "/images/a,b.qcow2", dir: "/tmp/x"}, 2222)
+	require.NoError(t, err)
+	line := strings.Join(args, " ")
+	assert.Contains(t, line, "restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:2222-:22")
+	assert.Contains(t, line, `"filename":"/images/a,b.qcow2","read-only":true`)
+	assert.Contains(t, line, "-nodefaults -no-user-config")
+	assert.Contains(t, line, "-sandbox on")
+	assert.Equal(t, 1, strings.Count(line, "-netdev"))
+}
+
+func TestProbeAccel(t *testing.T) {
+	qemu := needs.Tools(t, "qemu-system-x86_64")[0]
+	require.NoError(t, probe(t.Context(), qemu, "tcg"), "the probe guest must run where every guest does")
+	t.Logf("this machine: %s", ProbeAccel(t.Context(), qemu))
+	t.Setenv(helperEnv, "silent")
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	require.Error(t, probe(ctx, os.Args[0], "kvm"))
+	t.Setenv(helperEnv, "die")
+	require.ErrorIs(t, probe(t.Context(), os.Args[0], "kvm"), errProbe)
+}

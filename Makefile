@@ -1,0 +1,30 @@
+GO ?= go
+DIST ?= dist
+GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: build nightly test vet lint clean
+
+# The example programs, in bin/.
+build:
+	$(GO) build -o bin/ ./examples/...
+
+# The main job: builds, tests, signs and publishes the images of
+# examples/nightly/nightly.yaml into $(DIST). FORCE=1 releases unchanged ones too.
+nightly:
+	.ci/install nightly
+	$(GO) build -o bin/ ./examples/nightly
+	bin/nightly -config examples/nightly/nightly.yaml -out $(DIST) $(if $(FORCE),-force)
+
+# All tests, with the real tools: about half an hour on two cores without KVM.
+test:
+	.ci/install test
+	$(GO) test -timeout 80m ./...
+
+vet:
+	$(GO) vet ./...
+
+lint:
+	$(GO) run $(GOLANGCI) run
+
+clean:
+	rm -rf bin

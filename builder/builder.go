@@ -1,0 +1,226 @@
+// Package builder defines what an image builder is: something that turns a
+// [Spec] into a qcow2 image and the list of packages in it, by running a real
+// tool on a [Host]. The tools' drivers are in the packages below it, such as
+// builder/dib.
+//
+// # Trust
+//
+// A driver lets its tool accept only packages whose signatures verify against
+// the spec's trusted keys, and fails the build otherwise. Mirrors are where
+// packages come from during the build; they do not remain in the image.
+// Repositories are what the finished image has registered.
+//
+// # Cleaning up
+//
+// A build that fails or is cancelled leaves no mount, loop device, device
+// mapper link or temporary directory. What a build leaves that was killed
+// (SIGKILL, power) is freed by the next build in the same work directory, or
+// by the driver's Cleanup.
+package builder
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A Builder builds images. Build may be called concurrently with specs that
+// differ in WorkDir and OutputDir.
+type Builder interface {
+	// Build runs the tool on host and returns when the image is in
+	// spec.OutputDir. A failed tool is a *ToolError; when ctx ends, the error
+	// wraps ctx's.
+	Build(ctx context.Context, host Host, spec Spec) (*Result, error)
+}
+
+// Spec says what to build. It has what every driver needs; what one tool needs
+// beyond it is in that driver's Config.
+type Spec struct {
+	Name         string // file name of the image without ".qcow2"
+	Distribution string // "debian", …
+	Release      string // the tool's name for the release, such as a code name: "bookworm"
+	Arch         string // Debian's names: "amd64", "arm64"
+	DiskBytes    int64  // virtual size of the image
+
+	User       string   // the image's login user
+	NTPServers []string // names or addresses
+
+	// Mirrors are the base URLs of the repositories to build from, by the name
+	// that the driver documents ("debian", "debian-security").
+	Mirrors map[string]string
+	// TrustedKeys are the OpenPGP keys that may sign packages. At least one.
+	TrustedKeys []TrustedKey
+	// Repositories are registered in the finished image.
+	Repositories []Repository
+
+	// Dir is the directory that relative paths in the driver's Config refer to.
+	Dir string
+	// WorkDir is a directory on the host that this build has for itself. It is
+	// made where missing and removed at the end.
+	WorkDir string
+	// OutputDir is a local directory that must exist; the results are written
+	// into it.
+	OutputDir string
+
+	// Log receives all output of the tool. If nil, it is discarded.
+	Log io.Writer
+	// Logger receives the build's milestones and, at level Debug, each line of
+	// the tool's output. If nil, nothing is logged.
+	Logger *slog.Logger
+}
+
+// TrustedKey is a local file of OpenPGP public keys, binary or armored.
+type TrustedKey struct {
+	File string
+	// Fingerprints says which of the file's primary keys are trusted, as 40
+	// hexadecimal digits each. If empty, all of them are.
+	Fingerprints []string
+}
+
+// Repository is a package repository as a distribution's package manager has
+// it registered.
+type Repository struct {
+	Name       string   // file name of the registration
+	URL        string   // base URL
+	Suites     []string // Debian: "bookworm", "bookworm-updates"
+	Components []string // Debian: "main"; default main
+}
+
+// Package is one installed package.
+type Package struct {
+	Name, Version, Arch string
+}
+
+// Compare orders packages by name, version and architecture, as text.
+func (p Package) Compare(q Package) int {
+	return cmp.Or(cmp.Compare(p.Name, q.Name), cmp.Compare(p.Version, q.Version), cmp.Compare(p.Arch, q.Arch))
+}
+
+// Result is what a build made and how.
+type Result struct {
+	ImagePath string    // the qcow2, in OutputDir
+	Packages  []Package // sorted
+	// ConfigDir holds what the tool was given (elements or description, keys),
+	// in OutputDir; with it and Config the image can be rebuilt anywhere.
+	ConfigDir string
+	// Config is the driver's own configuration with every path relative to
+	// ConfigDir.
+	Config any
+
+	Tool        string   // "disk-image-create"
+	ToolVersion string   // "3.13.0"
+	Args        []string // the tool's argv
+	Env         []string // the tool's whole environment, sorted
+}
+
+// ToolError says that an external tool failed.
+type ToolError struct {
+	Tool  string
+	Phase string   // what the tool was doing, as far as its log tells; may be empty
+	Err   error    // how it ended
+	Tail  []string // its last lines, bounded
+}
+
+func (e *ToolError) Error() string {
+	s := e.Tool + " failed"
+	if e.Phase != "" {
+		s += " in " + e.Phase
+	}
+	s += ": " + e.Err.Error()
+	if line := e.reason(); line != "" {
+		s += ": " + line
+	}
+	return s
+}
+
+func (e *ToolError) Unwrap() error { return e.Err }
+
+// reason is the line of the tail that most likely says why: the last one that
+// reads like an error, or the last.
+func (e *ToolError) reason() string {
+	for _, line := range slices.Backward(e.Tail) {
+		if reasonLine.MatchString(line) {
+			return strings.TrimSpace(line)
+		}
+	}
+	if n := len(e.Tail); n > 0 {
+		return strings.TrimSpace(e.Tail[n-1])
+	}
+	return ""
+}
+
+var reasonLine = regexp.MustCompile(`^(E|W|ERROR|error): |(Exception|Error): |No space left|cannot |failed`)
+
+var (
+	fileName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+	word        = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	userName    = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+	hostName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.:-]{0,252}$`)
+	urlText     = regexp.MustCompile(`^[A-Za-z0-9._~:/@%+,=\[\]-]+$`)
+	suite       = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$`)
+	hostPath    = regexp.MustCompile(`^/[A-Za-z0-9._/+@-]*$`)
+	fingerprint = regexp.MustCompile(`^[0-9A-F]{40}$`)
+)
+
+// Validate reports all that is wrong with s. Build tools hand such values to
+// shells, so each is held to the characters that its kind needs.
+func (s *Spec) Validate() error {
+	var errs []error
+	check := func(ok bool, field string, value any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s: bad value %q", field, fmt.Sprint(value)))
+		}
+	}
+	check(fileName.MatchString(s.Name), "name", s.Name)
+	check(word.MatchString(s.Distribution), "distribution", s.Distribution)
+	check(word.MatchString(s.Release), "release", s.Release)
+	check(word.MatchString(s.Arch), "arch", s.Arch)
+	check(s.DiskBytes > 0, "disk", s.DiskBytes)
+	check(userName.MatchString(s.User), "user", s.User)
+	for _, n := range s.NTPServers {
+		check(hostName.MatchString(n), "NTP server", n)
+	}
+	for name, u := range s.Mirrors {
+		check(validURL(u), "mirror "+name, u)
+	}
+	if len(s.TrustedKeys) == 0 {
+		errs = append(errs, errors.New("no trusted keys: packages could not be verified"))
+	}
+	for _, k := range s.TrustedKeys {
+		for _, f := range k.Fingerprints {
+			check(fingerprint.MatchString(f), "fingerprint of "+k.File, f)
+		}
+	}
+	for _, r := range s.Repositories {
+		check(fileName.MatchString(r.Name), "repository name", r.Name)
+		check(validURL(r.URL), "repository "+r.Name, r.URL)
+		check(len(r.Suites) > 0, "suites of repository "+r.Name, r.Suites)
+		for _, w := range slices.Concat(r.Suites, r.Components) {
+			check(suite.MatchString(w), "repository "+r.Name, w)
+		}
+	}
+	check(hostPath.MatchString(s.WorkDir) && s.WorkDir != "/", "work directory (use plain characters)", s.WorkDir)
+	check(s.OutputDir != "", "output directory", s.OutputDir)
+	return errors.Join(errs...)
+}
+
+func validURL(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil || !urlText.MatchString(s) {
+		return false
+	}
+	switch u.Scheme {
+	case "http", "https":
+		return u.Host != ""
+	case "file":
+		return u.Host == "" && u.Path != ""
+	}
+	return false
+}

@@ -1,0 +1,274 @@
+package dib
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
+)
+
+func TestNewRefuses(t *testing.T) {
+	for name, c := range map[string]Config{
+		"no element":         {},
+		"element with path":  {Elements: []string{"../x"}},
+		"element as option":  {Elements: []string{"-x"}},
+		"unchecked packages": {Elements: []string{"vm"}, Environment: map[string]string{"DIB_DEBOOTSTRAP_EXTRA_ARGS": "--no-check-gpg"}},
+		"other sources":      {Elements: []string{"vm"}, Environment: map[string]string{"DIB_APT_SOURCES_CONF": "x"}},
+		"other keys":         {Elements: []string{"vm"}, Environment: map[string]string{"DIB_ADD_APT_KEYS": "/x"}},
+		"other programs":     {Elements: []string{"vm"}, Environment: map[string]string{"PATH": "/x"}},
+		"driver's own":       {Elements: []string{"vm"}, Environment: map[string]string{"TMP_DIR": "/x"}},
+		"for a shell":        {Elements: []string{"vm"}, Environment: map[string]string{"DIB_X": "$(id)"}},
+		"bad name":           {Elements: []string{"vm"}, Environment: map[string]string{"a b": "x"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := New(c)
+			require.Error(t, err)
+		})
+	}
+	_, err := New(Config{Elements: []string{"debian-minimal", "vm"}, Environment: map[string]string{"DIB_GRUB_TIMEOUT": "3"}})
+	require.NoError(t, err)
+}
+
+func TestLogWriter(t *testing.T) {
+	var raw bytes.Buffer
+	w := newLogWriter(t.Context(), &raw, (&run{}).logger())
+	_, _ = io.WriteString(w, "2026-11-22 20:43:21.173 | dib-run-parts Running /x/hooks/root.d/08-debootstrap\n\npart")
+	_, _ = io.WriteString(w, "ial\n"+strings.Repeat("x", 3*maxLine)+"\n")
+	for range 2 * maxTail {
+		_, _ = io.WriteString(w, "line\n")
+	}
+	_, _ = io.WriteString(w, "the end")
+	require.NoError(t, w.Close())
+	require.Equal(t, "root.d/08-debootstrap", w.phase)
+	require.Len(t, w.tail, maxTail)
+	require.Equal(t, "the end", w.tail[maxTail-1])
+	require.LessOrEqual(t, cap(w.line), 2*maxLine)
+	require.Contains(t, raw.String(), "20:43:21.173 | dib-run-parts")
+}
+
+func TestLogWriterReportsAFullDisk(t *testing.T) {
+	w := newLogWriter(t.Context(), failingWriter{}, (&run{}).logger())
+	n, err := w.Write([]byte("x\n"))
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	require.ErrorIs(t, w.Close(), syscall.ENOSPC)
+}
+
+type failingWriter struct{}
+
+func (failingWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestParseManifest(t *testing.T) {
+	got, err := parseManifest([]byte(`{"packages": [
+{"package": "zlib1g:amd64","arch": "amd64","version": "1:1.2","status": "ii "},
+{"package": "gone","arch": "all","version": "1","status": "rc "},
+{"package": "adduser","arch": "all","version": "3.134","status": "ii "}
+]}`))
+	require.NoError(t, err)
+	require.Equal(t, []builder.Package{{Name: "adduser", Version: "3.134", Arch: "all"}, {Name: "zlib1g", Version: "1:1.2", Arch: "amd64"}}, got)
+	for _, bad := range []string{"", "{}", `{"packages":[{"package":"a b","version":"1","status":"ii "}]}`} {
+		_, err := parseManifest([]byte(bad))
+		require.Error(t, err, bad)
+	}
+}
+
+func FuzzParseManifest(f *testing.F) {
+	f.Add([]byte(`{"packages": [{"package": "a","arch": "all","version": "1","status": "ii "}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		packages, err := parseManifest(data)
+		if err == nil && len(packages) == 0 {
+			t.Fatal("no packages and no error")
+		}
+		for _, p := range packages {
+			if strings.ContainsAny(p.Name+p.Version+p.Arch, " \n") {
+				t.Fatalf("%q would break a .packages line", p)
+			}
+		}
+	})
+}
+
+func TestKeyringHoldsOnlyPinnedKeys(t *testing.T) {
+	dir := t.TempDir()
+	var keys bytes.Buffer
+	var fingerprints []string
+	for range 3 {
+		e, err := openpgp.NewEntity("test", "", "test@example.org", nil)
+		require.NoError(t, err)
+		require.NoError(t, e.Serialize(&keys))
+		fingerprints = append(fingerprints, fmt.Sprintf("%X", e.PrimaryKey.Fingerprint))
+	}
+	file := filepath.Join(dir, "keys.gpg")
+	require.NoError(t, os.WriteFile(file, keys.Bytes(), 0o644))
+	all, err := readKeys(file)
+	require.NoError(t, err)
+	require.Len(t, all, 3)
+
+	pin := fingerprints[1]
+	r := &run{config: dir, spec: builder.Spec{TrustedKeys: []builder.TrustedKey{{File: file, Fingerprints: []string{pin}}}}}
+	require.NoError(t, r.writeKeyring())
+	got, err := readKeys(filepath.Join(dir, "keyring.gpg"))
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	require.Equal(t, pin, fmt.Sprintf("%X", got[0].PrimaryKey.Fingerprint))
+
+	r.spec.TrustedKeys[0].Fingerprints = []string{strings.Repeat("A", 40)}
+	require.ErrorContains(t, r.writeKeyring(), "has no key AAAA")
+}
+
+// What follows runs the real tool against this machine's mirror.
+
+func realSpec(t *testing.T) (Config, builder.Spec) {
+	needs.Tools(t, "disk-image-create", "debootstrap", "qemu-img")
+	needs.Root(t)
+	mirrors, err := builder.AptMirrors(os.DirFS("/"))
+	if err != nil {
+		needs.Missing(t, err.Error())
+	}
+	work, err := os.MkdirTemp("", "dib-test-")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.Remove(work) })
+	spec := builder.Spec{
+		Name: "test", Distribution: "debian", Release: "bookworm", Arch: "amd64", DiskBytes: 4 << 30, User: "linux",
+		Mirrors:     mirrors,
+		TrustedKeys: []builder.TrustedKey{{File: "/usr/share/keyrings/debian-archive-keyring.gpg"}},
+		WorkDir:     filepath.Join(work, "build"), OutputDir: t.TempDir(),
+	}
+	return Config{Elements: []string{"debian-minimal", "vm", "block-device-mbr"}}, spec
+}
+
+// nothingLeft checks that a build has left nothing on this machine.
+func nothingLeft(t *testing.T, spec builder.Spec) {
+	t.Helper()
+	require.NoDirExists(t, spec.WorkDir)
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	require.NoError(t, err)
+	require.NotContains(t, string(mounts), spec.WorkDir)
+	loops, err := exec.Command("losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE").Output()
+	require.NoError(t, err)
+	require.NotContains(t, string(loops), spec.WorkDir)
+	links, _ := filepath.Glob("/dev/mapper/loop*")
+	for _, link := range links {
+		_, err := os.Stat(link)
+		require.NoError(t, err, "a link to a partition that is gone")
+	}
+}
+
+func TestBuildFails(t *testing.T) {
+	foreign := filepath.Join(t.TempDir(), "foreign.gpg")
+	e, err := openpgp.NewEntity("foreign", "", "foreign@example.org", nil)
+	require.NoError(t, err)
+	var key bytes.Buffer
+	require.NoError(t, e.Serialize(&key))
+	require.NoError(t, os.WriteFile(foreign, key.Bytes(), 0o644))
+
+	for name, test := range map[string]struct {
+		change func(*Config, *builder.Spec)
+		want   string
+	}{
+		"foreign keyring": {
+			func(_ *Config, s *builder.Spec) { s.TrustedKeys = []builder.TrustedKey{{File: foreign}} },
+			"Release signed by unknown key",
+		},
+		"missing element": {
+			func(c *Config, _ *builder.Spec) { c.Elements = append(c.Elements, "no-such-element") },
+			"Element 'no-such-element' not found",
+		},
+		"unreachable mirror": {
+			func(_ *Config, s *builder.Spec) {
+				s.Mirrors = map[string]string{"debian": "http://127.0.0.1:9/debian"}
+			},
+			"Failed getting release file",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config, spec := realSpec(t)
+			test.change(&config, &spec)
+			var log bytes.Buffer
+			spec.Log = &log
+			b, err := New(config)
+			require.NoError(t, err)
+			_, err = b.Build(t.Context(), builder.Local{}, spec)
+			var failed *builder.ToolError
+			require.ErrorAs(t, err, &failed)
+			require.Contains(t, log.String(), test.want)
+			require.Contains(t, err.Error(), test.want)
+			nothingLeft(t, spec)
+		})
+	}
+}
+
+func TestCancelledBuildLeavesNothing(t *testing.T) {
+	config, spec := realSpec(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	spec.Log = &trigger{text: "Running /tmp/in_target.d/pre-install.d/", do: cancel} // the chroot is mounted
+	b, err := New(config)
+	require.NoError(t, err)
+	_, err = b.Build(ctx, builder.Local{}, spec)
+	require.ErrorIs(t, err, context.Canceled)
+	nothingLeft(t, spec)
+}
+
+// TestCleanupAfterKill builds in a process of its own, which is killed together
+// with the tool while everything is mounted.
+func TestCleanupAfterKill(t *testing.T) {
+	config, spec := realSpec(t)
+	var pids []string
+	spec.Log = &trigger{text: "Running /tmp/in_target.d/pre-install.d/", do: func() {
+		out, _ := exec.Command("pgrep", "-f", "disk-image-create .*"+spec.WorkDir).Output()
+		pids = strings.Fields(string(out))
+		_ = exec.Command("pkill", "-KILL", "-f", "disk-image-create .*"+spec.WorkDir).Run()
+	}}
+	b, err := New(config)
+	require.NoError(t, err)
+	_, err = b.Build(t.Context(), killOnly{}, spec)
+	require.Error(t, err)
+	require.NotEmpty(t, pids)
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	require.NoError(t, err)
+	require.Contains(t, string(mounts), spec.WorkDir, "the kill was meant to leave mounts")
+
+	require.NoError(t, Cleanup(t.Context(), builder.Local{}, spec.WorkDir))
+	nothingLeft(t, spec)
+	require.NoError(t, Cleanup(t.Context(), builder.Local{}, spec.WorkDir), "a second time there is nothing to do")
+}
+
+// killOnly is this machine, but it lets no cleaning command through: the state
+// after a build whose whole process tree was killed.
+type killOnly struct{ builder.Local }
+
+func (k killOnly) Run(ctx context.Context, c builder.Command) error {
+	switch c.Args[0] {
+	case "umount", "losetup", "rm", "kill":
+		return errors.New("killed")
+	}
+	return k.Local.Run(ctx, c)
+}
+
+// trigger calls do when text has been written.
+type trigger struct {
+	text string
+	do   func()
+	once sync.Once
+}
+
+func (w *trigger) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), w.text) {
+		w.once.Do(w.do)
+	}
+	return len(p), nil
+}

@@ -1,0 +1,238 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// A Host is a machine on which builders run their tools. Its methods may be
+// called concurrently.
+type Host interface {
+	// Run runs a command as root and waits for it. When ctx ends, the command
+	// is sent SIGTERM and gets a grace period to clean up after itself, then
+	// its process group is killed; the error is then ctx's. A command that
+	// exits with another status than 0 is an *ExitError.
+	Run(ctx context.Context, cmd Command) error
+	// Upload writes the regular files of fsys, with their modes, below dir on
+	// the host, which is made where missing.
+	Upload(ctx context.Context, dir string, fsys fs.FS) error
+	// Download copies the host's file to w.
+	Download(ctx context.Context, path string, w io.Writer) error
+}
+
+// Command is a program to run on a [Host], by its argv and never by a shell.
+type Command struct {
+	Args           []string
+	Env            []string // the whole environment; if nil, only DefaultPath
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer // if nil, discarded
+}
+
+// DefaultPath is the PATH of commands: the system's own directories, so that
+// tools installed elsewhere by a user are not run as root.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// ExitError says with what a command on a host ended.
+type ExitError struct {
+	Program string
+	Status  int // exit status; 128+n for signal n
+}
+
+func (e *ExitError) Error() string {
+	if e.Status > 128 {
+		return fmt.Sprintf("killed by signal %d (%v)", e.Status-128, syscall.Signal(e.Status-128))
+	}
+	return "exit status " + strconv.Itoa(e.Status)
+}
+
+// Local is this machine. Commands run directly where this process is root and
+// through `sudo -n` where it is not.
+type Local struct {
+	// Grace is how long a cancelled command may take to clean up before it is
+	// killed. If 0, 10 s: disk-image-create heeds a signal only when the
+	// package manager that it runs has come to its end.
+	Grace time.Duration
+}
+
+// Run implements [Host]. The command runs in a session of its own: a terminal's
+// Ctrl-C reaches this process only, which then ends the command in order. It
+// gets SIGTERM when this process dies.
+func (l Local) Run(ctx context.Context, c Command) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	env := c.Env
+	if env == nil {
+		env = []string{"PATH=" + DefaultPath}
+	}
+	argv := c.Args
+	root := os.Geteuid() == 0
+	if !root {
+		argv = append(append([]string{"/usr/bin/sudo", "-n", "env", "-i"}, env...), argv...)
+	}
+	program, err := lookPath(argv[0])
+	if err != nil {
+		return fmt.Errorf("cannot run %s: %w", argv[0], err)
+	}
+	cmd := exec.Command(program, argv[1:]...) // cancelled below, since what to signal depends on root
+	cmd.Args[0] = argv[0]
+	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, c.Stdin, c.Stdout, c.Stderr
+	cmd.WaitDelay = 10 * time.Second // for output of a grandchild that got away
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
+
+	// The parent-death signal is bound to the thread that forks, so the thread
+	// is kept until the command has ended.
+	started := make(chan error, 1)
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			done <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("cannot run %s: %w", c.Args[0], err)
+	}
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		pid := cmd.Process.Pid
+		signal(root, syscall.SIGTERM, pid)
+		grace := l.Grace
+		if grace == 0 {
+			grace = 10 * time.Second
+		}
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-done:
+		case <-timer.C:
+			signal(root, syscall.SIGKILL, -pid)
+			<-done
+		}
+		return ctx.Err()
+	}
+	return exitError(c.Args[0], err)
+}
+
+func exitError(program string, err error) error {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		if err != nil {
+			return fmt.Errorf("cannot run %s: %w", program, err)
+		}
+		return nil
+	}
+	status := exit.ExitCode()
+	if w, ok := exit.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+		status = 128 + int(w.Signal())
+	}
+	return &ExitError{Program: program, Status: status}
+}
+
+// signal sends a signal to a command that may belong to root.
+func signal(root bool, sig syscall.Signal, pid int) {
+	if root {
+		_ = syscall.Kill(pid, sig) // gone already is as good
+		return
+	}
+	_ = exec.Command("/usr/bin/sudo", "-n", "kill", "-"+strconv.Itoa(int(sig)), "--", strconv.Itoa(pid)).Run()
+}
+
+// lookPath finds a program in DefaultPath.
+func lookPath(name string) (string, error) {
+	if filepath.IsAbs(name) {
+		return name, nil
+	}
+	for _, dir := range filepath.SplitList(DefaultPath) {
+		p := filepath.Join(dir, name)
+		if st, err := os.Stat(p); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("%w in %s", exec.ErrNotFound, DefaultPath)
+}
+
+// Upload implements [Host].
+func (Local) Upload(ctx context.Context, dir string, fsys fs.FS) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || name == "." {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return root.MkdirAll(name, 0o755)
+		}
+		if !d.Type().IsRegular() {
+			return fmt.Errorf("cannot upload %s: not a regular file", name)
+		}
+		return uploadFile(root, fsys, name)
+	})
+}
+
+func uploadFile(root *os.Root, fsys fs.FS, name string) error {
+	src, err := fsys.Open(name)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	st, err := src.Stat()
+	if err != nil {
+		return err
+	}
+	dst, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, st.Mode().Perm()|0o200)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(dst, src); err != nil {
+		dst.Close()
+		return err
+	}
+	return dst.Close()
+}
+
+// Download implements [Host].
+func (Local) Download(ctx context.Context, path string, w io.Writer) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(w, contextReader{ctx, f})
+	return err
+}
+
+type contextReader struct {
+	ctx context.Context //nolint:containedctx // lives for one copy
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}

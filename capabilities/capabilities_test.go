@@ -1,0 +1,125 @@
+package capabilities_test
+
+import (
+	"encoding/json"
+	"errors"
+	"math/bits"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/opentelekomcloud/go-imagefactory/capabilities"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// sets calls f with every set of at most two known bits, with sets of many
+// random bits, known and unknown, and with sets of few.
+func sets(t *testing.T, f func(capabilities.Set)) {
+	t.Helper()
+	f(0)
+	known := capabilities.Known.Bits()
+	for i, a := range known {
+		f(a)
+		for _, b := range known[i+1:] {
+			f(a | b)
+		}
+	}
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same sets on every run
+	for range 20000 {
+		f(capabilities.Set(random.Uint64()))
+		var few capabilities.Set
+		for range 1 + random.IntN(7) {
+			few |= 1 << random.IntN(40)
+		}
+		f(few)
+	}
+}
+
+func TestParseReadsEveryForm(t *testing.T) {
+	sets(t, func(s capabilities.Set) {
+		for _, text := range []string{s.String(), s.Hex(), s.Decimal()} {
+			got, err := capabilities.Parse(text)
+			require.NoError(t, err)
+			require.Equal(t, s, got, text)
+		}
+		data, err := json.Marshal(s)
+		require.NoError(t, err)
+		var got capabilities.Set
+		require.NoError(t, json.Unmarshal(data, &got))
+		require.Equal(t, s, got, string(data))
+	})
+}
+
+// The positions are on record in published images: this table only grows.
+func TestLayoutIsAppendOnly(t *testing.T) {
+	layout := []string{
+		"xen-classic", "xen-pvops", "kvm-virtio", "ixgbevf", "xen-scsi", "scsi-ep-front", "nvme", "hi1822", "infiniband",
+		"m60-vgpu", "m60", "p100", "v100", "t4", "ascend-310", "fpga-vu9p", "fpga-vu9p-common",
+		"large-memory", "disk-intensive", "high-performance", "hana-xen", "hana-kvm", "ironic", "bms-network-config",
+		"bios", "uefi", "arm64", "amd", "multiqueue", "live-resize", "uvp-monitor", "cloud-init",
+		"v100-vgpu", "p2v-v100",
+	}
+	for i, name := range layout {
+		got, err := capabilities.Parse(name)
+		require.NoError(t, err)
+		assert.Equal(t, capabilities.Set(1)<<i, got, name)
+	}
+	assert.Len(t, layout, bits.OnesCount64(uint64(capabilities.Known)))
+	assert.Equal(t, capabilities.P2VV100, capabilities.Set(1)<<33)
+}
+
+func TestParse(t *testing.T) {
+	for text, want := range map[string]capabilities.Set{
+		"0":                            0,
+		"5":                            capabilities.XenClassic | capabilities.KVMVirtio,
+		"0x5":                          capabilities.XenClassic | capabilities.KVMVirtio,
+		"0X5":                          capabilities.XenClassic | capabilities.KVMVirtio,
+		"18446744073709551615":         ^capabilities.Set(0),
+		" kvm-virtio ,  ixgbevf\n":     capabilities.KVMVirtio | capabilities.IXGBEVF,
+		"KVM_VIRTIO|scsi_ep_front|0x1": capabilities.KVMVirtio | capabilities.SCSIEPFront | capabilities.XenClassic,
+	} {
+		got, err := capabilities.Parse(text)
+		require.NoError(t, err, text)
+		assert.Equal(t, want, got, text)
+	}
+	for _, text := range []string{"", " ", "|", "18446744073709551616", "0x", "0xg", "-1", "1.5", "5kvm", "kvm-virtio|nope"} {
+		_, err := capabilities.Parse(text)
+		assert.Error(t, err, text)
+	}
+	_, err := capabilities.Parse("kvm-virtoi")
+	var unknown *capabilities.UnknownNameError
+	require.ErrorAs(t, err, &unknown)
+	assert.Equal(t, "kvm-virtio", unknown.Nearest[0])
+}
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{"0", "0x1f|kvm-virtio", "xen-pvops, 12", "x", "\xff"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := capabilities.Parse(text)
+		if err != nil {
+			return
+		}
+		again, err := capabilities.Parse(s.String())
+		if err != nil || again != s {
+			t.Fatalf("%q: %v reads back as %v, %v", text, s, again, err)
+		}
+	})
+}
+
+func TestSet(t *testing.T) {
+	s := capabilities.XenPVOps | capabilities.KVMVirtio
+	assert.True(t, s.Has(capabilities.KVMVirtio))
+	assert.True(t, s.Has(0))
+	assert.False(t, s.Has(capabilities.KVMVirtio|capabilities.BIOS))
+	assert.Equal(t, []capabilities.Set{capabilities.XenPVOps, capabilities.KVMVirtio}, s.Bits())
+	assert.Equal(t, "xen-pvops|0x8000000000000000", (capabilities.XenPVOps | 1<<63).String())
+	assert.Equal(t, "0", capabilities.Set(0).String())
+	assert.Empty(t, capabilities.Set(0).Bits())
+}
+
+func isConflict(err error) bool {
+	var conflict *capabilities.ConflictError
+	return errors.As(err, &conflict)
+}

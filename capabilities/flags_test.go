@@ -1,0 +1,257 @@
+package capabilities_test
+
+import (
+	"strings"
+	"testing"
+
+	. "github.com/opentelekomcloud/go-imagefactory/capabilities"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// excluded are the pairs of properties that may not stand together, written
+// down apart from the package's own table.
+var excluded = [][2]string{
+	{"__support_xen", "__support_xen_gpu_type"}, {"__support_kvm", "__support_xen_gpu_type"},
+	{"__support_xen", "__support_kvm_gpu_type"}, {"__support_kvm", "__support_kvm_gpu_type"},
+	{"__support_xen", "__support_xen_hana"}, {"__support_kvm", "__support_xen_hana"},
+	{"__support_xen", "__support_kvm_hana"}, {"__support_kvm", "__support_kvm_hana"},
+	{"__support_xen", "__support_kvm_infiniband"},
+	{"__support_arm", "__support_amd"},
+}
+
+func TestFlagsOfEverySet(t *testing.T) {
+	good := 0
+	sets(t, func(s Set) {
+		flags, err := s.Flags()
+		if err != nil {
+			require.True(t, isConflict(err), "%v: %v", s, err)
+			require.Nil(t, flags)
+			for _, c := range s.Conflicts() {
+				require.Contains(t, err.Error(), c.A)
+				require.Contains(t, err.Error(), c.B)
+				require.NotEmpty(t, c.Reason)
+			}
+			return
+		}
+		good++
+		require.Empty(t, s.Conflicts())
+		checkFlags(t, s, flags)
+		back, err := FromFlags(flags)
+		require.NoError(t, err, "%v", s)
+		require.Equal(t, s.Carried(), back, "%v as %v", s, flags)
+		again, err := back.Flags()
+		require.NoError(t, err)
+		require.Equal(t, flags, again)
+
+		flags[MaskProperty] = s.Hex()
+		back, err = FromFlags(flags)
+		require.NoError(t, err)
+		require.Equal(t, s, back, "with its mask a set is read back whole")
+	})
+	assert.Greater(t, good, 1000, "the generator must reach sets without conflicts")
+}
+
+// checkFlags holds the properties of s against what is documented.
+func checkFlags(t *testing.T, s Set, flags Flags) {
+	t.Helper()
+	for _, pair := range excluded {
+		_, a := flags[pair[0]]
+		_, b := flags[pair[1]]
+		require.False(t, a && b, "%v: %v stand together", s, pair)
+	}
+	if flags["__support_arm"] == "true" {
+		require.Equal(t, "uefi", flags["hw_firmware_type"], "%v", s)
+	}
+	if flags["virtual_env_type"] == "Ironic" {
+		require.NotContains(t, flags, "__support_xen")
+		require.NotContains(t, flags, "__support_kvm")
+	} else {
+		require.Equal(t, "FusionCompute", flags["virtual_env_type"])
+		require.NotContains(t, flags, "__support_o2m")
+	}
+	for name, value := range flags {
+		if key, ok := strings.CutPrefix(name, "__support_"); ok {
+			require.Equal(t, value, flags["__is_support_"+key])
+		}
+		if key, ok := strings.CutPrefix(name, "__is_support_"); ok {
+			require.Equal(t, value, flags["__support_"+key])
+		}
+	}
+}
+
+func TestFlags(t *testing.T) {
+	for _, tt := range []struct {
+		set  Set
+		want Flags // in the IMS spelling
+	}{
+		{0, Flags{"virtual_env_type": "FusionCompute"}},
+		{XenClassic, Flags{"virtual_env_type": "FusionCompute", "__support_xen": "true"}},
+		{XenPVOps | KVMVirtio | UEFI | Multiqueue, Flags{"virtual_env_type": "FusionCompute", "__support_xen": "true",
+			"__support_kvm": "true", "hw_firmware_type": "uefi", "hw_vif_multiqueue_enabled": "true"}},
+		{DiskIntensive, Flags{"virtual_env_type": "FusionCompute"}},
+		{DiskIntensive | HighPerformance | IXGBEVF, Flags{"virtual_env_type": "FusionCompute",
+			"__support_diskintensive": "true", "__support_highperformance": "true"}},
+		{M60VGPU, Flags{"virtual_env_type": "FusionCompute", "__support_xen_gpu_type": "M60_vGPU"}},
+		{M60 | IXGBEVF, Flags{"virtual_env_type": "FusionCompute", "__support_xen_gpu_type": "M60_GPU"}},
+		{HANAXen | IXGBEVF | XenSCSI, Flags{"virtual_env_type": "FusionCompute", "__support_xen_hana": "true"}},
+		{InfiniBand, Flags{"virtual_env_type": "FusionCompute", "__support_kvm_infiniband": "true"}},
+		{V100, Flags{"virtual_env_type": "FusionCompute", "__support_kvm_gpu_type": "V100"}},
+		{KVMVirtio | FPGAVU9PCommon, Flags{"virtual_env_type": "FusionCompute", "__support_kvm": "true", "__support_kvm_fpga_type": "VU9P_COMMON"}},
+		{Ironic, Flags{"virtual_env_type": "Ironic"}},
+		{Ironic | BMSNetworkConfig | SCSIEPFront, Flags{"virtual_env_type": "Ironic", "__support_o2m": "true", "__support_evs": "true"}},
+		{Ironic | BMSNetworkConfig | InfiniBand | P100 | V100, Flags{"virtual_env_type": "Ironic", "__support_o2m": "true",
+			"__support_h2l": "true", "__support_p1l": "true", "__support_p2l": "true"}},
+		{ARM64 | UEFI | KVMVirtio, Flags{"virtual_env_type": "FusionCompute", "__support_kvm": "true", "__support_arm": "true", "hw_firmware_type": "uefi"}},
+	} {
+		got, err := Support.Flags(tt.set)
+		require.NoError(t, err)
+		assert.Equal(t, tt.want, got, tt.set.String())
+	}
+	got, err := IsSupport.Flags(KVMVirtio)
+	require.NoError(t, err)
+	assert.Equal(t, Flags{"virtual_env_type": "FusionCompute", "__is_support_kvm": "true"}, got)
+}
+
+func TestConflictsNameBothSides(t *testing.T) {
+	for _, tt := range []struct {
+		set  Set
+		a, b string
+	}{
+		{XenPVOps | V100, "__support_xen", "__support_kvm_gpu_type"},
+		{KVMVirtio | M60, "__support_kvm", "__support_xen_gpu_type"},
+		{XenClassic | HANAXen, "__support_xen", "__support_xen_hana"},
+		{KVMVirtio | HANAKVM, "__support_kvm", "__support_kvm_hana"},
+		{XenPVOps | InfiniBand, "__support_xen", "__support_kvm_infiniband"},
+		{ARM64, "__support_arm", "hw_firmware_type=bios"},
+		{ARM64 | UEFI | BIOS, "__support_arm", "hw_firmware_type=bios"},
+		{ARM64 | UEFI | AMD, "__support_arm", "__support_amd"},
+		{BIOS | UEFI, "hw_firmware_type=bios", "hw_firmware_type=uefi"},
+		{P100 | V100, "__support_kvm_gpu_type=P100", "__support_kvm_gpu_type=V100"},
+		{FPGAVU9P | FPGAVU9PCommon, "__support_kvm_fpga_type=VU9P", "__support_kvm_fpga_type=VU9P_COMMON"},
+		{Ironic | KVMVirtio, "virtual_env_type=Ironic", "__support_kvm"},
+		{Ironic | T4, "virtual_env_type=Ironic", "__support_gpu_t4"},
+	} {
+		_, err := tt.set.Flags()
+		var conflict *ConflictError
+		require.ErrorAs(t, err, &conflict, tt.set.String())
+		assert.Equal(t, tt.set, conflict.Set)
+		found := false
+		for _, c := range conflict.Conflicts {
+			found = found || (c.A == tt.a && c.B == tt.b)
+		}
+		assert.True(t, found, "%v: %v", tt.set, err)
+	}
+	assert.Empty(t, (Ironic | P100 | V100).Conflicts(), "on bare metal they are two flags")
+}
+
+func TestFromFlags(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		have Flags
+		want Set
+	}{
+		{"none", nil, 0},
+		{"absent and false", Flags{"__support_arm": "false", "__support_xen": "", "hw_vif_multiqueue_enabled": "False"}, 0},
+		{"the factory's misspelling", Flags{"___support_kvm_hana": "true"}, HANAKVM},
+		{"spelling of the factory", Flags{"__is_support_kvm": "true"}, KVMVirtio},
+		{"as the cloud writes it", Flags{"__support_xen_gpu_type": " M60_vgpu ", "__support_largememory": "True"}, M60VGPU | LargeMemory},
+		{"others' properties", Flags{"__os_type": "Linux", "__support_o3s": "true", "__support_agent_list": "ces", "support": "x"}, 0},
+		{"drivers behind a flag", Flags{"__support_xen": "true", "__support_diskintensive": "true"}, XenPVOps | DiskIntensive | IXGBEVF},
+		{"bare metal", Flags{"virtual_env_type": "Ironic", "__support_p2l": "true"}, bmsV100},
+		{"mask of the same flags", Flags{"virtual_env_type": "FusionCompute", "__support_xen": "true", MaskProperty: "0x1"}, XenClassic},
+		{"mask in decimal", Flags{"__support_kvm": "true", MaskProperty: "1073741828"}, KVMVirtio | UVPMonitor},
+		{"flags win over the mask", Flags{"__support_kvm": "true", MaskProperty: (XenPVOps | CloudInit).Hex()}, KVMVirtio | CloudInit},
+	} {
+		got, err := FromFlags(tt.have)
+		require.NoError(t, err, tt.name)
+		assert.Equal(t, tt.want, got, "%s: %v", tt.name, got)
+	}
+}
+
+const bmsV100 = Ironic | BMSNetworkConfig | InfiniBand | V100
+
+func TestFromFlagsRefuses(t *testing.T) {
+	s, err := FromFlags(Flags{"__support_kvm": "true", "__support_kvm_gpu_type": "RTX5000", "virtual_env_type": "IsoImage"})
+	var value *ValueError
+	require.ErrorAs(t, err, &value)
+	assert.Equal(t, "__support_kvm_gpu_type", value.Name)
+	assert.Contains(t, err.Error(), "IsoImage")
+	assert.Equal(t, KVMVirtio, s, "the rest is read")
+
+	for _, have := range []Flags{
+		{"__support_kvm": "true", "__is_support_kvm": "false"},
+		{"virtual_env_type": "FusionCompute", "__support_o2m": "true"},
+		{"virtual_env_type": "Ironic", "__support_kvm_infiniband": "true"},
+	} {
+		_, err := FromFlags(have)
+		assert.True(t, isConflict(err), "%v: %v", have, err)
+	}
+	_, err = FromFlags(Flags{MaskProperty: "a lot"})
+	assert.ErrorContains(t, err, MaskProperty)
+}
+
+func TestDiff(t *testing.T) {
+	want, err := (KVMVirtio | XenPVOps | LargeMemory).Flags()
+	require.NoError(t, err)
+	have := Flags{
+		"__support_kvm": "True", "__is_support_kvm": "true", "__support_xen_hana": "true", "___support_kvm_hana": "true",
+		"__support_arm": "false", "__support_o3s": "true", "hw_firmware_type": "bios", "__os_type": "Linux",
+		"virtual_env_type": "FusionCompute",
+	}
+	var lines []string
+	for _, c := range Diff(want, have) {
+		lines = append(lines, c.String())
+	}
+	assert.Equal(t, []string{
+		"remove ___support_kvm_hana=true",
+		"remove __support_xen_hana=true",
+		"replace __support_kvm=True by true",
+		"add __is_support_largememory=true",
+		"add __is_support_xen=true",
+		"add __support_largememory=true",
+		"add __support_xen=true",
+	}, lines)
+	assert.Empty(t, Diff(want, want))
+
+	one, err := Support.Flags(KVMVirtio)
+	require.NoError(t, err)
+	both, err := KVMVirtio.Flags()
+	require.NoError(t, err)
+	assert.Empty(t, Diff(one, both), "the other spelling agrees")
+}
+
+// Whatever an image has, the changes bring it to the wanted flags.
+func TestDiffLeadsToTheFlags(t *testing.T) {
+	var before Flags
+	pairs := 0
+	sets(t, func(s Set) {
+		want, err := s.Flags()
+		if err != nil || s&(BIOS|UEFI) == 0 {
+			return
+		}
+		if before != nil {
+			have := Flags{}
+			for name, value := range before {
+				have[name] = value
+			}
+			for _, c := range Diff(want, before) {
+				switch c.Op {
+				case Remove:
+					require.Equal(t, have[c.Name], c.From)
+					delete(have, c.Name)
+				case Add:
+					require.NotContains(t, have, c.Name)
+					have[c.Name] = c.To
+				case Replace:
+					require.Equal(t, have[c.Name], c.From)
+					have[c.Name] = c.To
+				}
+			}
+			require.Equal(t, want, have)
+			pairs++
+		}
+		before = want
+	})
+	assert.Greater(t, pairs, 100)
+}

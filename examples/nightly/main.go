@@ -1,0 +1,142 @@
+// Nightly runs an image factory once: it builds, inspects, boots, tests, signs
+// and publishes the images of a definition file.
+//
+//	nightly -config FILE -out DIR [-key FILE] [-only NAME,…] [-jobs N] [-force] [-v]
+//
+// It exits with 0 when every image is published or unchanged, 1 when one failed
+// or the run was interrupted, and 2 on bad usage or configuration. What came of
+// each image is in DIR/report.json.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
+	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
+	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	fs := flag.NewFlagSet("nightly", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	config := fs.String("config", "", "definition `file` (YAML)")
+	out := fs.String("out", "", "download `directory`; work and failed runs are below its .work")
+	keyFile := fs.String("key", ".imagefactory/signing.key", "`file` of the secret signing key, made if there is none")
+	only := fs.String("only", "", "run only the images of these `names`, separated by commas")
+	jobs := fs.Int("jobs", 1, "images at once")
+	force := fs.Bool("force", false, "release also images that are unchanged")
+	verbose := fs.Bool("v", false, "log every line of the builders")
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return 2
+	}
+	usage := func(err error) int {
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintln(stderr, "nightly:", strings.TrimSuffix(line, "\n"))
+		}
+		return 2
+	}
+	if *config == "" || *out == "" || fs.NArg() > 0 || *jobs < 1 {
+		return usage(errors.New("want -config FILE -out DIR and no other arguments; -jobs from 1"))
+	}
+	definitions, err := imagefactory.LoadFile(*config)
+	if err != nil {
+		return usage(err)
+	}
+	if definitions, err = choose(definitions, *only); err != nil {
+		return usage(err)
+	}
+	if inside(*keyFile, *out) {
+		return usage(fmt.Errorf("the secret key %s must not lie in the download directory %s", *keyFile, *out))
+	}
+	key, made, err := imagefactory.OpenKey(*keyFile)
+	if err != nil {
+		return usage(err)
+	}
+	level := slog.LevelInfo
+	if *verbose {
+		level = slog.LevelDebug
+	}
+	factory := &imagefactory.Factory{
+		Dir: *out, Key: key, Jobs: *jobs, Force: *force,
+		Builders: []imagefactory.BuilderDriver{dib.Driver{}},
+		Targets:  []imagefactory.TargetDriver{directory.Driver{Dir: *out}},
+		Logger:   slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
+	}
+	if made {
+		fmt.Fprintf(stdout, "made a new signing key in %s; keep it safe\n", *keyFile)
+	}
+	if f, ok := stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) && !*verbose {
+		factory.Logger, factory.Progress = nil, newLines(stdout, definitions).show
+	}
+	report, err := factory.Run(ctx, definitions)
+	if err != nil {
+		return usage(err)
+	}
+	if err := report.WriteFile(filepath.Join(*out, "report.json")); err != nil {
+		return usage(err)
+	}
+	if err := report.WriteText(stdout); err != nil {
+		return usage(err)
+	}
+	if !report.OK() || ctx.Err() != nil {
+		return 1
+	}
+	return 0
+}
+
+// choose keeps the named definitions; no names keep all.
+func choose(definitions []imagefactory.Definition, names string) ([]imagefactory.Definition, error) {
+	if names == "" {
+		return definitions, nil
+	}
+	var chosen []imagefactory.Definition
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(definitions, func(d imagefactory.Definition) bool { return d.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("-only: no image is called %q", name)
+		}
+		chosen = append(chosen, definitions[i])
+	}
+	return chosen, nil
+}
+
+// inside reports whether a file lies below a directory, whatever links are on
+// the way.
+func inside(file, dir string) bool {
+	resolve := func(name string) string {
+		name, _ = filepath.Abs(name)
+		rest := ""
+		for name != filepath.Dir(name) {
+			if real, err := filepath.EvalSymlinks(name); err == nil {
+				name = real
+				break
+			}
+			name, rest = filepath.Dir(name), filepath.Join(filepath.Base(name), rest) // not there yet
+		}
+		return filepath.Join(name, rest)
+	}
+	rel, err := filepath.Rel(resolve(dir), resolve(file))
+	return err == nil && filepath.IsLocal(rel)
+}

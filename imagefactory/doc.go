@@ -1,0 +1,33 @@
+// Package imagefactory runs an image factory: it takes definitions of images
+// and, for each, builds the image, inspects the qcow2, boots and tests it,
+// seals everything into a signed release directory and publishes that.
+//
+//	Definition ─build→ builder.Result ─inspect→ qcow2.Info ─boot+test→ testsuite.Report
+//	           ─seal→ release directory ─publish→ publish.Publication
+//
+// A [Factory] does that for several images at once; one image's failure never
+// stops another's. [LoadFile] reads definitions from YAML.
+//
+// # Directories
+//
+// Below Factory.Dir:
+//
+//	imagefactory.pub        the public key that releases verify with
+//	NAME/BUILD/             releases, with NAME/latest and NAME/prev (publish/directory)
+//	.work/NAME/BUILD/       logs, test report and console of a run that failed
+//	.work/NAME/build/       what the builder works in
+//	.work/.release/NAME/    releases that are sealed and not yet published everywhere
+//
+// # Failures and interruption
+//
+// Nothing is published from an image that did not pass all stages. A run that
+// is cut leaves either nothing or a sealed release, which the next run
+// publishes before it does anything else for that image. Two runs never work
+// on one image at a time: the second is told so.
+//
+// # Security
+//
+// An image is booted only when its header is safe (qcow2.PublicPolicy), and
+// sealed only if it is byte for byte the file that was inspected and tested. A
+// release is published only after its signatures were verified again.
+package imagefactory

@@ -1,0 +1,269 @@
+package imagefactory
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/publish"
+	"github.com/opentelekomcloud/go-imagefactory/signing"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
+)
+
+// A BuilderDriver makes builders from a definition's configuration. decode
+// fills the driver's own configuration type strictly; its error has a position.
+type BuilderDriver interface {
+	Name() string
+	New(decode func(any) error) (builder.Builder, error)
+}
+
+// A TargetDriver makes publish targets from a definition's configuration.
+type TargetDriver interface {
+	Name() string
+	New(decode func(any) error) (publish.Target, error)
+}
+
+// Factory runs definitions. Its fields are not changed while it runs.
+type Factory struct {
+	// Dir is where the factory works and keeps releases; see the package's
+	// documentation. Required.
+	Dir string
+	// Builders and Targets are the drivers that definitions may name.
+	Builders []BuilderDriver
+	Targets  []TargetDriver
+	// Host is where builders run. If nil, this machine.
+	Host builder.Host
+	// Sandbox is what images are booted in; user, host name and files are
+	// filled in for each image. The zero value works.
+	Sandbox sandbox.QEMU
+	// Key signs the releases; it has its secret part, or Signer holds it.
+	// Required. Releases are verified against it and nothing else.
+	Key *signing.Key
+	// Signer signs with the key. If nil, one is made from Key.
+	Signer *signing.Signer
+
+	Jobs  int  // images at once; if 0, 1
+	Force bool // release also what is unchanged
+
+	// Progress is called at the beginning and the end of each stage, by one
+	// goroutine at a time. If nil, nothing is called.
+	Progress func(Event)
+	Logger   *slog.Logger // if nil, nothing is logged
+	// Now is the clock. If nil, time.Now.
+	Now func() time.Time
+}
+
+// Run runs all definitions and returns what came of each. The error is a
+// mistake in the factory or a definition, found before anything is begun: a
+// *ConfigError where it is the configuration's. What goes wrong later is in the
+// report, which is complete also when ctx ends.
+func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, error) {
+	jobs, err := f.prepare(definitions)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(f.Dir, workName), 0o755); err != nil {
+		return nil, fmt.Errorf("cannot make the factory's directory: %w", err)
+	}
+	if err := writeFile(filepath.Join(f.Dir, "imagefactory.pub"), f.Key.WritePublic); err != nil {
+		return nil, fmt.Errorf("cannot publish the public key: %w", err)
+	}
+	report := &Report{Started: f.now(), Images: make([]ImageReport, len(jobs))}
+	var group errgroup.Group
+	group.SetLimit(max(f.Jobs, 1))
+	for i, j := range jobs {
+		group.Go(func() error {
+			report.Images[i] = j.run(ctx)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	report.Finished = f.now()
+	return report, nil
+}
+
+// prepare checks everything that can be checked before an image is begun.
+func (f *Factory) prepare(definitions []Definition) ([]*job, error) {
+	if f.Dir == "" || f.Key == nil {
+		return nil, errors.New("cannot run a factory without Dir and Key")
+	}
+	dir, err := filepath.Abs(f.Dir)
+	if err != nil {
+		return nil, err
+	}
+	keyring, err := signing.PinKeys(f.Key)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the signing key: %w", err)
+	}
+	signer := f.Signer
+	if signer == nil {
+		if signer, err = signing.NewSigner(f.Key, signing.SignerConfig{Time: f.Now}); err != nil {
+			return nil, fmt.Errorf("cannot use the signing key: %w", err)
+		}
+	}
+	var jobs []*job
+	var errs []error
+	seen := map[string]bool{}
+	progress := newProgress(f.Progress)
+	for i := range definitions {
+		d := definitions[i]
+		j, err := f.newJob(&d)
+		if err == nil && seen[d.Name] {
+			err = fmt.Errorf("image %s is defined twice", d.Name)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		seen[d.Name] = true
+		j.dir, j.keyring, j.signer, j.progress = dir, keyring, signer, progress
+		jobs = append(jobs, j)
+	}
+	return jobs, errors.Join(errs...)
+}
+
+// newJob instantiates the drivers of one definition.
+func (f *Factory) newJob(d *Definition) (*job, error) {
+	if err := d.Complete(); err != nil {
+		return nil, fmt.Errorf("image %s: %w", d.Name, err)
+	}
+	j := &job{factory: f, def: d, name: d.Name, log: f.logger().With("image", d.Name)}
+	mistake := func(key string, c Component, err error) error {
+		err = locate(d.file, err)
+		var config *ConfigError
+		if errors.As(err, &config) {
+			if config.Line == 0 {
+				config = locate(d.file, c.at(config.Err)).(*ConfigError)
+			}
+			config.Err = fmt.Errorf("image %s: %s: %w", d.Name, key, config.Err)
+			return config
+		}
+		return err
+	}
+	i := slices.IndexFunc(f.Builders, func(b BuilderDriver) bool { return b.Name() == d.Builder.Driver })
+	if i < 0 {
+		return nil, mistake("builder", d.Builder, fmt.Errorf("unknown driver %q", d.Builder.Driver))
+	}
+	var err error
+	if j.builder, err = f.Builders[i].New(d.Builder.decode); err != nil {
+		return nil, mistake("builder", d.Builder, err)
+	}
+	for _, c := range d.Publish {
+		i := slices.IndexFunc(f.Targets, func(t TargetDriver) bool { return t.Name() == c.Driver })
+		if i < 0 {
+			return nil, mistake("publish", c, fmt.Errorf("unknown driver %q", c.Driver))
+		}
+		target, err := f.Targets[i].New(c.decode)
+		if err != nil {
+			return nil, mistake("publish", c, err)
+		}
+		j.targets = append(j.targets, target)
+	}
+	if j.mirrors, err = hostMirrors(d.Mirrors); err != nil {
+		return nil, fmt.Errorf("image %s: mirrors: %w", d.Name, err)
+	}
+	return j, nil
+}
+
+// hostMirrors replaces "host" by what this machine uses.
+func hostMirrors(mirrors map[string]string) (map[string]string, error) {
+	mirrors = maps.Clone(mirrors)
+	var host map[string]string
+	for name, url := range mirrors {
+		if url != "host" {
+			continue
+		}
+		if host == nil {
+			var err error
+			if host, err = builder.AptMirrors(os.DirFS("/")); err != nil {
+				return nil, err
+			}
+		}
+		if host[name] == "" {
+			return nil, fmt.Errorf("this machine has no mirror named %s; name its URL", name)
+		}
+		mirrors[name] = host[name]
+	}
+	// Debian's security updates come from where the machine takes them too.
+	if s := host["debian-security"]; s != "" && mirrors["debian"] == host["debian"] && mirrors["debian-security"] == "" {
+		mirrors["debian-security"] = s
+	}
+	return mirrors, nil
+}
+
+// suite is what the image is held to.
+func (d *Definition) suite(mirrors map[string]string) (*testsuite.Suite, error) {
+	if d.Test.Profile != "otc" {
+		return nil, fmt.Errorf("unknown profile %q: there is otc", d.Test.Profile)
+	}
+	s := &testsuite.Suite{Profile: testsuite.OTC(), Params: testsuite.Params{
+		User: d.User, NTPServers: d.NTPServers, DiskBytes: int64(d.DiskBytes), RequiredPackages: d.Test.RequiredPackages,
+		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor),
+	}}
+	for _, r := range d.Repositories {
+		s.Params.Repositories = append(s.Params.Repositories, r.URL)
+	}
+	for _, name := range slices.Sorted(maps.Keys(mirrors)) {
+		if host := urlHost(mirrors[name]); host != "" {
+			s.Params.MirrorHosts = append(s.Params.MirrorHosts, host)
+		}
+	}
+	for _, w := range d.Test.Waivers {
+		s.Waivers = append(s.Waivers, testsuite.Waiver{Check: w.Check, Reason: w.Reason, Expires: w.Expires.AddDate(0, 0, 1)})
+	}
+	return s, s.Validate()
+}
+
+func (f *Factory) now() time.Time {
+	if f.Now == nil {
+		return time.Now().UTC()
+	}
+	return f.Now().UTC()
+}
+
+func (f *Factory) logger() *slog.Logger {
+	if f.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return f.Logger
+}
+
+func (f *Factory) host() builder.Host {
+	if f.Host == nil {
+		return builder.Local{}
+	}
+	return f.Host
+}
+
+// OpenKey returns the signing key in file, and makes a new one there, readable
+// by its owner only, where there is none; made tells. The key has no
+// passphrase, as nightly runs want it: keep the file where only the factory
+// reads it, or sign with an agent.
+func OpenKey(file string) (key *signing.Key, made bool, err error) {
+	key, err = signing.LoadKey(file, nil)
+	if err == nil || !errors.Is(err, os.ErrNotExist) {
+		return key, false, err
+	}
+	key, err = signing.GenerateKey(signing.KeyConfig{Name: "Image Factory", Comment: "image signing key", Algorithm: signing.RSA3072, Rand: rand.Reader})
+	if err != nil {
+		return nil, false, err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return nil, false, fmt.Errorf("cannot make a signing key: %w", err)
+	}
+	if err := key.WriteSecretFile(file); err != nil {
+		return nil, false, fmt.Errorf("cannot make a signing key: %w", err)
+	}
+	return key, true, nil
+}

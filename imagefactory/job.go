@@ -1,0 +1,472 @@
+package imagefactory
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/publish"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2"
+	"github.com/opentelekomcloud/go-imagefactory/signing"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+)
+
+// Directories below Factory.Dir.
+const (
+	workName    = ".work"
+	releaseName = ".release" // below workName; no image is called so
+)
+
+// job is one image's way through the factory.
+type job struct {
+	factory  *Factory
+	def      *Definition
+	name     string
+	builder  builder.Builder
+	targets  []publish.Target
+	mirrors  map[string]string
+	dir      string // Factory.Dir, absolute
+	keyring  *signing.Keyring
+	signer   *signing.Signer
+	log      *slog.Logger
+	progress func(Event)
+
+	report ImageReport
+	build  publish.BuildID
+	runDir string // .work/NAME/BUILD
+
+	// What the stages hand on.
+	built    *builder.Result
+	image    *signing.FileDigest // of the image that was inspected and tested
+	tests    *testsuite.Report
+	facts    testsuite.Facts
+	previous *publish.Release // nil if there is none that can be trusted
+}
+
+// run never fails: what went wrong is in the report.
+func (j *job) run(ctx context.Context) ImageReport {
+	j.report = ImageReport{Name: j.name, DurationMS: map[Stage]int64{}, Artifacts: []string{}}
+	outcome, err := j.all(ctx)
+	if err != nil {
+		outcome = Failed
+		if ctx.Err() != nil {
+			err = fmt.Errorf("interrupted: %w", ctx.Err())
+		}
+		j.report.Err, j.report.Error = err, err.Error()
+		j.report.Artifacts = j.leftovers()
+		j.log.Error("image failed", "build", j.report.Build, "stage", j.report.Stage, "error", err)
+	}
+	j.report.Result = outcome
+	if target, err := os.Readlink(filepath.Join(j.dir, j.name, string(publish.Latest))); err == nil && filepath.IsLocal(target) {
+		j.report.Release = path.Join(j.name, target)
+	}
+	return j.report
+}
+
+func (j *job) all(ctx context.Context) (Outcome, error) {
+	j.report.Stage = StageBuild // what fails before the first stage counts to it
+	if err := ctx.Err(); err != nil {
+		return Failed, err
+	}
+	unlock, err := j.lock()
+	if err != nil {
+		return Failed, err
+	}
+	defer unlock()
+	if done, err := j.resume(ctx); done || err != nil {
+		return Published, err
+	}
+	if err := j.begin(); err != nil {
+		return Failed, err
+	}
+	if err := j.stage(ctx, StageBuild, j.runBuild); err != nil {
+		return Failed, err
+	}
+	if unchanged, err := j.unchanged(ctx); unchanged || err != nil {
+		return Unchanged, err
+	}
+	var sealed string
+	for _, s := range []struct {
+		stage Stage
+		run   func(context.Context) error
+	}{
+		{StageInspect, j.runInspect},
+		{StageTest, j.runTest},
+		{StageSeal, func(ctx context.Context) (err error) { sealed, err = j.runSeal(ctx); return err }},
+		{StagePublish, func(ctx context.Context) error { return j.publishSealed(ctx, sealed) }},
+	} {
+		if err := j.stage(ctx, s.stage, s.run); err != nil {
+			return Failed, err
+		}
+	}
+	j.report.Stage = ""
+	return Published, os.RemoveAll(j.runDir)
+}
+
+// stage runs a stage and accounts for it.
+func (j *job) stage(ctx context.Context, s Stage, run func(context.Context) error) error {
+	j.report.Stage = s
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	begun := time.Now() // a duration, not a date: the injected clock may stand still
+	event := Event{Time: j.factory.now(), Image: j.name, Build: j.report.Build, Stage: s}
+	j.progress(event)
+	j.log.InfoContext(ctx, "stage begins", "build", j.report.Build, "stage", s)
+	err := run(ctx)
+	event.Time, event.Done, event.Err, event.Duration = j.factory.now(), true, err, time.Since(begun)
+	j.report.DurationMS[s] = event.Duration.Milliseconds()
+	j.progress(event)
+	if err == nil {
+		j.log.InfoContext(ctx, "stage done", "build", j.report.Build, "stage", s, "duration", event.Duration)
+	}
+	return err
+}
+
+// lock keeps other runs off this image. It goes with the process.
+func (j *job) lock() (unlock func(), err error) {
+	work := j.workDir()
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot make the work directory: %w", err)
+	}
+	f, err := os.Open(work)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock the work directory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot lock %s: another run works on this image: %w", work, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+func (j *job) workDir() string { return filepath.Join(j.dir, workName, j.name) }
+
+// sealedDir holds the image's releases that are sealed but not yet published.
+func (j *job) sealedDir() string { return filepath.Join(j.dir, workName, releaseName, j.name) }
+
+// resume publishes a release of the same definition that an earlier run sealed
+// and could not publish. What earlier runs did before sealing is not taken up:
+// a nightly image is worth its fresh packages.
+func (j *job) resume(ctx context.Context) (done bool, err error) {
+	entries, err := os.ReadDir(j.sealedDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	digest, err := j.def.digest()
+	if err != nil {
+		return false, err
+	}
+	for _, e := range slices.Backward(entries) {
+		dir := filepath.Join(j.sealedDir(), e.Name())
+		r, err := publish.Open(ctx, dir, j.keyring)
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err != nil || done || r.Index.DefinitionSHA256 != digest {
+			j.log.InfoContext(ctx, "discarding an unpublished release", "build", e.Name())
+			if err := os.RemoveAll(dir); err != nil {
+				return false, err
+			}
+			continue
+		}
+		j.report.Build = e.Name()
+		j.report.Checks = testsuite.Summary(r.Index.Tests)
+		j.log.InfoContext(ctx, "publishing a release that an earlier run sealed", "build", e.Name())
+		if err := j.stage(ctx, StagePublish, func(ctx context.Context) error { return j.publishSealed(ctx, dir) }); err != nil {
+			return false, err
+		}
+		j.report.Stage, done = "", true
+	}
+	return done, nil
+}
+
+// begin makes the run's directory and removes what earlier runs left that
+// nobody needs any more: images, and all but the newest reports.
+func (j *job) begin() error {
+	const keep = 10
+	old, err := filepath.Glob(filepath.Join(j.workDir(), "[0-9]*-[0-9]*"))
+	if err != nil {
+		return err
+	}
+	for i, dir := range old {
+		if i < len(old)-keep {
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+			continue
+		}
+		images, _ := filepath.Glob(filepath.Join(dir, "*.qcow2"))
+		for _, image := range images {
+			if err := os.Remove(image); err != nil {
+				return err
+			}
+		}
+	}
+	// A build ID has the precision of a second; two runs may share one.
+	for t := j.factory.now(); ; t = t.Add(time.Second) {
+		j.build = publish.NewBuildID(t)
+		j.runDir = filepath.Join(j.workDir(), j.build.String())
+		if _, err := os.Lstat(filepath.Join(j.dir, j.name, j.build.String())); err == nil {
+			continue
+		}
+		err := os.Mkdir(j.runDir, 0o755)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("cannot make the run's directory: %w", err)
+		}
+		j.report.Build = j.build.String()
+		return nil
+	}
+}
+
+// file is the path in the run's directory of the release's file with a suffix.
+func (j *job) file(suffix string) string {
+	return filepath.Join(j.runDir, j.name+"-"+j.build.String()+suffix)
+}
+
+func (j *job) runBuild(ctx context.Context) (err error) {
+	log, err := os.Create(j.file(".build.log"))
+	if err != nil {
+		return fmt.Errorf("cannot write the build log: %w", err)
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	spec := j.def.spec(j.mirrors)
+	spec.WorkDir = filepath.Join(j.workDir(), "build")
+	spec.OutputDir = j.runDir
+	spec.Log, spec.Logger = log, j.log
+	if j.built, err = j.builder.Build(ctx, j.factory.host(), spec); err != nil {
+		return err
+	}
+	if err := os.Rename(j.built.ImagePath, j.file(".qcow2")); err != nil {
+		return err
+	}
+	j.built.ImagePath = j.file(".qcow2")
+	if err := j.writePackages(); err != nil {
+		return fmt.Errorf("cannot write the package list: %w", err)
+	}
+	if err := j.writeConfig(); err != nil {
+		return fmt.Errorf("cannot write the configuration's archive: %w", err)
+	}
+	return os.RemoveAll(j.built.ConfigDir)
+}
+
+func (j *job) writePackages() error {
+	f, err := os.Create(j.file(".packages"))
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(f)
+	for _, p := range j.built.Packages {
+		fmt.Fprintln(w, p.Name, p.Version, p.Arch)
+	}
+	return errors.Join(w.Flush(), f.Close())
+}
+
+// unchanged reports whether the image is what the latest release is. Then that
+// one is brought to targets that lack it, and the new image goes.
+func (j *job) unchanged(ctx context.Context) (bool, error) {
+	latest := filepath.Join(j.dir, j.name, string(publish.Latest))
+	if _, err := os.Lstat(latest); err != nil {
+		return false, nil // the first release
+	}
+	previous, err := publish.Open(ctx, latest, j.keyring)
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	if err != nil {
+		j.log.WarnContext(ctx, "the latest release is not compared with: it does not verify", "error", err)
+		return false, nil
+	}
+	j.previous = previous
+	if j.factory.Force {
+		return false, nil
+	}
+	for _, suffix := range []string{".packages", ".config.tar.gz"} {
+		same, err := sameFile(previous, previous.Index.Build, j.name, suffix, j.file(suffix))
+		if err != nil || !same {
+			return false, err
+		}
+	}
+	j.log.InfoContext(ctx, "unchanged", "release", previous.Index.Build)
+	for _, t := range j.targets {
+		if _, err := publish.Publish(ctx, t, previous); err != nil {
+			j.report.Stage = StagePublish
+			return false, err
+		}
+	}
+	j.report.Stage = ""
+	j.report.Checks = testsuite.Summary(previous.Index.Tests)
+	return true, os.RemoveAll(j.runDir)
+}
+
+func (j *job) runInspect(ctx context.Context) error {
+	f, err := os.Open(j.built.ImagePath)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	info, err := qcow2.Inspect(f, st.Size())
+	if err != nil {
+		return fmt.Errorf("cannot inspect the image: %w", err)
+	}
+	policy := qcow2.PublicPolicy()
+	policy.MinDiskBytes = int64(j.def.MinDiskBytes)
+	var errs []error
+	for _, finding := range info.Safety(policy).Findings {
+		errs = append(errs, fmt.Errorf("unsafe image: %s: %s", finding.Name, finding.Text))
+	}
+	if info.VirtualSize != int64(j.def.DiskBytes) {
+		errs = append(errs, fmt.Errorf("the disk has %v, the definition says %v", Size(info.VirtualSize), j.def.DiskBytes))
+	}
+	check, err := qcow2.Check(ctx, f, st.Size())
+	if err != nil {
+		return errors.Join(append(errs, fmt.Errorf("cannot check the image: %w", err))...)
+	}
+	if check.Corruptions > 0 {
+		errs = append(errs, fmt.Errorf("the image has %d corruptions", check.Corruptions))
+	}
+	j.image, err = digestFile(ctx, j.built.ImagePath)
+	return errors.Join(append(errs, err)...)
+}
+
+func (j *job) runTest(ctx context.Context) (err error) {
+	suite, err := j.def.suite(j.mirrors)
+	if err != nil {
+		return err
+	}
+	suite.Now, suite.Logger = j.factory.Now, j.log
+	box := j.factory.Sandbox
+	box.User = j.def.User
+	box.WorkDir, box.Logger = j.runDir, j.log
+	box.ConsoleLog = filepath.Join(j.runDir, "console.log")
+	machine, err := box.Boot(ctx, j.built.ImagePath)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, machine.Close()) }()
+	suite.Params.Hostname, suite.Params.OverlayBytes = machine.Hostname, machine.DiskBytes
+	if j.facts, err = suite.Gather(ctx, machine.Target); err != nil {
+		return err
+	}
+	if j.tests, err = suite.Judge(j.facts); err != nil {
+		return err
+	}
+	j.report.Checks = j.tests.Summary
+	if err := j.writeTests(); err != nil {
+		return fmt.Errorf("cannot write the test report: %w", err)
+	}
+	if j.tests.OK() {
+		return ctx.Err()
+	}
+	return &TestError{Report: j.tests}
+}
+
+// TestError says that an image failed its checks.
+type TestError struct {
+	Report *testsuite.Report
+}
+
+func (e *TestError) Error() string {
+	bad := e.Report.Bad()
+	if len(bad) == 0 {
+		return "no check passed"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d of %d checks did not pass", len(bad), len(e.Report.Checks))
+	for _, c := range bad {
+		fmt.Fprintf(&b, "; %s (%s): expected %s, found %s", c.ID, c.Status, oneLine(c.Expected), oneLine(c.Found))
+		if c.Reason != "" {
+			fmt.Fprintf(&b, " (%s)", oneLine(c.Reason))
+		}
+	}
+	return b.String()
+}
+
+// oneLine shortens a text from a guest for an error.
+func oneLine(s string) string {
+	const most = 120
+	s = strings.Join(strings.Fields(s), " ")
+	if r := []rune(s); len(r) > most {
+		s = string(r[:most]) + "…"
+	}
+	return s
+}
+
+func (j *job) writeTests() error {
+	for suffix, write := range map[string]func(*os.File) error{
+		".test.json": func(f *os.File) error { return j.tests.WriteJSON(f) },
+		".test.xml":  func(f *os.File) error { return j.tests.WriteJUnit(f) },
+		".test.log":  func(f *os.File) error { return j.tests.WriteText(f) },
+	} {
+		f, err := os.Create(j.file(suffix))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(write(f), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publishSealed publishes a sealed release on all targets and removes it then.
+func (j *job) publishSealed(ctx context.Context, dir string) error {
+	r, err := publish.Open(ctx, dir, j.keyring)
+	if err != nil {
+		return err
+	}
+	for _, t := range j.targets {
+		if _, err := publish.Publish(ctx, t, r); err != nil {
+			return err
+		}
+	}
+	for _, f := range r.Files {
+		name := path.Join(j.name, r.Index.Build.String(), f.Name)
+		if _, err := os.Stat(filepath.Join(j.dir, name)); err == nil {
+			j.report.Artifacts = append(j.report.Artifacts, name)
+		}
+	}
+	return os.RemoveAll(dir)
+}
+
+// leftovers are the files that a failed run left, below Factory.Dir.
+func (j *job) leftovers() []string {
+	found := []string{}
+	if j.runDir == "" {
+		return found
+	}
+	entries, _ := os.ReadDir(j.runDir)
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			found = append(found, path.Join(workName, j.name, j.build.String(), e.Name()))
+		}
+	}
+	return found
+}
+
+func urlHost(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}

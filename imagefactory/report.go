@@ -1,0 +1,159 @@
+package imagefactory
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+)
+
+// Stage is a part of an image's way, in this order.
+type Stage string
+
+// The stages.
+const (
+	StageBuild   Stage = "build"
+	StageInspect Stage = "inspect"
+	StageTest    Stage = "test"
+	StageSeal    Stage = "seal"
+	StagePublish Stage = "publish"
+)
+
+// Outcome is what came of an image.
+type Outcome string
+
+// The outcomes.
+const (
+	Published Outcome = "published" // there is a new release
+	Unchanged Outcome = "unchanged" // packages and configuration are those of the latest release
+	Failed    Outcome = "failed"    // Stage and Error say where and why
+)
+
+// Report is what came of a run.
+type Report struct {
+	Started  time.Time     `json:"started"`
+	Finished time.Time     `json:"finished"`
+	Images   []ImageReport `json:"images"` // in the order of the definitions
+}
+
+// ImageReport is what came of one image.
+type ImageReport struct {
+	Name   string  `json:"name"`
+	Build  string  `json:"build"` // build ID; "" where none was begun
+	Result Outcome `json:"result"`
+	Stage  Stage   `json:"stage"` // where it failed; otherwise ""
+	Error  string  `json:"error"` // otherwise ""
+	// DurationMS has the stages that were begun.
+	DurationMS map[Stage]int64   `json:"duration_ms"`
+	Checks     testsuite.Summary `json:"checks"`
+	// Release is the image's latest release below Factory.Dir after the run,
+	// NAME/BUILD, or "" where there is none.
+	Release string `json:"release"`
+	// Artifacts are the files of a new release, below Factory.Dir; for a
+	// failed image, what it left for finding out why. Never null.
+	Artifacts []string `json:"artifacts"`
+
+	// Err is the error itself, for errors.Is and errors.As; nil unless Failed.
+	Err error `json:"-"`
+}
+
+// OK reports whether no image failed.
+func (r *Report) OK() bool {
+	for _, i := range r.Images {
+		if i.Result == Failed {
+			return false
+		}
+	}
+	return true
+}
+
+// WriteJSON writes the report as indented JSON.
+func (r *Report) WriteJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// Event is a step of a run.
+type Event struct {
+	Time  time.Time
+	Image string
+	Build string
+	Stage Stage
+	// Done is false at a stage's beginning and true at its end. Then Err is
+	// how it failed, or nil, and Duration how long it took.
+	Done     bool
+	Err      error
+	Duration time.Duration
+}
+
+// newProgress makes a callback that may be nil safe for several goroutines.
+func newProgress(f func(Event)) func(Event) {
+	if f == nil {
+		return func(Event) {}
+	}
+	var mu sync.Mutex
+	return func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		f(e)
+	}
+}
+
+// WriteFile writes the report to a file, replacing it in one step.
+func (r *Report) WriteFile(name string) error {
+	return writeFile(name, r.WriteJSON)
+}
+
+// WriteText writes a line or two for each image.
+func (r *Report) WriteText(w io.Writer) error {
+	var err error
+	printf := func(format string, args ...any) {
+		if err == nil {
+			_, err = fmt.Fprintf(w, format, args...)
+		}
+	}
+	for _, i := range r.Images {
+		var took []string
+		for _, s := range []Stage{StageBuild, StageInspect, StageTest, StageSeal, StagePublish} {
+			if ms, ok := i.DurationMS[s]; ok {
+				took = append(took, fmt.Sprintf("%s %v", s, (time.Duration(ms)*time.Millisecond).Round(100*time.Millisecond)))
+			}
+		}
+		printf("%s: %s", i.Name, i.Result)
+		if i.Result == Failed {
+			printf(" in %s: %s", i.Stage, i.Error)
+		}
+		printf("\n")
+		if len(took) > 0 {
+			c := i.Checks
+			printf("  build %s: %s\n  checks: %d passed, %d failed, %d errors, %d waived, %d skipped\n",
+				i.Build, strings.Join(took, ", "), c.Pass, c.Fail, c.Error, c.Waived, c.Skipped)
+		}
+		if i.Release != "" {
+			printf("  latest release: %s\n", i.Release)
+		}
+	}
+	return err
+}
+
+// writeFile writes a file beside its place and renames it there.
+func writeFile(name string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	err = errors.Join(write(f), f.Chmod(0o644), f.Sync())
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("cannot write %s: %w", name, err)
+	}
+	return os.Rename(f.Name(), name)
+}

@@ -1,0 +1,306 @@
+package imagefactory
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/opentelekomcloud/go-imagefactory/publish"
+	"github.com/opentelekomcloud/go-imagefactory/signing"
+)
+
+// digest stands for the definition as it was given, with its defaults.
+func (d *Definition) digest() (string, error) {
+	data, err := yaml.Marshal(d)
+	if err != nil {
+		return "", fmt.Errorf("cannot write the definition of %s: %w", d.Name, err)
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// rebuildReadme is the first file of a configuration's archive.
+const rebuildReadme = `This is everything that %[1]s was built from. To build it again, unpack this
+archive and run the image factory's example program in its directory:
+
+    nightly -config nightly.yaml -out DIR
+
+Packages come from the mirrors in nightly.yaml ("host" is what your machine's
+own package manager uses); replace them by yours. Signatures are verified with
+keyring.gpg.
+`
+
+// writeConfig writes NAME-BUILD.config.tar.gz: a definition file with the
+// builder's inputs beside it. The same inputs give the same bytes: entries are
+// sorted, carry no times or owners, and are stored without compression, since
+// a compressor's output changes with its version.
+func (j *job) writeConfig() error {
+	d := *j.def
+	d.Builder = Component{Driver: d.Builder.Driver, Config: j.built.Config}
+	d.TrustedKeys = []TrustedKey{{File: "keyring.gpg"}}
+	d.Publish = nil // where this factory publishes concerns nobody else
+	definition, err := yaml.Marshal(map[string]any{"images": []Definition{d}})
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(j.file(".config.tar.gz"))
+	if err != nil {
+		return err
+	}
+	z, err := gzip.NewWriterLevel(f, gzip.NoCompression)
+	if err != nil {
+		return err
+	}
+	t := tar.NewWriter(z)
+	err = errors.Join(
+		addFile(t, "README", 0o644, fmt.Appendf(nil, rebuildReadme, j.name)),
+		addFile(t, "nightly.yaml", 0o644, definition),
+		addTree(t, j.built.ConfigDir))
+	return errors.Join(err, t.Close(), z.Close(), f.Close())
+}
+
+func addTree(t *tar.Writer, dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	// WalkDir walks in lexical order.
+	return fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := root.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		st, err := d.Info()
+		if err != nil {
+			return err
+		}
+		mode := int64(0o644)
+		if st.Mode()&0o100 != 0 {
+			mode = 0o755
+		}
+		return addFile(t, name, mode, data)
+	})
+}
+
+func addFile(t *tar.Writer, name string, mode int64, data []byte) error {
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(data)), Format: tar.FormatUSTAR}
+	if err := t.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err := t.Write(data)
+	return err
+}
+
+// runSeal makes the release directory beside its place, signs and syncs it,
+// and renames it there.
+func (j *job) runSeal(ctx context.Context) (string, error) {
+	if err := j.writeChanges(); err != nil {
+		return "", fmt.Errorf("cannot write the list of changes: %w", err)
+	}
+	parent := j.sealedDir()
+	staging := filepath.Join(j.runDir, "release")
+	sealed := filepath.Join(parent, j.build.String())
+	if err := errors.Join(os.MkdirAll(parent, 0o755), os.Mkdir(staging, 0o755)); err != nil {
+		return "", err
+	}
+	var files []publish.File
+	for _, suffix := range []string{".qcow2", ".config.tar.gz", ".packages", ".changes", ".build.log", ".test.json", ".test.xml", ".test.log"} {
+		name := filepath.Base(j.file(suffix))
+		if err := os.Rename(j.file(suffix), filepath.Join(staging, name)); err != nil {
+			return "", err
+		}
+		d, err := digestFile(ctx, filepath.Join(staging, name))
+		if err != nil {
+			return "", err
+		}
+		if suffix == ".qcow2" && d.SHA256 != j.image.SHA256 {
+			return "", errors.New("the image changed after it was inspected")
+		}
+		files = append(files, publish.File{Name: name, SizeBytes: d.SizeBytes, SHA256: d.SHA256})
+	}
+	if err := j.writeIndex(staging, files); err != nil {
+		return "", err
+	}
+	if _, err := signing.SignDir(ctx, staging, j.signer); err != nil {
+		return "", err
+	}
+	if err := syncTree(staging); err != nil {
+		return "", err
+	}
+	if err := os.Rename(staging, sealed); err != nil {
+		return "", err
+	}
+	return sealed, syncDir(parent)
+}
+
+func (j *job) writeIndex(dir string, files []publish.File) error {
+	digest, err := j.def.digest()
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(files, func(a, b publish.File) int { return strings.Compare(a.Name, b.Name) })
+	index := &publish.Index{
+		Image: j.name, Build: j.build, DefinitionSHA256: digest, Properties: maps.Clone(j.def.Properties),
+		MinDiskGiB: j.def.MinDiskBytes.CeilGiB(), Tests: publish.Tests(j.tests.Summary), Files: files,
+	}
+	if index.Properties == nil {
+		index.Properties = map[string]string{}
+	}
+	f, err := os.Create(filepath.Join(dir, publish.IndexName))
+	if err != nil {
+		return err
+	}
+	return errors.Join(publish.WriteIndex(f, index), f.Close())
+}
+
+// writeChanges compares the packages with those of the previous release: a
+// line "-name version arch" for each that went and "+name version arch" for
+// each that came, an update being both. Without a previous release all came.
+func (j *job) writeChanges() error {
+	have, err := os.ReadFile(j.file(".packages"))
+	if err != nil {
+		return err
+	}
+	var had []byte
+	if j.previous != nil {
+		if had, err = readRelease(j.previous, j.name+"-"+j.previous.Index.Build.String()+".packages"); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(j.file(".changes"), packageChanges(had, have), 0o644)
+}
+
+func packageChanges(had, have []byte) []byte {
+	type line struct{ text, sign string }
+	set := func(data []byte) map[string]bool {
+		m := map[string]bool{}
+		for l := range strings.Lines(string(data)) {
+			m[strings.TrimSuffix(l, "\n")] = true
+		}
+		return m
+	}
+	old, now := set(had), set(have)
+	var lines []line
+	for l := range old {
+		if !now[l] {
+			lines = append(lines, line{l, "-"})
+		}
+	}
+	for l := range now {
+		if !old[l] {
+			lines = append(lines, line{l, "+"})
+		}
+	}
+	// By name, what went before what came.
+	slices.SortFunc(lines, func(a, b line) int {
+		an, _, _ := strings.Cut(a.text, " ")
+		bn, _, _ := strings.Cut(b.text, " ")
+		if c := strings.Compare(an, bn); c != 0 {
+			return c
+		}
+		if c := strings.Compare(b.sign, a.sign); c != 0 {
+			return c
+		}
+		return strings.Compare(a.text, b.text)
+	})
+	var out bytes.Buffer
+	for _, l := range lines {
+		fmt.Fprintf(&out, "%s%s\n", l.sign, l.text)
+	}
+	return out.Bytes()
+}
+
+// readRelease reads a small file of a verified release.
+func readRelease(r *publish.Release, name string) ([]byte, error) {
+	const most = 64 << 20
+	f, err := r.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && len(data) > most {
+		err = fmt.Errorf("%s is larger than %d bytes", name, most)
+	}
+	return data, err
+}
+
+// sameFile compares a file of a release with a local one.
+func sameFile(r *publish.Release, build publish.BuildID, image, suffix, local string) (bool, error) {
+	have, err := os.ReadFile(local)
+	if err != nil {
+		return false, err
+	}
+	name := image + "-" + build.String() + suffix
+	for _, f := range r.Files {
+		if f.Name == name {
+			sum := sha256.Sum256(have)
+			return f.SHA256 == hex.EncodeToString(sum[:]), nil
+		}
+	}
+	return false, nil
+}
+
+func digestFile(ctx context.Context, name string) (*signing.FileDigest, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, readerFunc(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return f.Read(p)
+	}))
+	if err != nil {
+		return nil, err
+	}
+	return &signing.FileDigest{Name: filepath.Base(name), SizeBytes: n, SHA256: hex.EncodeToString(h.Sum(nil))}, nil
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// syncTree makes a directory of files durable.
+func syncTree(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := syncDir(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes a directory, or a file, durable.
+func syncDir(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

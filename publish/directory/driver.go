@@ -1,0 +1,30 @@
+package directory
+
+import (
+	"cmp"
+
+	"github.com/opentelekomcloud/go-imagefactory/publish"
+)
+
+// Driver makes Targets of this package from configuration.
+type Driver struct {
+	// Dir is the download directory of definitions that name no other.
+	Dir string
+}
+
+// Config is what a definition may say of its download directory.
+type Config struct {
+	Path string `yaml:"path,omitempty"` // if empty, the Driver's Dir
+}
+
+// Name is the driver's key in a definition: "directory".
+func (Driver) Name() string { return "directory" }
+
+// New decodes a [Config].
+func (d Driver) New(decode func(any) error) (publish.Target, error) {
+	var c Config
+	if err := decode(&c); err != nil {
+		return nil, err
+	}
+	return &Target{Dir: cmp.Or(c.Path, d.Dir)}, nil
+}

@@ -1,0 +1,544 @@
+package qcow2
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// maxNotes bounds the texts that a CheckResult keeps: a hostile image can
+// have a mistake in every entry.
+const maxNotes = 100
+
+// CheckResult says how consistent an image's metadata is. The JSON names, and
+// what is counted, are those of `qemu-img check --output=json`.
+type CheckResult struct {
+	Corruptions        int64 `json:"corruptions"`  // errors that can damage data
+	Leaks              int64 `json:"leaks"`        // clusters that nothing uses
+	CheckErrors        int64 `json:"check-errors"` // what could not be checked
+	ImageEndOffset     int64 `json:"image-end-offset"`
+	TotalClusters      int64 `json:"total-clusters"`
+	AllocatedClusters  int64 `json:"allocated-clusters"`
+	FragmentedClusters int64 `json:"fragmented-clusters"`
+	CompressedClusters int64 `json:"compressed-clusters"`
+
+	// Problems says what was counted above, in words.
+	Problems []string `json:"problems"`
+	// Notes says what QEMU does not look at. Notes change no count. Of either
+	// the first hundred are kept.
+	Notes []string `json:"notes"`
+}
+
+// Clean says that the check was complete and found nothing.
+func (c *CheckResult) Clean() bool { return c.Corruptions == 0 && c.Leaks == 0 && c.CheckErrors == 0 }
+
+// ExitCode is the exit code that qemu-img check has for the result: 0 clean, 1
+// not completed, 2 corruptions, 3 leaks only.
+func (c *CheckResult) ExitCode() int {
+	switch {
+	case c.CheckErrors > 0:
+		return 1
+	case c.Corruptions > 0:
+		return 2
+	case c.Leaks > 0:
+		return 3
+	}
+	return 0
+}
+
+func (c *CheckResult) corrupt(times int64, format string, args ...any) {
+	c.Corruptions += times
+	c.problem(format, args...)
+}
+
+func (c *CheckResult) incomplete(format string, args ...any) {
+	c.CheckErrors++
+	c.problem(format, args...)
+}
+
+func (c *CheckResult) problem(format string, args ...any) {
+	if len(c.Problems) < maxNotes {
+		c.Problems = append(c.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+func (c *CheckResult) note(format string, args ...any) {
+	if len(c.Notes) < maxNotes {
+		c.Notes = append(c.Notes, fmt.Sprintf(format, args...))
+	}
+}
+
+// Check examines all metadata of the image: refcounts against what really
+// refers to each cluster, and every table entry. It reads no guest data and
+// changes nothing. The error is not about consistency: the header cannot be
+// accepted (see [Inspect]), reading failed, or ctx was cancelled.
+//
+// Memory is at most 8 bytes for each cluster of the file and a few MiB; time
+// is linear in the length of the file. Where tables overlap each other in a
+// way that would take longer, the check stops and counts a check error.
+func Check(ctx context.Context, r io.ReaderAt, size int64) (*CheckResult, error) {
+	info, err := Inspect(r, size)
+	if err != nil {
+		return nil, fmt.Errorf("cannot check the image: %w", err)
+	}
+	c := newChecker(r, size, info)
+	for _, step := range []func(context.Context) error{
+		c.header, c.activeTables, c.snapshotTables, c.otherTables, c.bitmaps, c.refcountBlocks, c.compare,
+	} {
+		if c.stopped {
+			break
+		}
+		if err := step(ctx); err != nil {
+			return nil, fmt.Errorf("cannot check the image: %w", err)
+		}
+	}
+	return &c.result, nil
+}
+
+// checker holds the state of one Check.
+type checker struct {
+	h        *Header
+	info     *Info
+	r        io.ReaderAt
+	size     int64 // of the file, as QEMU sees it: whole sectors
+	cluster  int64
+	refs     *references
+	l2       []uint32 // how often each cluster is referred to as an L2 table
+	disk     *refcounts
+	result   CheckResult
+	stopped  bool  // the check cannot go on
+	budget   int64 // bytes of tables that may still be read
+	snapSize int64 // bytes of the snapshot table
+	buf      []byte
+}
+
+func newChecker(r io.ReaderAt, size int64, info *Info) *checker {
+	c := &checker{h: &info.Header, info: info, r: r, cluster: info.ClusterSize}
+	c.size = (size + sectorSize - 1) &^ (sectorSize - 1)
+	n := (c.size + c.cluster - 1) / c.cluster
+	c.refs = &references{counts: make([]uint32, n, n+1), bits: c.h.ClusterBits, size: c.size, result: &c.result}
+	c.refs.limit = maxReferences
+	if c.h.RefcountOrder < 5 {
+		c.refs.limit = 1<<(1<<c.h.RefcountOrder) - 1
+	}
+	c.l2 = make([]uint32, n)
+	// No table may overlap another, so together they are no longer than the
+	// file; a table may end beyond it by less than a cluster.
+	c.budget = c.size + 2*c.cluster
+	c.buf = make([]byte, max(c.cluster, 64<<10))
+	c.result.TotalClusters = (info.VirtualSize + c.cluster - 1) / c.cluster
+	c.result.Problems, c.result.Notes = []string{}, []string{}
+	return c
+}
+
+// header accounts for the header and opens the refcounts.
+func (c *checker) header(context.Context) (err error) {
+	c.refs.add(0, c.cluster, 1, useMetadata)
+	c.disk, err = openRefcounts(c.r, c.h, c.size)
+	for _, f := range c.info.findings {
+		switch f.Name {
+		case FindTrailingData, FindInvalidValue, FindUnknownFeatures, FindTableOutside:
+			c.result.note("%v", f)
+		}
+	}
+	return err
+}
+
+func (c *checker) activeTables(ctx context.Context) error {
+	if err := c.l1(ctx, c.h.L1TableOffset, c.h.L1Size, true); err != nil {
+		return err
+	}
+	return c.l2Tables(ctx, true)
+}
+
+// l1 reads one L1 table and counts what its entries refer to.
+func (c *checker) l1(ctx context.Context, offset uint64, entries uint32, active bool) error {
+	length := int64(entries) * 8
+	c.refs.add(int64(offset), length, 1, useMetadata)
+	if c.take(length) {
+		return nil
+	}
+	return c.entries(ctx, int64(offset), length, func(index int64, entry uint64) error {
+		return c.l1Entry(ctx, index, entry, active)
+	})
+}
+
+// take reserves length bytes of the budget, or stops the check.
+func (c *checker) take(length int64) bool {
+	// What lies beyond the end of the file reads as zero and costs little.
+	if c.budget -= min(length, c.size); c.budget < 0 && !c.stopped {
+		c.stopped = true
+		c.result.Problems = c.result.Problems[:min(len(c.result.Problems), maxNotes-1)]
+		c.result.Corruptions++ // together the tables are longer than the file
+		c.result.incomplete("the check stopped at overlapping tables")
+	}
+	return c.stopped
+}
+
+// entries calls visit for each 8 byte entry of a table. What lies beyond the
+// end of the file is zero, and not visited.
+func (c *checker) entries(ctx context.Context, offset, length int64, visit func(int64, uint64) error) error {
+	length = min(length, max(0, c.size-offset))
+	buf := make([]byte, 64<<10)
+	for at := int64(0); at < length; at += int64(len(buf)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b := buf[:min(int64(len(buf)), length-at)]
+		if _, err := readFull(c.r, b, offset+at); err != nil {
+			return err
+		}
+		for n := 0; n+8 <= len(b); n += 8 {
+			if v := binary.BigEndian.Uint64(b[n:]); v != 0 {
+				if err := visit((at+int64(n))/8, v); err != nil || c.stopped {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (c *checker) l1Entry(ctx context.Context, index int64, entry uint64, active bool) error {
+	res := &c.result
+	if entry&l1Reserved != 0 {
+		res.corrupt(1, "L1 entry %d has reserved bits set: %#x", index, entry)
+	}
+	offset := int64(entry & entryOffset)
+	c.refs.add(offset, c.cluster, 1, useMetadata)
+	if active && offset != 0 {
+		if count, ok := c.disk.get(offset >> c.h.ClusterBits); ok && (count == 1) != (entry&entryCopied != 0) {
+			res.corrupt(1, "L1 entry %d (%#x) and the refcount %d of its L2 table contradict each other", index, entry, count)
+		}
+	}
+	if offset%c.cluster != 0 {
+		res.corrupt(1, "the L2 table of L1 entry %d at %#x is not aligned", index, offset)
+		if c.take(c.cluster) {
+			return nil
+		}
+		return c.l2Table(ctx, offset, 1, active)
+	}
+	if offset == 0 {
+		// The header's cluster as L2 table: QEMU looks at its entries when it
+		// counts references.
+		if c.take(c.cluster) {
+			return nil
+		}
+		return c.l2Table(ctx, 0, 1, active)
+	}
+	if n := offset >> c.h.ClusterBits; n < int64(len(c.l2)) && c.l2[n] < 1<<32-1 {
+		c.l2[n]++
+	}
+	return nil
+}
+
+// l2Tables visits each L2 table that was counted, once.
+func (c *checker) l2Tables(ctx context.Context, active bool) error {
+	for n, times := range c.l2 {
+		if times == 0 {
+			continue
+		}
+		c.l2[n] = 0
+		if err := c.l2Table(ctx, int64(n)<<c.h.ClusterBits, int64(times), active); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// l2Table counts what the entries of one L2 table refer to, which the image
+// has the given number of times.
+func (c *checker) l2Table(ctx context.Context, offset, times int64, active bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b := c.buf[:c.cluster]
+	if _, err := readFull(c.r, b, offset); err != nil {
+		return err
+	}
+	step := int(c.h.l2EntrySize())
+	v := l2Visit{times: times, active: active, table: offset}
+	if active && offset != 0 {
+		// As QEMU does: without the table's own refcount those of its clusters
+		// are not looked at.
+		_, v.copied = c.disk.get(offset >> c.h.ClusterBits)
+	}
+	for at := 0; at < len(b); at += step {
+		v.index, v.entry, v.bitmap = at/step, binary.BigEndian.Uint64(b[at:]), 0
+		if step == 16 {
+			v.bitmap = binary.BigEndian.Uint64(b[at+8:])
+		}
+		if v.entry|v.bitmap != 0 {
+			c.l2Entry(&v)
+		}
+	}
+	return nil
+}
+
+// l2Visit is one entry while its table is visited.
+type l2Visit struct {
+	times  int64
+	active bool
+	copied bool // judge the copied bits
+	table  int64
+	index  int
+	entry  uint64
+	bitmap uint64
+	next   int64 // where the next data cluster would continue the last one
+}
+
+func (c *checker) l2Entry(v *l2Visit) {
+	res, external := &c.result, c.h.Incompatible.Has(ExternalData)
+	where := func() string { return fmt.Sprintf("entry %d (%#x) of the L2 table at %#x", v.index, v.entry, v.table) }
+	kind := c.h.l2Kind(v.entry)
+	if kind != kindCompressed && v.entry&l2Reserved != 0 {
+		res.corrupt(v.times, "%s has reserved bits set", where())
+	}
+	if c.h.Version == 2 && (kind == kindZero || kind == kindZeroAlloc) {
+		res.note("%s is a zero cluster, which version 2 does not have", where())
+	}
+	switch kind {
+	case kindCompressed:
+		c.compressedEntry(v, where)
+	case kindNormal, kindZeroAlloc:
+		offset := int64(v.entry & entryOffset)
+		if v.copied {
+			count, ok := uint64(1), true
+			if !external {
+				count, ok = c.disk.get(offset >> c.h.ClusterBits)
+			}
+			if ok && (count == 1) != (v.entry&entryCopied != 0) {
+				res.corrupt(v.times, "%s and the refcount %d of its cluster contradict each other", where(), count)
+			}
+		}
+		if v.bitmap>>subclusters&v.bitmap != 0 {
+			res.corrupt(v.times, "%s has subclusters that are both allocated and zero: %#x", where(), v.bitmap)
+		}
+		if offset%c.cluster != 0 {
+			res.corrupt(v.times, "%s refers to a cluster that is not aligned", where())
+		}
+		if v.active {
+			res.AllocatedClusters += v.times
+			if v.next != 0 && offset != v.next {
+				res.FragmentedClusters += v.times
+			}
+			v.next = offset + c.cluster
+		}
+		if !external {
+			c.refs.add(offset, c.cluster, v.times, useData)
+		}
+	case kindZero, kindUnallocated:
+		if v.bitmap&allSubclusters != 0 {
+			res.corrupt(v.times, "%s has no cluster but allocated subclusters", where())
+		}
+	}
+}
+
+func (c *checker) compressedEntry(v *l2Visit, where func() string) {
+	res := &c.result
+	if v.entry&entryCopied != 0 {
+		res.corrupt(v.times, "%s is compressed and has the copied bit", where())
+	}
+	switch {
+	case c.h.Incompatible.Has(ExternalData):
+		res.corrupt(v.times, "%s is compressed in an image with a data file", where())
+		return
+	case v.bitmap != 0:
+		res.corrupt(v.times, "%s is compressed and has subclusters", where())
+		return
+	}
+	offset, length := c.h.compressedRange(v.entry)
+	c.refs.add(offset, length, v.times, useData)
+	if v.active {
+		res.AllocatedClusters += v.times
+		res.CompressedClusters += v.times
+		res.FragmentedClusters += v.times
+	}
+}
+
+// snapshotTables reads the snapshot table and the tables of each snapshot.
+func (c *checker) snapshotTables(ctx context.Context) error {
+	count := c.h.SnapshotCount
+	if count == 0 {
+		return nil
+	}
+	var list []Snapshot
+	err := c.readSnapshotTable(count, func(s Snapshot, extra uint32) {
+		if c.h.Version >= 3 && extra < 16 {
+			c.result.corrupt(1, "snapshot %d's table entry is incomplete", len(list))
+		}
+		s.Name = ""
+		list = append(list, s)
+	})
+	if err != nil || c.stopped {
+		return err
+	}
+	if c.h.Incompatible.Has(ExternalData) {
+		c.result.corrupt(1, "%d snapshots in an image with a data file", count)
+	}
+	for _, s := range list {
+		switch {
+		case s.L1Offset%uint64(c.cluster) != 0:
+			c.result.corrupt(1, "the L1 table of snapshot %q at %#x is not aligned", s.ID, s.L1Offset)
+			continue
+		case uint64(s.L1Size)*8 > maxL1Bytes:
+			c.result.corrupt(1, "the L1 table of snapshot %q is too large: %d entries", s.ID, s.L1Size)
+			continue
+		}
+		if err := c.l1(ctx, s.L1Offset, s.L1Size, false); err != nil || c.stopped {
+			return err
+		}
+	}
+	c.refs.add(int64(c.h.SnapshotsOffset), c.snapSize, 1, useMetadata)
+	return c.l2Tables(ctx, false)
+}
+
+// readSnapshotTable calls visit for each entry, and leaves the table's length
+// in snapSize.
+func (c *checker) readSnapshotTable(count uint32, visit func(Snapshot, uint32)) error {
+	const chunk = snapshotFixed + maxSnapshotExtra + 2*0xffff
+	buf := make([]byte, chunk)
+	offset := int64(c.h.SnapshotsOffset)
+	at := offset
+	for n := range count {
+		at = (at + 7) &^ 7
+		if c.take(snapshotFixed) {
+			return nil
+		}
+		if _, err := readFull(c.r, buf[:snapshotFixed], at); err != nil {
+			return err
+		}
+		extra := binary.BigEndian.Uint32(buf[36:])
+		if extra > maxSnapshotExtra {
+			c.stopped = true
+			c.result.incomplete("snapshot %d claims %d bytes of extra data", n, extra)
+			return nil
+		}
+		length := snapshotFixed + int64(extra) + int64(binary.BigEndian.Uint16(buf[12:])) + int64(binary.BigEndian.Uint16(buf[14:]))
+		if _, err := readFull(c.r, buf[:length], at); err != nil {
+			return err
+		}
+		s, _, _ := parseSnapshots(buf[:length], at, 1)
+		visit(s[0], extra)
+		at += length
+	}
+	if c.snapSize = at - offset; c.snapSize > maxSnapshotBytes {
+		c.stopped = true
+		c.result.incomplete("the snapshot table is %d bytes long", c.snapSize)
+	}
+	return nil
+}
+
+// otherTables accounts for the refcount table and the encryption header.
+func (c *checker) otherTables(context.Context) error {
+	c.refs.add(int64(c.h.RefcountTableOffset), int64(c.h.RefcountTableClusters)<<c.h.ClusterBits, 1, useMetadata)
+	if c.info.LUKSHeader.Length > 0 {
+		c.refs.add(c.info.LUKSHeader.Offset, c.info.LUKSHeader.Length, 1, useMetadata)
+	}
+	return nil
+}
+
+// bitmaps reads the bitmap directory and each bitmap's table.
+func (c *checker) bitmaps(ctx context.Context) error {
+	if c.h.Autoclear&BitmapsConsistent == 0 {
+		return nil
+	}
+	count, offset, length, fault := c.info.bitmapDirectory()
+	if fault != nil || count == 0 {
+		return nil //nolint:nilerr // Inspect refused it before
+	}
+	c.refs.add(offset, length, 1, useMetadata)
+	if c.take(length) {
+		return nil
+	}
+	b := make([]byte, min(length, max(0, c.size-offset)))
+	if _, err := readFull(c.r, b, offset); err != nil {
+		return err
+	}
+	list, fault := parseBitmaps(b, offset, count)
+	bad := func(b Bitmap) bool { return !b.acceptable(c.h) }
+	if fault != nil || slices.ContainsFunc(list, bad) {
+		c.stopped = true
+		c.result.corrupt(1, "the bitmap directory is not acceptable")
+		c.result.incomplete("the check stopped at the bitmap directory")
+		return nil
+	}
+	for _, m := range list {
+		c.refs.add(int64(m.TableOffset), int64(m.TableSize)*8, 1, useMetadata)
+		if c.take(int64(m.TableSize) * 8) {
+			return nil
+		}
+		err := c.entries(ctx, int64(m.TableOffset), int64(m.TableSize)*8, func(index int64, entry uint64) error {
+			at := int64(entry & entryOffset)
+			if entry&bitmapReserved != 0 || at != 0 && (entry&bitmapAllOnes != 0 || at%c.cluster != 0) {
+				c.result.corrupt(1, "entry %d (%#x) of the table of bitmap %q is not acceptable", index, entry, m.Name)
+			} else if at != 0 {
+				c.refs.add(at, c.cluster, 1, useMetadata)
+			}
+			return nil
+		})
+		if err != nil || c.stopped {
+			return err
+		}
+	}
+	return nil
+}
+
+// refcountBlocks accounts for the refcount blocks.
+func (c *checker) refcountBlocks(ctx context.Context) error {
+	length := int64(c.h.RefcountTableClusters) << c.h.ClusterBits
+	if c.take(length) {
+		return nil
+	}
+	return c.entries(ctx, int64(c.h.RefcountTableOffset), length, func(index int64, entry uint64) error {
+		switch cluster := entry >> c.h.ClusterBits; {
+		case entry&reftableReserved != 0:
+			c.result.corrupt(1, "refcount table entry %d has reserved bits set: %#x", index, entry)
+		case entry%uint64(c.cluster) != 0:
+			c.result.corrupt(1, "refcount block %d at %#x is not aligned", index, entry)
+		case cluster >= uint64(len(c.refs.counts)):
+			c.result.corrupt(1, "refcount block %d at %#x lies outside the file", index, entry)
+		default:
+			c.refs.add(int64(entry), c.cluster, 1, useMetadata)
+			if n := c.refs.count(int64(cluster)); n != 1 {
+				c.result.corrupt(1, "refcount block %d has %d references", index, n)
+			}
+		}
+		return nil
+	})
+}
+
+// compare compares the refcounts in the file with what was counted.
+func (c *checker) compare(ctx context.Context) error {
+	highest := int64(0)
+	for n := range int64(len(c.refs.counts)) {
+		if n&0xffff == 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+		counted := uint64(c.refs.count(n))
+		stored, ok := c.disk.get(n)
+		if !ok {
+			c.result.incomplete("the refcount of cluster %d cannot be read", n)
+			continue
+		}
+		if counted > 0 || stored > 0 {
+			highest = n
+		}
+		switch {
+		case stored < counted:
+			c.result.corrupt(1, "cluster %d has the refcount %d and %d references", n, stored, counted)
+		case stored > counted:
+			c.result.Leaks++
+			c.result.problem("leaked cluster %d has the refcount %d and %d references", n, stored, counted)
+		}
+		if c.refs.overlaps(n) {
+			c.result.note("cluster %d is both metadata and data", n)
+		}
+	}
+	c.result.ImageEndOffset = (highest + 1) << c.h.ClusterBits
+	return c.disk.err
+}

@@ -1,0 +1,320 @@
+package qcow2_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2"
+)
+
+// peerCheck is what qemu-img check found. Finished is false where it could
+// not open the image or gave up.
+type peerCheck struct {
+	finished bool
+	exit     int
+	text     string
+	counts   map[string]int64
+}
+
+func qemuCheck(t testing.TB, path string) peerCheck {
+	t.Helper()
+	img := needs.Tools(t, "qemu-img")[0]
+	cmd := exec.Command(img, "check", "--output=json", "-f", "qcow2", path)
+	cmd.Dir = filepath.Dir(path) // external data files are named relative to it
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	p := peerCheck{exit: cmd.ProcessState.ExitCode(), text: stderr.String(), counts: map[string]int64{}}
+	var fields map[string]any
+	if stdout.Len() > 0 && json.Unmarshal(stdout.Bytes(), &fields) == nil {
+		p.finished = true
+		for name, v := range fields {
+			if n, ok := v.(float64); ok {
+				p.counts[name] = int64(n)
+			}
+		}
+	}
+	return p
+}
+
+// sameCheck compares our result with QEMU's, count by count.
+func sameCheck(t testing.TB, peer peerCheck, ours *qcow2.CheckResult) {
+	t.Helper()
+	b, err := json.Marshal(ours)
+	require.NoError(t, err)
+	var fields map[string]any
+	require.NoError(t, json.Unmarshal(b, &fields))
+	for _, name := range []string{"corruptions", "leaks", "check-errors", "image-end-offset",
+		"total-clusters", "allocated-clusters", "fragmented-clusters", "compressed-clusters"} {
+		assert.Equalf(t, float64(peer.counts[name]), fields[name], "%s; QEMU says:\n%s\nwe say: %q", name, peer.text, ours.Problems)
+	}
+	assert.Equal(t, peer.exit, ours.ExitCode())
+}
+
+func checkFile(t testing.TB, path string) (*qcow2.CheckResult, error) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return qcow2.Check(context.Background(), bytes.NewReader(b), int64(len(b)))
+}
+
+// A variant is one way to make a qcow2 image of the guest disk in the file
+// "raw", which is 3 MiB long.
+type variant struct {
+	name    string
+	options string // for -o
+	args    []string
+	after   [][]string // qemu-img runs on the finished image, which is the last argument
+	writes  []string   // qemu-io commands on it, before the above
+}
+
+func variants() []variant {
+	var out []variant
+	add := func(name, options string, args ...string) {
+		out = append(out, variant{name: name, options: options, args: args})
+	}
+	for bits := 9; bits <= 21; bits++ {
+		size := fmt.Sprintf("cluster_size=%d", 1<<bits)
+		add(fmt.Sprintf("v3-%d", bits), size)
+		add(fmt.Sprintf("v2-%d", bits), size+",compat=0.10")
+		add(fmt.Sprintf("zlib-%d", bits), size, "-c")
+		add(fmt.Sprintf("zstd-%d", bits), size+",compression_type=zstd", "-c")
+		if bits >= 14 {
+			add(fmt.Sprintf("extended-%d", bits), size+",extended_l2=on")
+			add(fmt.Sprintf("extended-zlib-%d", bits), size+",extended_l2=on", "-c")
+		}
+	}
+	for _, bits := range []int{1, 2, 4, 8, 16, 32, 64} {
+		add(fmt.Sprintf("refcounts-%d", bits), fmt.Sprintf("refcount_bits=%d,cluster_size=4096", bits))
+	}
+	for _, mode := range []string{"metadata", "falloc", "full"} {
+		add("preallocated-"+mode, "preallocation="+mode)
+	}
+	add("lazy", "lazy_refcounts=on")
+	add("external", "data_file=external.data")
+	add("external-raw", "data_file=external-raw.data,data_file_raw=on")
+	rewrite := []string{"write -P 7 100k 300k", "write -z 700k 500k", "discard 1M 200k", "write -P 9 2M 3k"}
+	out = append(out,
+		variant{name: "zeros", writes: rewrite},
+		variant{name: "zeros-extended", options: "extended_l2=on,cluster_size=128k", writes: rewrite},
+		variant{name: "zeros-small", options: "cluster_size=512", writes: rewrite},
+		variant{name: "bitmaps", after: [][]string{{"bitmap", "--add", "-g", "512"}, {"bitmap", "--add"}}, args: []string{}},
+		variant{name: "snapshots", options: "cluster_size=4096", after: [][]string{{"snapshot", "-c", "one"}, {"snapshot", "-c", "two"}}},
+		variant{name: "resized", after: [][]string{{"resize", "-q", "+40G"}}},
+		variant{name: "resized-small", options: "cluster_size=512", after: [][]string{{"resize", "-q", "+200M"}}},
+	)
+	return out
+}
+
+// guest writes the guest disk that all variants hold: text, noise and holes.
+func guest(t testing.TB, dir string) []byte {
+	t.Helper()
+	b := make([]byte, 3<<20)
+	rnd := rand.NewChaCha8([32]byte{1})
+	_, _ = rnd.Read(b[:300<<10])
+	for n := 400 << 10; n < 1<<20; n++ {
+		b[n] = "the quick brown fox jumps over the lazy dog. "[n%45] ^ byte(n>>13)
+	}
+	for n := 2 << 20; n < 2<<20+5000; n++ {
+		b[n] = byte(n * n >> 7)
+	}
+	_, _ = rnd.Read(b[len(b)-700:])
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "raw"), b, 0o644))
+	return b
+}
+
+// build makes the variant in dir and returns its file's name.
+func (v variant) build(t testing.TB, dir string) string {
+	t.Helper()
+	args := append([]string{"convert", "-q", "-O", "qcow2"}, v.args...)
+	if v.options != "" {
+		args = append(args, "-o", v.options)
+	}
+	qemuImg(t, dir, append(args, "raw", v.name)...)
+	for _, w := range v.writes {
+		qemuIO(t, dir, v.name, w)
+	}
+	for n, a := range v.after {
+		if a[0] == "bitmap" {
+			qemuImg(t, dir, append(a, v.name, fmt.Sprintf("b%d", n))...)
+		} else if a[0] == "resize" {
+			qemuImg(t, dir, append(a[:2:2], v.name, a[2])...)
+		} else {
+			qemuImg(t, dir, append(a, v.name)...)
+			qemuIO(t, dir, v.name, fmt.Sprintf("write -P %d %dk 100k", n+1, 50*n))
+		}
+	}
+	return filepath.Join(dir, v.name)
+}
+
+func qemuIO(t testing.TB, dir, file, command string) {
+	t.Helper()
+	cmd := exec.Command(needs.Tools(t, "qemu-io")[0], "-f", "qcow2", "-c", command, file)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	require.NoErrorf(t, err, "%s", out)
+}
+
+func TestCheckAgainstQEMU(t *testing.T) {
+	dir := t.TempDir()
+	guest(t, dir)
+	for _, v := range variants() {
+		t.Run(v.name, func(t *testing.T) {
+			path := v.build(t, dir)
+			peer := qemuCheck(t, path)
+			require.True(t, peer.finished, peer.text)
+			ours, err := checkFile(t, path)
+			require.NoError(t, err)
+			sameCheck(t, peer, ours)
+		})
+	}
+}
+
+// TestCheckMutations damages the metadata of small images in many ways. We
+// must not call clean what QEMU calls corrupt, and where both come to an end
+// the counts are the same.
+func TestCheckMutations(t *testing.T) {
+	const perVariant = 60
+	dir := t.TempDir()
+	guest(t, dir)
+	finished := 0
+	for number, v := range []variant{
+		{name: "v3", options: "cluster_size=4096"},
+		{name: "v2", options: "cluster_size=4096,compat=0.10"},
+		{name: "zlib", options: "cluster_size=4096", args: []string{"-c"}},
+		{name: "zstd", options: "cluster_size=16k,compression_type=zstd", args: []string{"-c"}},
+		{name: "extended", options: "cluster_size=16k,extended_l2=on"},
+		{name: "narrow", options: "cluster_size=2048,refcount_bits=1"},
+		{name: "wide", options: "cluster_size=2048,refcount_bits=64"},
+		{name: "snapshots", options: "cluster_size=4096", after: [][]string{{"snapshot", "-c", "one"}, {"snapshot", "-c", "two"}}},
+		{name: "bitmaps", options: "cluster_size=4096", after: [][]string{{"bitmap", "--add", "-g", "512"}, {"bitmap", "--add"}}},
+		{name: "zeros", options: "cluster_size=4096", writes: []string{"write -z 700k 500k", "write -P 9 2M 3k"}},
+	} {
+		good, err := os.ReadFile(v.build(t, dir))
+		require.NoError(t, err)
+		rnd := rand.New(rand.NewPCG(20261122, uint64(number)))
+		spots := metadataSpots(t, good)
+		for n := range perVariant {
+			bad, what := mutate(rnd, good, spots)
+			path := filepath.Join(dir, "bad")
+			require.NoError(t, os.WriteFile(path, bad, 0o644))
+			peer := qemuCheck(t, path)
+			ours, err := checkFile(t, path)
+			switch {
+			case !peer.finished || err != nil:
+				assert.Falsef(t, err == nil && ours.Clean() && !peer.finished && !openFails(peer),
+					"%s %d: %s: clean, but QEMU: %s", v.name, n, what, peer.text)
+				assert.Falsef(t, err != nil && peer.finished && peer.exit == 0,
+					"%s %d: %s: %v, but QEMU finds it clean", v.name, n, what, err)
+			case slices.Contains(ours.Problems, "the check stopped at overlapping tables"):
+				assert.NotZero(t, peer.exit) // QEMU takes its time and goes on
+			default:
+				finished++
+				if !t.Run(fmt.Sprintf("%s/%d", v.name, n), func(t *testing.T) { sameCheck(t, peer, ours) }) {
+					t.Logf("%s", what)
+				}
+			}
+		}
+	}
+	assert.Greater(t, finished, 400, "most mutations should be comparable")
+}
+
+// openFails says that QEMU refused the image before it checked anything.
+func openFails(p peerCheck) bool {
+	return bytes.Contains([]byte(p.text), []byte("Could not open"))
+}
+
+// metadataSpots returns the offset of every 8 byte word of the header and of
+// each table of the image which is not zero.
+func metadataSpots(t testing.TB, b []byte) []int {
+	t.Helper()
+	info, err := qcow2.Inspect(bytes.NewReader(b), int64(len(b)))
+	require.NoError(t, err)
+	h := info.Header
+	var spots []int
+	words := func(offset, length int) {
+		for at := offset; at < min(offset+length, len(b)-8); at += 8 {
+			if binary.BigEndian.Uint64(b[at:]) != 0 {
+				spots = append(spots, at)
+			}
+		}
+	}
+	cluster := int(info.ClusterSize)
+	for range 10 { // the header is small; give it weight
+		words(8, 96)
+	}
+	words(int(h.RefcountTableOffset), int(h.RefcountTableClusters)*cluster)
+	for range 10 {
+		words(int(h.L1TableOffset), int(h.L1Size)*8)
+	}
+	for n := range int(h.L1Size) {
+		if at := int(binary.BigEndian.Uint64(b[int(h.L1TableOffset)+n*8:]) & 0x00fffffffffffe00); at != 0 {
+			words(at, cluster)
+		}
+	}
+	for at := int(h.RefcountTableOffset); at < int(h.RefcountTableOffset)+cluster; at += 8 {
+		if block := int(binary.BigEndian.Uint64(b[at:])); block != 0 {
+			words(block, cluster)
+		}
+	}
+	if h.SnapshotCount > 0 {
+		for range 10 {
+			words(int(h.SnapshotsOffset), 200)
+		}
+		for _, s := range info.Snapshots {
+			words(int(s.L1Offset), int(s.L1Size)*8)
+		}
+	}
+	for _, m := range info.Bitmaps {
+		words(int(m.TableOffset), int(m.TableSize)*8)
+	}
+	return spots
+}
+
+// mutate changes one to three words of the metadata, or cuts the file.
+func mutate(rnd *rand.Rand, good []byte, spots []int) ([]byte, string) {
+	b := bytes.Clone(good)
+	if rnd.IntN(20) == 0 {
+		n := rnd.IntN(len(b))
+		return b[:n], fmt.Sprintf("cut to %d bytes", n)
+	}
+	what := ""
+	for range 1 + rnd.IntN(3) {
+		at := spots[rnd.IntN(len(spots))]
+		old := binary.BigEndian.Uint64(b[at:])
+		v := old
+		switch rnd.IntN(6) {
+		case 0, 1:
+			v ^= 1 << rnd.IntN(64)
+		case 2:
+			v = 0
+		case 3:
+			v = rnd.Uint64()
+		case 4:
+			v = binary.BigEndian.Uint64(b[spots[rnd.IntN(len(spots))]:])
+		case 5:
+			v += uint64(1) << (rnd.IntN(20))
+		}
+		binary.BigEndian.PutUint64(b[at:], v)
+		what += fmt.Sprintf("[%#x: %#x → %#x] ", at, old, v)
+	}
+	return b, what
+}

@@ -1,0 +1,448 @@
+package qcow2
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+)
+
+// DefaultMaxDepth is how many backing files may follow each other.
+const DefaultMaxDepth = 16
+
+// A Source is a file that a resolver opened. If it is an io.Closer it is
+// closed with the image. ReadAt is called concurrently.
+type Source interface {
+	io.ReaderAt
+	Size() int64 // bytes
+}
+
+// A Reference is what an image says of another file that it needs. It is the
+// word of whoever made the image: the name may be any path or URL.
+type Reference struct {
+	Name   string
+	Format string // "qcow2" or "raw" for a backing file; empty if not said
+	Data   bool   // the external data file, not the backing file
+}
+
+// OpenOptions configure Open. The zero value opens images that need no other
+// file.
+type OpenOptions struct {
+	// Resolve opens the backing file or the external data file. The package
+	// never opens a file by itself: if Resolve is nil an image that needs
+	// another file is refused with ErrUnsupported.
+	Resolve func(Reference) (Source, error)
+	// MaxDepth is the greatest number of backing files that follow each
+	// other. If 0 it is DefaultMaxDepth.
+	MaxDepth int
+}
+
+// An Image is the guest's disk of an opened image. Its methods may be called
+// concurrently, except Close.
+type Image struct {
+	info    *Info
+	h       *Header // nil for a raw disk
+	r       io.ReaderAt
+	size    int64 // of the file
+	virtual int64
+	cluster int64
+	l1      []uint64
+	data    io.ReaderAt // where the guest clusters lie: r, or the data file
+	dataLen int64
+	backing *Image
+	closers []io.Closer
+
+	tables   l2Cache
+	decoders decoderPool
+	recent   clusterCache
+}
+
+// Open opens the image in r, which is size bytes long, for reading the
+// guest's disk. The header is validated as by [Inspect], and each table entry
+// when it is used; what contradicts the specification is an error
+// (ErrMalformed), never data. Encrypted images are refused with ErrEncrypted.
+// An image whose dirty or corrupt bit is set can be read. Internal snapshots
+// are not shown.
+//
+// The caller must Close the image; r remains the caller's.
+func Open(r io.ReaderAt, size int64, o OpenOptions) (*Image, error) {
+	c := chain{options: o}
+	return c.open(r, size)
+}
+
+// Raw gives a raw disk the methods of an Image.
+func Raw(r io.ReaderAt, size int64) *Image {
+	return &Image{r: r, size: size, virtual: size, cluster: 64 << 10, data: r, dataLen: size}
+}
+
+// chain is the state while a chain of backing files is opened.
+type chain struct {
+	options OpenOptions
+	seen    []io.ReaderAt
+}
+
+func (c *chain) open(r io.ReaderAt, size int64) (*Image, error) {
+	if c.visited(r) {
+		return nil, malformed(8, uint64(len(c.seen)), "the chain of backing files is a loop")
+	}
+	if depth := cmp.Or(c.options.MaxDepth, DefaultMaxDepth); len(c.seen) > depth {
+		return nil, unsupported(8, uint64(len(c.seen)), "more than %d backing files", depth)
+	}
+	c.seen = append(c.seen, r)
+	info, err := Inspect(r, size)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the image: %w", err)
+	}
+	h := &info.Header
+	if h.CryptMethod != 0 {
+		return nil, &FormatError{Kind: ErrEncrypted, Offset: 32, Value: uint64(h.CryptMethod), Text: "there is no decryption here"}
+	}
+	i := &Image{info: info, h: h, r: r, size: size, virtual: info.VirtualSize, cluster: info.ClusterSize, data: r, dataLen: size}
+	if err := i.readL1(); err != nil {
+		return nil, fmt.Errorf("cannot open the image: %w", err)
+	}
+	if err := c.references(i); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot open the image: %w", err), i.Close())
+	}
+	return i, nil
+}
+
+// visited says whether r is a file of the chain already.
+func (c *chain) visited(r io.ReaderAt) bool {
+	for _, s := range c.seen {
+		if same(s, r) {
+			return true
+		}
+	}
+	return false
+}
+
+// same says whether two readers are the same value or open the same file.
+func same(a, b io.ReaderAt) bool {
+	type stater interface{ Stat() (os.FileInfo, error) }
+	fa, ok := a.(stater)
+	if fb, also := b.(stater); ok && also {
+		sa, errA := fa.Stat()
+		sb, errB := fb.Stat()
+		return errA == nil && errB == nil && os.SameFile(sa, sb)
+	}
+	defer func() { _ = recover() }() // a reader of a type that cannot be compared is not the same
+	return a == b
+}
+
+// references opens the files that the image refers to.
+func (c *chain) references(i *Image) error {
+	if i.h.Incompatible.Has(ExternalData) {
+		source, err := c.resolve(i, Reference{Name: i.info.DataFile, Format: "raw", Data: true}, 72)
+		if err != nil {
+			return err
+		}
+		i.data, i.dataLen = source, source.Size()
+	}
+	if i.h.BackingFileOffset == 0 || i.info.BackingFile == "" {
+		return nil
+	}
+	format := i.info.BackingFormat
+	if format != "qcow2" && format != "raw" {
+		return unsupported(8, i.h.BackingFileOffset, "the backing file's format %q is neither qcow2 nor raw", format)
+	}
+	source, err := c.resolve(i, Reference{Name: i.info.BackingFile, Format: format}, 8)
+	if err != nil {
+		return err
+	}
+	if format == "raw" {
+		i.backing = Raw(source, source.Size())
+		return nil
+	}
+	i.backing, err = c.open(source, source.Size())
+	return err
+}
+
+func (c *chain) resolve(i *Image, ref Reference, offset int64) (Source, error) {
+	if c.options.Resolve == nil {
+		return nil, unsupported(offset, i.h.BackingFileOffset, "the image needs the file %q, and no other files are allowed", ref.Name)
+	}
+	source, err := c.options.Resolve(ref)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the file %q that the image needs: %w", ref.Name, err)
+	}
+	if closer, ok := source.(io.Closer); ok {
+		i.closers = append(i.closers, closer)
+	}
+	return source, nil
+}
+
+// readL1 reads as much of the L1 table as the virtual size needs.
+func (i *Image) readL1() error {
+	perL1 := i.h.ClusterBits + i.h.l2Bits()
+	entries := (i.h.Size + 1<<perL1 - 1) >> perL1
+	if end := i.h.L1TableOffset + entries*8; entries > 0 && end > uint64(i.size) {
+		return malformed(40, i.h.L1TableOffset, "the L1 table reaches beyond the file of %d bytes", i.size)
+	}
+	b := make([]byte, entries*8)
+	if _, err := readFull(i.r, b, int64(i.h.L1TableOffset)); err != nil {
+		return err
+	}
+	i.l1 = make([]uint64, entries)
+	for n := range i.l1 {
+		i.l1[n] = binary.BigEndian.Uint64(b[n*8:])
+	}
+	return nil
+}
+
+// Close closes the files that the resolver opened.
+func (i *Image) Close() error {
+	var errs []error
+	if i.backing != nil {
+		errs = append(errs, i.backing.Close())
+	}
+	for _, c := range i.closers {
+		errs = append(errs, c.Close())
+	}
+	i.closers, i.backing = nil, nil
+	return errors.Join(errs...)
+}
+
+// Size is the guest disk's size in bytes.
+func (i *Image) Size() int64 { return i.virtual }
+
+// Info is what Inspect found; nil for a raw disk.
+func (i *Image) Info() *Info { return i.info }
+
+// ReadAt reads guest data, as io.ReaderAt says. Memory in use is a few
+// clusters for each call that runs.
+func (i *Image) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("cannot read the guest's disk: offset %d is negative", off)
+	}
+	if off >= i.virtual {
+		return 0, io.EOF
+	}
+	want := min(int64(len(p)), i.virtual-off)
+	n, err := i.read(p[:want], off, true)
+	if err == nil && want < int64(len(p)) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// read fills p from the guest's disk, which it must lie in. Small reads of
+// compressed clusters are worth keeping what was decoded.
+func (i *Image) read(p []byte, off int64, keep bool) (int, error) {
+	done := 0
+	for done < len(p) {
+		e, err := i.extent(off+int64(done), off+int64(len(p)))
+		if err != nil {
+			return done, err
+		}
+		if err := e.read(p[done:done+int(e.length)], keep); err != nil {
+			return done, err
+		}
+		done += int(e.length)
+	}
+	return done, nil
+}
+
+// extent is a part of the guest's disk that is one thing.
+type extent struct {
+	start, length int64
+	kind          clusterKind // kindUnallocated: in no layer
+	layer         *Image      // that holds it; nil if none does
+	depth         int         // of the layer, or of the last one that was asked
+	host          int64       // kindNormal, kindZeroAlloc: where its data begins
+	entry         uint64      // kindCompressed: the L2 entry
+	begin         int64       // kindCompressed: where its cluster begins in the guest
+}
+
+func (e *extent) zero() bool { return e.kind != kindNormal && e.kind != kindCompressed }
+
+// read fills p, which is as long as the extent.
+func (e *extent) read(p []byte, keep bool) error {
+	switch e.kind {
+	case kindNormal:
+		n, err := readFull(e.layer.data, p, e.host)
+		if err == nil && n == 0 && len(p) > 0 && e.layer.h != nil {
+			return malformed(e.host, uint64(len(p)), "guest data at %d lies beyond the end of the file", e.start)
+		}
+		return err
+	case kindCompressed:
+		return e.layer.readCompressed(p, e, keep)
+	}
+	clear(p)
+	return nil
+}
+
+// extent returns what begins at off and goes on at most to end. The part that
+// it returns is never empty. A compressed extent lies within one cluster.
+func (i *Image) extent(off, end int64) (extent, error) {
+	e := extent{start: off, layer: i, kind: kindUnallocated}
+	for {
+		layer := e.layer
+		if layer.h == nil {
+			e.kind, e.host, e.length = kindNormal, off, end-off
+			return e, nil
+		}
+		if err := layer.own(&e, end); err != nil {
+			return e, err
+		}
+		end = min(end, off+e.length)
+		if e.kind != kindUnallocated {
+			return e, nil
+		}
+		if layer.backing == nil || off >= layer.backing.virtual {
+			e.layer = nil
+			return e, nil
+		}
+		e.layer = layer.backing
+		e.depth++
+		end = min(end, layer.backing.virtual)
+	}
+}
+
+// own finds what the layer itself says about e.start up to end.
+func (i *Image) own(e *extent, end int64) error {
+	perL2 := int64(1) << (i.h.ClusterBits + i.h.l2Bits())
+	at := e.start
+	first := true
+	for at < end {
+		index := at / perL2
+		entry := i.l1[index]
+		var next extent
+		switch table := int64(entry & entryOffset); {
+		case table == 0:
+			next = extent{kind: kindUnallocated, length: perL2 - at%perL2}
+		default:
+			var err error
+			if next, err = i.inTable(table, index, at); err != nil {
+				return err
+			}
+		}
+		if first {
+			e.kind, e.host, e.entry, e.begin, e.length, first = next.kind, next.host, next.entry, next.begin, next.length, false
+		} else if next.kind == e.kind && e.kind != kindCompressed &&
+			(e.kind != kindNormal && e.kind != kindZeroAlloc || next.host == e.host+e.length) {
+			e.length += next.length
+		} else {
+			break
+		}
+		at += next.length
+		if e.kind == kindCompressed {
+			break
+		}
+	}
+	e.length = min(e.length, end-e.start)
+	return nil
+}
+
+// inTable finds what an L2 table says of the guest's offset at, up to the end
+// of the cluster or subcluster.
+func (i *Image) inTable(table, l1Index, at int64) (extent, error) {
+	if table%i.cluster != 0 || table >= i.size {
+		return extent{}, malformed(int64(i.h.L1TableOffset)+l1Index*8, i.l1[l1Index], "the L2 table is not aligned or outside the file")
+	}
+	index := at >> i.h.ClusterBits & (1<<i.h.l2Bits() - 1)
+	size := i.h.l2EntrySize()
+	b, err := i.tables.entry(i.r, table+index*size, size, i.cluster)
+	if err != nil {
+		return extent{}, err
+	}
+	entry, bitmap := b[0], b[1]
+	within := at % i.cluster
+	e := extent{kind: i.h.l2Kind(entry), length: i.cluster - within, entry: entry, begin: at - within}
+	bad := func(text string) (extent, error) {
+		return extent{}, malformed(table+index*size, entry, "%s", text)
+	}
+	switch e.kind {
+	case kindCompressed:
+		if i.h.Incompatible.Has(ExternalData) {
+			return bad("a compressed cluster in an image with a data file")
+		}
+		return e, nil
+	case kindZero, kindZeroAlloc:
+		if i.h.Version == 2 {
+			return bad("a zero cluster in a version 2 image")
+		}
+		e.host = int64(entry&entryOffset) + within
+		return e, nil
+	case kindNormal:
+		if e.host = int64(entry&entryOffset) + within; (e.host-within)%i.cluster != 0 {
+			return bad("a cluster that is not aligned")
+		}
+		if e.host-within >= i.dataLen && !i.h.Incompatible.Has(ExternalData) && size == 8 {
+			return bad("a cluster beyond the end of the file")
+		}
+	case kindUnallocated:
+	}
+	if size == 16 {
+		sub := i.cluster / subclusters
+		n := within / sub
+		e.length = sub - within%sub
+		allocated, zero := bitmap>>n&1 != 0, bitmap>>(n+subclusters)&1 != 0
+		switch {
+		case allocated && (zero || e.kind == kindUnallocated):
+			return bad("subclusters that contradict each other")
+		case zero && e.kind == kindNormal:
+			e.kind = kindZeroAlloc
+		case zero:
+			e.kind = kindZero
+		case !allocated:
+			e.kind = kindUnallocated
+		case e.host-within >= i.dataLen && !i.h.Incompatible.Has(ExternalData):
+			return bad("a cluster beyond the end of the file")
+		}
+	}
+	return e, nil
+}
+
+// l2Cache keeps slices of L2 tables: at most 2 × maxSlices × 4 KiB.
+type l2Cache struct {
+	mu         sync.Mutex
+	young, old map[int64][]byte
+}
+
+const (
+	sliceBytes = 4 << 10
+	maxSlices  = 256
+)
+
+// entry returns the one or two words of the L2 entry at offset.
+func (c *l2Cache) entry(r io.ReaderAt, offset, size, cluster int64) ([2]uint64, error) {
+	length := min(sliceBytes, cluster)
+	begin := offset &^ (length - 1)
+	b, err := c.slice(r, begin, length)
+	if err != nil {
+		return [2]uint64{}, err
+	}
+	b = b[offset-begin:]
+	out := [2]uint64{binary.BigEndian.Uint64(b)}
+	if size == 16 {
+		out[1] = binary.BigEndian.Uint64(b[8:])
+	}
+	return out, nil
+}
+
+func (c *l2Cache) slice(r io.ReaderAt, begin, length int64) ([]byte, error) {
+	c.mu.Lock()
+	b, ok := c.young[begin]
+	if !ok {
+		b, ok = c.old[begin]
+	}
+	c.mu.Unlock()
+	if ok {
+		return b, nil
+	}
+	b = make([]byte, length)
+	if _, err := readFull(r, b, begin); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.young == nil || len(c.young) >= maxSlices {
+		c.old, c.young = c.young, make(map[int64][]byte)
+	}
+	c.young[begin] = b
+	return b, nil
+}

@@ -1,0 +1,73 @@
+package qcow2
+
+import (
+	"encoding/json"
+	"iter"
+)
+
+// An Extent is a part of the guest's disk that is one thing. The JSON names
+// are those of `qemu-img map --output=json`.
+type Extent struct {
+	Start      int64 `json:"start"`      // in the guest's disk, bytes
+	Length     int64 `json:"length"`     // bytes, never 0
+	Depth      int   `json:"depth"`      // 0 is the image itself, 1 its backing file, …
+	Present    bool  `json:"present"`    // some file of the chain says what is here
+	Zero       bool  `json:"zero"`       // reads as zero
+	Data       bool  `json:"data"`       // has data in a file
+	Compressed bool  `json:"compressed"` // the data is compressed
+	Offset     int64 `json:"-"`          // of its clusters in their file; -1 if it has none or is compressed
+}
+
+// MarshalJSON leaves "offset" out where there is none.
+func (e Extent) MarshalJSON() ([]byte, error) {
+	type plain Extent
+	out := struct {
+		plain
+		Offset *int64 `json:"offset,omitempty"`
+	}{plain: plain(e)}
+	if e.Offset >= 0 {
+		out.Offset = &e.Offset
+	}
+	return json.Marshal(out)
+}
+
+// Map goes through the extents of the guest's disk in order, each as long as
+// possible. It ends with the first error.
+func (i *Image) Map() iter.Seq2[Extent, error] {
+	return func(yield func(Extent, error) bool) {
+		var last Extent
+		for off := int64(0); off < i.virtual; {
+			e, err := i.extent(off, i.virtual)
+			if err != nil {
+				yield(Extent{}, err)
+				return
+			}
+			next := Extent{Start: off, Length: e.length, Depth: e.depth, Present: e.layer != nil,
+				Zero: e.zero(), Data: !e.zero(), Compressed: e.kind == kindCompressed, Offset: -1}
+			if e.kind == kindNormal || e.kind == kindZeroAlloc {
+				next.Offset = e.host
+			}
+			off += e.length
+			if last.Length > 0 && last.continues(next) {
+				last.Length += next.Length
+				continue
+			}
+			if last.Length > 0 && !yield(last, nil) {
+				return
+			}
+			last = next
+		}
+		if last.Length > 0 {
+			yield(last, nil)
+		}
+	}
+}
+
+// continues says whether next can be a part of the same extent.
+func (e Extent) continues(next Extent) bool {
+	if e.Offset >= 0 && next.Offset != e.Offset+e.Length || e.Offset < 0 && next.Offset >= 0 {
+		return false
+	}
+	return e.Depth == next.Depth && e.Present == next.Present && e.Zero == next.Zero &&
+		e.Data == next.Data && e.Compressed == next.Compressed
+}

@@ -1,0 +1,178 @@
+package signing
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+)
+
+// maxCleartext bounds a text with a cleartext signature, which is held in
+// memory: a SHA256SUMS of the largest size fits.
+const maxCleartext = maxSumsFile + maxSignatureFile
+
+// Cleartext returns text with the cleartext signatures of all signers (RFC 9580,
+// section 7). White space at the ends of lines and the kind of line ends are not
+// signed. The text may have 32 MiB.
+func (s *Sealer) Cleartext(ctx context.Context, text io.Reader) ([]byte, error) {
+	signed, err := s.cleartext(ctx, text)
+	if err != nil {
+		return nil, fmt.Errorf("cannot sign text: %w", err)
+	}
+	return signed, nil
+}
+
+func (s *Sealer) cleartext(ctx context.Context, r io.Reader) ([]byte, error) {
+	text, err := readBounded(r, maxSumsFile)
+	if err != nil {
+		return nil, err
+	}
+	d := newDigester()
+	all, err := begin(d, s.Signers, packet.SigTypeText)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.read(ctx, bytes.NewReader(canonicalText(text))); err != nil {
+		return nil, err
+	}
+	var sig bytes.Buffer
+	if err := complete(ctx, &sig, d, all); err != nil {
+		return nil, err
+	}
+	armored, err := Armor(sig.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	out.WriteString(cleartextBegin + "\n")
+	for _, name := range hashNames(s.Signers) {
+		out.WriteString("Hash: " + name + "\n")
+	}
+	out.WriteString("\n")
+	for line := range strings.Lines(strings.TrimSuffix(string(text), "\n") + "\n") {
+		if strings.HasPrefix(line, "-") {
+			out.WriteString("- ") // RFC 9580, section 7.2
+		}
+		out.WriteString(line)
+	}
+	out.Write(armored)
+	return out.Bytes(), nil
+}
+
+const cleartextBegin = "-----BEGIN PGP SIGNED MESSAGE-----"
+
+// canonicalText is what a cleartext signature signs: lines without white space
+// at their ends, joined by CR LF.
+func canonicalText(text []byte) []byte {
+	lines := bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
+	for i := range lines {
+		lines[i] = bytes.TrimRight(lines[i], " \t\r")
+	}
+	return bytes.Join(lines, []byte("\r\n"))
+}
+
+// hashNames are the values of the Hash headers (RFC 9580, section 9.5).
+func hashNames(signers []*Signer) []string {
+	var names []string
+	seen := map[string]bool{}
+	for _, s := range signers {
+		name := strings.ReplaceAll(s.hash.String(), "-", "")
+		if !seen[name] {
+			names = append(names, name)
+		}
+		seen[name] = true
+	}
+	return names
+}
+
+func isCleartext(data []byte) bool { return bytes.HasPrefix(data, []byte(cleartextBegin)) }
+
+// decodeCleartext returns the canonical text and its signatures. Anything
+// before or after them is refused, because it would look signed to a reader.
+func decodeCleartext(data []byte) (text []byte, all []*candidate, err error) {
+	block, rest := clearsign.Decode(data)
+	if block == nil {
+		return nil, nil, errors.New("the cleartext signature is damaged")
+	}
+	if len(rest) > 0 {
+		return nil, nil, errors.New("something follows the cleartext signature")
+	}
+	// In the text such a line would begin with "- ".
+	armored := data[bytes.LastIndex(data, []byte("-----BEGIN PGP SIGNATURE-----")):]
+	if all, err = readSignatures(armored); err != nil {
+		return nil, nil, err
+	}
+	for _, c := range all {
+		if c.reason == "" && c.sig.SigType != packet.SigTypeText {
+			return nil, nil, errors.New("the cleartext signature is not of the type for text")
+		}
+	}
+	return block.Bytes, all, nil
+}
+
+// checkCleartext judges the signatures and whether data is the text they are of.
+func (v *Verifier) checkCleartext(ctx context.Context, name string, data io.Reader, sigFile []byte) File {
+	f := File{FileDigest: FileDigest{Name: name}}
+	content, err := readBounded(data, maxSumsFile)
+	if err == nil {
+		f.FileDigest, err = digestOf(ctx, v.digester(), name, bytes.NewReader(content))
+	}
+	if err != nil {
+		f.fail(Bad, Unreadable, err.Error())
+		return f
+	}
+	text, all, err := decodeCleartext(sigFile)
+	if err != nil {
+		f.fail(Bad, Malformed, "signature: "+err.Error())
+		return f
+	}
+	if !bytes.Equal(canonicalText(content), text) {
+		f.fail(Bad, BadSignature, "the file is not the text that was signed")
+		return f
+	}
+	d := v.digester()
+	for _, c := range all {
+		c.prepare(d)
+	}
+	if _, err := d.read(ctx, bytes.NewReader(text)); err != nil {
+		f.fail(Bad, Unreadable, err.Error())
+		return f
+	}
+	v.conclude(&f, all, d)
+	return f
+}
+
+// Cleartext judges a text with cleartext signatures and returns the text, with
+// LF line ends and without white space at the ends of lines; only a text whose
+// error is nil may be believed. name is as in [Verifier.Detached].
+func (v *Verifier) Cleartext(ctx context.Context, name string, signed io.Reader) ([]byte, *Verification, error) {
+	if v.Keyring == nil {
+		return nil, nil, errors.New("cannot verify: there is no keyring")
+	}
+	f := File{FileDigest: FileDigest{Name: name}}
+	data, err := readBounded(signed, maxCleartext)
+	var text []byte
+	if err == nil && !isCleartext(data) {
+		err = errors.New("it has no cleartext signature")
+	}
+	if err == nil {
+		text, _, err = decodeCleartext(data)
+	}
+	if err != nil {
+		f.fail(Bad, Malformed, err.Error())
+		result, err := one(f)
+		return nil, result, err
+	}
+	plain := append(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")), '\n')
+	f = v.checkCleartext(ctx, name, bytes.NewReader(plain), data)
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
+	result, err := one(f)
+	return plain, result, err
+}

@@ -1,0 +1,224 @@
+package signing_test
+
+import (
+	"bytes"
+	"crypto"
+	"testing"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	"github.com/opentelekomcloud/go-imagefactory/signing"
+	"github.com/stretchr/testify/require"
+)
+
+// policyCase is a key and a signature with it over data.
+type policyCase struct {
+	name  string
+	craft func(t *testing.T) (*crafted, []byte)
+	pin   func(*signing.Pin)
+	want  signing.Reason
+	note  string
+}
+
+var data = []byte("an image")
+
+// simple is a case of a signature made at the usual time with a key of which
+// something was changed.
+func simple(change func(*crafted)) func(*testing.T) (*crafted, []byte) {
+	return func(t *testing.T) (*crafted, []byte) {
+		c := craft(t, nil)
+		change(c)
+		return c, c.sign(data, at, nil)
+	}
+}
+
+func odd(change func(*packet.Signature)) func(*testing.T) (*crafted, []byte) {
+	return func(t *testing.T) (*crafted, []byte) {
+		c := craft(t, nil)
+		return c, c.sign(data, at, change)
+	}
+}
+
+func expiring(after time.Duration) func(*testing.T) (*crafted, []byte) {
+	return func(t *testing.T) (*crafted, []byte) {
+		c := craft(t, func(p *packet.Config) { p.KeyLifetimeSecs = *lifetime(after) })
+		return c, c.sign(data, at, nil)
+	}
+}
+
+// The verifier's now is a month after the signature.
+var policyCases = []policyCase{
+	{name: "good", craft: simple(func(*crafted) {})},
+	{name: "key expires later", craft: expiring(3 * year)},
+	{name: "key expired since", craft: expiring(2*year + 24*time.Hour), note: "expired on 2026-03-02"},
+	{name: "key had expired", craft: expiring(year), want: signing.KeyExpired},
+	{name: "key had expired but was prolonged before", craft: func(t *testing.T) (*crafted, []byte) {
+		c, sig := expiring(year)(t)
+		c.restate(at.Add(-2*month), func(s *packet.Signature) { s.KeyLifetimeSecs = lifetime(4 * year) })
+		return c, sig
+	}},
+	{name: "key had expired but was prolonged afterwards", craft: func(t *testing.T) (*crafted, []byte) {
+		c, sig := expiring(year)(t)
+		c.restate(at.Add(24*time.Hour), func(s *packet.Signature) { s.KeyLifetimeSecs = lifetime(4 * year) })
+		return c, sig
+	}},
+	{name: "prolonged by a self-signature from the future", craft: func(t *testing.T) (*crafted, []byte) {
+		c, sig := expiring(year)(t)
+		c.restate(at.Add(year), func(s *packet.Signature) { s.KeyLifetimeSecs = lifetime(4 * year) })
+		return c, sig
+	}, want: signing.KeyExpired},
+	{name: "shortened afterwards to before the signature", craft: simple(func(c *crafted) {
+		c.restate(at.Add(24*time.Hour), func(s *packet.Signature) { s.KeyLifetimeSecs = lifetime(year) })
+	}), want: signing.KeyExpired},
+
+	{name: "compromised since", craft: simple(func(c *crafted) { c.revoke(packet.KeyCompromised, at.Add(24*time.Hour)) }), want: signing.KeyRevoked},
+	{name: "revoked since without a reason", craft: simple(func(c *crafted) { c.revoke(packet.NoReason, at.Add(24*time.Hour)) }), want: signing.KeyRevoked},
+	{name: "superseded since", craft: simple(func(c *crafted) { c.revoke(packet.KeySuperseded, at.Add(24*time.Hour)) }), note: "superseded"},
+	{name: "superseded before", craft: simple(func(c *crafted) { c.revoke(packet.KeySuperseded, at.Add(-24*time.Hour)) }), want: signing.KeyRevoked},
+	{name: "superseded in that second", craft: simple(func(c *crafted) { c.revoke(packet.KeySuperseded, at) }), want: signing.KeyRevoked},
+	{name: "retired since", craft: simple(func(c *crafted) { c.revoke(packet.KeyRetired, at.Add(24*time.Hour)) }), note: "retired"},
+	{name: "retired before", craft: simple(func(c *crafted) { c.revoke(packet.KeyRetired, at.Add(-24*time.Hour)) }), want: signing.KeyRevoked},
+	{name: "retired, then compromised", craft: simple(func(c *crafted) {
+		c.revoke(packet.KeyRetired, at.Add(24*time.Hour))
+		c.revoke(packet.KeyCompromised, at.Add(25*time.Hour))
+	}), want: signing.KeyRevoked},
+	{name: "somebody else's revocation", craft: simple(func(c *crafted) {
+		other := craft(c.t, nil)
+		other.revoke(packet.KeyCompromised, at)
+		c.entity.Revocations = other.entity.Revocations
+	})},
+
+	{name: "key is younger than the signature", craft: func(t *testing.T) (*crafted, []byte) {
+		c := craft(t, nil)
+		return c, c.sign(data, at.Add(-3*year), nil)
+	}, want: signing.KeyInvalid},
+	{name: "key not for signing", craft: simple(func(c *crafted) {
+		c.restate(at.Add(-month), func(s *packet.Signature) { s.FlagSign = false })
+	}), want: signing.KeyNotForSigning},
+	{name: "key no longer for signing", craft: simple(func(c *crafted) {
+		c.restate(at.Add(24*time.Hour), func(s *packet.Signature) { s.FlagSign = false })
+	})},
+	{name: "RSA 1024", craft: func(t *testing.T) (*crafted, []byte) {
+		c := craft(t, func(p *packet.Config) {
+			p.Algorithm, p.RSABits, p.MinRSABits = packet.PubKeyAlgoRSA, 1024, 1024
+		})
+		return c, c.sign(data, at, nil)
+	}, want: signing.WeakKey},
+	{name: "secp256k1", craft: func(t *testing.T) (*crafted, []byte) {
+		c := craft(t, func(p *packet.Config) { p.Algorithm, p.Curve = packet.PubKeyAlgoECDSA, packet.CurveSecP256k1 })
+		return c, c.sign(data, at, nil)
+	}, want: signing.WeakKey},
+
+	{name: "SHA-1", craft: odd(func(s *packet.Signature) { s.Hash = crypto.SHA1 }), want: signing.WeakHash},
+	{name: "from the future", craft: odd(func(s *packet.Signature) { s.CreationTime = at.Add(year) }), want: signing.FromFuture},
+	{name: "expired signature", craft: odd(func(s *packet.Signature) { s.SigLifetimeSecs = lifetime(24 * time.Hour) }), want: signing.SignatureExpired},
+	{name: "signature that expires later", craft: odd(func(s *packet.Signature) { s.SigLifetimeSecs = lifetime(year) })},
+	{name: "critical notation", craft: odd(func(s *packet.Signature) {
+		s.Notations = []*packet.Notation{{Name: "must@example.com", Value: []byte("know"), IsCritical: true, IsHumanReadable: true}}
+	}), want: signing.CriticalNotation},
+	{name: "other notation", craft: odd(func(s *packet.Signature) {
+		s.Notations = []*packet.Notation{{Name: "may@example.com", Value: []byte("know"), IsHumanReadable: true}}
+	})},
+	{name: "signature of a key", craft: odd(func(s *packet.Signature) { s.SigType = packet.SigTypeDirectSignature }), want: signing.Unsupported},
+	{name: "other data", craft: func(t *testing.T) (*crafted, []byte) {
+		c := craft(t, nil)
+		return c, c.sign([]byte("another image"), at, nil)
+	}, want: signing.BadSignature},
+
+	{name: "before the span", craft: simple(func(*crafted) {}), pin: func(p *signing.Pin) { p.From = at.Add(time.Second) }, want: signing.OutsideSpan},
+	{name: "first moment of the span", craft: simple(func(*crafted) {}), pin: func(p *signing.Pin) { p.From = at }},
+	{name: "last moment of the span", craft: simple(func(*crafted) {}), pin: func(p *signing.Pin) { p.Until = at.Add(time.Second) }},
+	{name: "after the span", craft: simple(func(*crafted) {}), pin: func(p *signing.Pin) { p.Until = at }, want: signing.OutsideSpan},
+	{name: "wrong purpose", craft: simple(func(*crafted) {}), pin: func(p *signing.Pin) {
+		p.Purposes = []signing.Purpose{signing.ForConfig, signing.ForRepository}
+	}, want: signing.WrongPurpose},
+	{name: "right purpose", craft: simple(func(*crafted) {}), pin: func(p *signing.Pin) {
+		p.Purposes = []signing.Purpose{signing.ForConfig, signing.ForImage}
+	}},
+
+	{name: "subkey", craft: simple(func(c *crafted) { c.addSubkey(nil) })},
+	{name: "subkey expired since", craft: simple(func(c *crafted) {
+		c.addSubkey(func(p *packet.Config) { p.KeyLifetimeSecs = *lifetime(year + 24*time.Hour) })
+	}), note: "expired on"},
+	{name: "subkey had expired", craft: simple(func(c *crafted) {
+		c.addSubkey(func(p *packet.Config) { p.KeyLifetimeSecs = *lifetime(month) })
+	}), want: signing.KeyExpired},
+	{name: "subkey of an expired key", craft: func(t *testing.T) (*crafted, []byte) {
+		c, _ := expiring(year + month)(t)
+		c.addSubkey(nil)
+		return c, c.sign(data, at, nil)
+	}, want: signing.KeyExpired},
+	{name: "subkey of a compromised key", craft: simple(func(c *crafted) {
+		c.addSubkey(nil)
+		c.revoke(packet.KeyCompromised, at.Add(24*time.Hour))
+	}), want: signing.KeyRevoked},
+	{name: "subkey retired since", craft: simple(func(c *crafted) {
+		require.NoError(c.t, c.addSubkey(nil).Revoke(packet.KeyRetired, "", &packet.Config{Time: clock(at.Add(24 * time.Hour))}))
+	}), note: "retired"},
+	{name: "subkey retired before", craft: simple(func(c *crafted) {
+		require.NoError(c.t, c.addSubkey(nil).Revoke(packet.KeyRetired, "", &packet.Config{Time: clock(at.Add(-24 * time.Hour))}))
+	}), want: signing.KeyRevoked},
+	{name: "subkey compromised", craft: simple(func(c *crafted) {
+		require.NoError(c.t, c.addSubkey(nil).Revoke(packet.KeyCompromised, "", &packet.Config{Time: clock(at.Add(24 * time.Hour))}))
+	}), want: signing.KeyRevoked},
+	{name: "subkey without cross-signature", craft: simple(func(c *crafted) {
+		sub := c.addSubkey(nil)
+		b := sub.Bindings[0].Packet
+		b.EmbeddedSignature = nil
+		require.NoError(c.t, b.SignKey(sub.PublicKey, c.entity.PrivateKey, nil))
+	}), want: signing.KeyInvalid},
+	{name: "subkey bound by another key", craft: simple(func(c *crafted) {
+		c.addSubkey(nil).Bindings = craft(c.t, nil).addSubkey(nil).Bindings
+	}), want: signing.KeyInvalid},
+	{name: "version 6", craft: func(t *testing.T) (*crafted, []byte) {
+		c := craft(t, func(p *packet.Config) { p.V6Keys, p.Algorithm = true, packet.PubKeyAlgoEd25519 })
+		return c, c.sign(data, at, nil)
+	}},
+	{name: "version 6 had expired", craft: func(t *testing.T) (*crafted, []byte) {
+		c := craft(t, func(p *packet.Config) {
+			p.V6Keys, p.Algorithm, p.KeyLifetimeSecs = true, packet.PubKeyAlgoEd25519, *lifetime(year)
+		})
+		return c, c.sign(data, at, nil)
+	}, want: signing.KeyExpired},
+	{name: "version 6 Ed448", craft: func(t *testing.T) (*crafted, []byte) {
+		c := craft(t, func(p *packet.Config) { p.V6Keys, p.Algorithm = true, packet.PubKeyAlgoEd448 })
+		return c, c.sign(data, at, func(s *packet.Signature) { s.Hash = crypto.SHA512 })
+	}},
+}
+
+func TestPolicy(t *testing.T) {
+	for _, c := range policyCases {
+		t.Run(c.name, func(t *testing.T) {
+			made, sig := c.craft(t)
+			key := made.key()
+			pin := signing.Pin{Fingerprint: key.Fingerprint()}
+			if c.pin != nil {
+				c.pin(&pin)
+			}
+			ring, err := signing.NewKeyring([]signing.Pin{pin}, key)
+			require.NoError(t, err)
+			v := &signing.Verifier{Keyring: ring, Time: clock(at.Add(month))}
+			result, err := v.Detached(t.Context(), "a.qcow2", bytes.NewReader(data), bytes.NewReader(sig))
+			f := result.File("a.qcow2")
+			if c.want == "" {
+				require.NoError(t, err)
+				require.Equal(t, signing.Good, f.Status)
+				require.Equal(t, key.Fingerprint(), f.Fingerprint)
+				if c.note == "" {
+					require.Empty(t, f.Notes)
+				} else {
+					require.Contains(t, f.Notes[0], c.note)
+				}
+				return
+			}
+			require.ErrorIs(t, err, c.want)
+			var problem *signing.Error
+			require.ErrorAs(t, err, &problem)
+			require.Equal(t, "a.qcow2", problem.File)
+			require.Equal(t, c.want, problem.Reason)
+			require.Equal(t, key.Fingerprint(), problem.Fingerprint)
+			require.NotEqual(t, signing.Good, f.Status)
+			require.False(t, result.OK())
+		})
+	}
+}

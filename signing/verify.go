@@ -1,0 +1,498 @@
+package signing
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+)
+
+const (
+	sigTypeBinary = packet.SigTypeBinary
+
+	maxSignatureFile = 128 << 10 // an armored RSA signature has about 700 bytes
+	maxSignatures    = 64        // in one file
+)
+
+// Signature is what was found out about one signature.
+type Signature struct {
+	Fingerprint Fingerprint // of the primary key, if it is in the keyring; else as the signature names it
+	KeyID       string      // 16 digits, of the part of the key that signed
+	SignedAt    time.Time
+	Hash        crypto.Hash
+	Reason      Reason // why it does not count; empty if it does
+	Detail      string
+	Notes       []string // what is worth knowing of a good one: its key has expired since
+}
+
+// Verifier judges signatures. The zero value of each field but Keyring is
+// usable. It is not changed by its methods and may be used concurrently.
+type Verifier struct {
+	// Keyring with the keys that count.
+	Keyring *Keyring
+
+	// Time is now: nothing made later counts. If nil, time.Now.
+	Time func() time.Time
+
+	// Required is how many different keys must have signed; if zero, one.
+	Required int
+
+	// Digests to compute besides SHA-256 (crypto.SHA512, crypto.MD5), for
+	// whoever would otherwise read the files again.
+	Digests []crypto.Hash
+
+	// Parallel is how many files are read at once; if zero, as many as there
+	// are processors. Each takes 2 MiB of memory.
+	Parallel int
+}
+
+func (v *Verifier) now() time.Time {
+	if v.Time == nil {
+		return time.Now()
+	}
+	return v.Time()
+}
+
+// candidate is a signature packet and the keys that may have made it.
+type candidate struct {
+	sig    *packet.Signature
+	own    hash.Hash // not shared: salted or of text
+	direct hash.Hash // beneath own
+	reason Reason    // why it is not even tried
+	detail string
+}
+
+// readSignatures parses a signature file, armored or binary.
+func readSignatures(data []byte) ([]*candidate, error) {
+	if len(data) > maxSignatureFile {
+		return nil, fmt.Errorf("it is larger than %d bytes", maxSignatureFile)
+	}
+	packets, err := decodeSignatures(data)
+	if err != nil {
+		return nil, err
+	}
+	reader := packet.NewOpaqueReader(bytes.NewReader(packets))
+	var all []*candidate
+	seen := map[string]bool{}
+	for {
+		opaque, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(all) == maxSignatures {
+			return nil, fmt.Errorf("it holds more than %d signatures", maxSignatures)
+		}
+		if seen[string(opaque.Contents)] {
+			return nil, errors.New("it holds a signature twice")
+		}
+		seen[string(opaque.Contents)] = true
+		c, err := readSignature(opaque)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("it holds no signature")
+	}
+	return all, nil
+}
+
+func readSignature(opaque *packet.OpaquePacket) (*candidate, error) {
+	const signatureTag = 2
+	if opaque.Tag != signatureTag {
+		return nil, fmt.Errorf("it holds a packet of type %d, not a signature", opaque.Tag)
+	}
+	var whole bytes.Buffer
+	if err := opaque.Serialize(&whole); err != nil {
+		return nil, err
+	}
+	p, err := packet.NewReader(&whole).NextWithUnsupported()
+	if err != nil {
+		return nil, err
+	}
+	if unsupported, ok := p.(*packet.UnsupportedPacket); ok {
+		p = unsupported.IncompletePacket
+		if sig, ok := p.(*packet.Signature); ok {
+			return &candidate{sig: sig, reason: Unsupported, detail: unsupported.Error.Error()}, nil
+		}
+	}
+	sig, ok := p.(*packet.Signature)
+	if !ok {
+		return nil, errors.New("it holds something other than a signature")
+	}
+	// The library does not mind what follows a signature in its packet.
+	var again bytes.Buffer
+	if err := sig.Serialize(&again); err != nil {
+		return nil, err
+	}
+	parsed, err := packet.NewOpaqueReader(&again).Next()
+	if err != nil || !bytes.Equal(parsed.Contents, opaque.Contents) {
+		return nil, errors.New("the signature packet is not in its plain form")
+	}
+	return &candidate{sig: sig}, nil
+}
+
+// prepare makes the hash of the signature part of the pass.
+func (c *candidate) prepare(d *digester) {
+	if c.reason != "" {
+		return
+	}
+	sig := c.sig
+	refuse := func(r Reason, detail string) { c.reason, c.detail = r, detail }
+	switch {
+	case sig.SigType != packet.SigTypeBinary && sig.SigType != packet.SigTypeText:
+		refuse(Unsupported, fmt.Sprintf("signature type 0x%02x is not one over a file", byte(sig.SigType)))
+		return
+	case !strongHash(sig.Hash):
+		refuse(WeakHash, sig.Hash.String())
+		return
+	case sig.IssuerKeyId == nil:
+		refuse(Malformed, "the signature does not name its key")
+		return
+	}
+	if sig.Version < 6 && sig.SigType == packet.SigTypeBinary {
+		d.use(sig.Hash)
+		return
+	}
+	direct, err := sig.PrepareVerify()
+	if err != nil {
+		refuse(Malformed, err.Error())
+		return
+	}
+	c.direct, c.own = direct, direct
+	if sig.SigType == packet.SigTypeText {
+		c.own = openpgp.NewCanonicalTextHash(direct)
+	}
+	d.add(c.own)
+}
+
+func strongHash(h crypto.Hash) bool {
+	switch h {
+	case crypto.SHA256, crypto.SHA384, crypto.SHA512, crypto.SHA3_256, crypto.SHA3_512:
+		return h.Available()
+	}
+	return false
+}
+
+// judge says what the signature is worth, after the pass.
+func (v *Verifier) judge(c *candidate, d *digester, purposes []Purpose) Signature {
+	sig := c.sig
+	s := Signature{SignedAt: sig.CreationTime.UTC(), Hash: sig.Hash, Reason: c.reason, Detail: c.detail}
+	if sig.IssuerKeyId == nil {
+		return s
+	}
+	s.KeyID = fmt.Sprintf("%016X", *sig.IssuerKeyId)
+	if sig.IssuerFingerprint != nil {
+		s.Fingerprint = fingerprintOf(sig.IssuerFingerprint)
+	}
+	refs := v.candidates(sig)
+	if len(refs) > 0 {
+		s.Fingerprint = refs[0].key.Fingerprint()
+	}
+	if s.Reason != "" {
+		return s
+	}
+	if len(refs) == 0 {
+		s.Reason = UnknownKey
+		if pin := v.pinLike(sig); pin != nil {
+			s.Reason, s.Fingerprint, s.Detail = NoKeyMaterial, pin.Fingerprint, pin.Comment
+		}
+		return s
+	}
+	for _, ref := range refs { // key IDs can collide: the one that verifies made it
+		s.Fingerprint = ref.key.Fingerprint()
+		s.Reason, s.Detail = BadSignature, ""
+		pub := ref.key.state().parts[ref.part].pub
+		if (pub.Version >= 6) != (sig.Version >= 6) {
+			continue
+		}
+		h, err := c.hash(d)
+		if err != nil {
+			s.Detail = err.Error()
+			continue
+		}
+		if verifies(pub, sig, h) {
+			v.judgeKey(&s, sig, ref, purposes)
+			break
+		}
+	}
+	return s
+}
+
+// verifies leaves no bit of a signature open: the library does not compare the
+// beginning of the digest for version 4, nor the stated length of numbers.
+func verifies(pub *packet.PublicKey, sig *packet.Signature, h hash.Hash) bool {
+	if pub.VerifySignature(h, sig) != nil {
+		return false
+	}
+	if digest := h.Sum(nil); digest[0] != sig.HashTag[0] || digest[1] != sig.HashTag[1] {
+		return false
+	}
+	switch sig.PubKeyAlgo {
+	case packet.PubKeyAlgoRSA, packet.PubKeyAlgoRSASignOnly:
+		return canonical(sig.RSASignature)
+	case packet.PubKeyAlgoECDSA:
+		return canonical(sig.ECDSASigR) && canonical(sig.ECDSASigS)
+	case packet.PubKeyAlgoEdDSA:
+		return canonical(sig.EdDSASigR) && canonical(sig.EdDSASigS)
+	}
+	return true
+}
+
+// canonical says whether a number has the length that it states (RFC 9580,
+// section 3.2).
+func canonical(mpi interface {
+	Bytes() []byte
+	BitLength() uint16
+}) bool {
+	return new(big.Int).SetBytes(mpi.Bytes()).BitLen() == int(mpi.BitLength())
+}
+
+func (c *candidate) hash(d *digester) (hash.Hash, error) {
+	if c.direct == nil {
+		return d.clone(c.sig.Hash)
+	}
+	cloner, ok := c.direct.(hash.Cloner)
+	if !ok {
+		return nil, errors.New("the hash cannot be shared")
+	}
+	return cloner.Clone()
+}
+
+func (v *Verifier) candidates(sig *packet.Signature) []keyRef {
+	var refs []keyRef
+	for _, ref := range v.Keyring.parts[*sig.IssuerKeyId] {
+		state := ref.key.state()
+		if state.err != nil || ref.part >= len(state.parts) {
+			continue
+		}
+		if sig.CheckKeyIdOrFingerprint(state.parts[ref.part].pub) {
+			refs = append(refs, ref)
+		}
+	}
+	return refs
+}
+
+// pinLike finds the pin without material that the signature seems to be from.
+func (v *Verifier) pinLike(sig *packet.Signature) *Pin {
+	for i := range v.Keyring.pins {
+		p := &v.Keyring.pins[i]
+		if v.Keyring.keys[p.Fingerprint] != nil {
+			continue
+		}
+		if sig.IssuerFingerprint != nil {
+			if p.Fingerprint == fingerprintOf(sig.IssuerFingerprint) {
+				return p
+			}
+			continue
+		}
+		if len(p.Fingerprint) == 40 && strings.HasSuffix(string(p.Fingerprint), fmt.Sprintf("%016X", *sig.IssuerKeyId)) {
+			return p
+		}
+	}
+	return nil
+}
+
+// judgeKey applies the policy to a signature that is cryptographically right.
+func (v *Verifier) judgeKey(s *Signature, sig *packet.Signature, ref keyRef, purposes []Purpose) {
+	now, at := v.now(), sig.CreationTime
+	s.Reason, s.Detail = "", ""
+	key := ref.key.state().judge(ref.part, at, now)
+	pin := v.Keyring.pinOf[s.Fingerprint]
+	switch {
+	case key.reason == WeakKey:
+		s.Reason, s.Detail = key.reason, key.detail
+	case at.After(now):
+		s.Reason, s.Detail = FromFuture, "made "+day(at)+", now is "+day(now)
+	case criticalNotation(sig) != "":
+		s.Reason, s.Detail = CriticalNotation, criticalNotation(sig)
+	case key.reason != "":
+		s.Reason, s.Detail = key.reason, key.detail
+	case signatureExpired(sig, now):
+		s.Reason, s.Detail = SignatureExpired, fmt.Sprintf("made %s for %d seconds", day(at), *sig.SigLifetimeSecs)
+	case !pin.From.IsZero() && at.Before(pin.From):
+		s.Reason, s.Detail = OutsideSpan, "it counts from "+day(pin.From)+", signed "+day(at)
+	case !pin.Until.IsZero() && !at.Before(pin.Until):
+		s.Reason, s.Detail = OutsideSpan, "it counts until "+day(pin.Until)+", signed "+day(at)
+	case !pin.allows(purposes):
+		s.Reason, s.Detail = WrongPurpose, fmt.Sprintf("it is for %v", pin.Purposes)
+	default:
+		s.Notes = key.notes
+	}
+}
+
+func (p *Pin) allows(purposes []Purpose) bool {
+	if len(p.Purposes) == 0 {
+		return true
+	}
+	for _, have := range p.Purposes {
+		for _, want := range purposes {
+			if have == want {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// purposesOf says which keys may sign the file.
+func purposesOf(name string) []Purpose {
+	switch {
+	case strings.HasSuffix(name, ".config.tar.gz"):
+		return []Purpose{ForConfig}
+	case strings.HasSuffix(name, ".qcow2"):
+		return []Purpose{ForImage}
+	}
+	return []Purpose{ForImage, ForConfig}
+}
+
+// outcome is the policy over all signatures of a file: the one that decides,
+// first the good ones, and whether they are enough.
+func (v *Verifier) outcome(all []Signature) (decides Signature, good bool) {
+	keys := map[Fingerprint]bool{}
+	for _, s := range all {
+		if s.Reason == "" {
+			if len(keys) == 0 {
+				decides = s
+			}
+			keys[s.Fingerprint] = true
+		}
+	}
+	required := max(1, v.Required)
+	switch {
+	case len(keys) >= required:
+		return decides, true
+	case len(all) == 0:
+		return Signature{Reason: NoSignature}, false
+	case len(keys) > 0 || required > 1:
+		decides = all[0]
+		var why []string
+		for _, s := range all {
+			if s.Reason != "" {
+				why = append(why, fmt.Sprintf("key %s: %s", s.KeyID, s.Reason))
+			}
+		}
+		decides.Reason = TooFewSignatures
+		decides.Detail = strings.Join(append([]string{fmt.Sprintf("%d of %d", len(keys), required)}, why...), "; ")
+		return decides, false
+	}
+	return all[0], false
+}
+
+// check reads data once and judges the signatures over it. sigFile is a detached
+// signature or a cleartext one of the same text.
+func (v *Verifier) check(ctx context.Context, name string, data io.Reader, sigFile []byte) File {
+	if isCleartext(sigFile) {
+		return v.checkCleartext(ctx, name, data, sigFile)
+	}
+	f := File{FileDigest: FileDigest{Name: name}}
+	d := v.digester()
+	all, malformed := readSignatures(sigFile)
+	for _, c := range all {
+		c.prepare(d)
+	}
+	digest, err := digestOf(ctx, d, name, data)
+	if err != nil {
+		f.fail(Bad, Unreadable, err.Error())
+		return f
+	}
+	f.FileDigest = digest
+	if malformed != nil {
+		f.fail(Bad, Malformed, "signature: "+malformed.Error())
+		return f
+	}
+	v.conclude(&f, all, d)
+	return f
+}
+
+// conclude judges the signatures over what d has read.
+func (v *Verifier) conclude(f *File, all []*candidate, d *digester) {
+	for _, c := range all {
+		f.Signatures = append(f.Signatures, v.judge(c, d, purposesOf(f.Name)))
+	}
+	decides, good := v.outcome(f.Signatures)
+	f.Fingerprint, f.SignedAt = decides.Fingerprint, decides.SignedAt
+	if !good {
+		f.fail(statusOf(decides.Reason), decides.Reason, decides.Detail)
+		return
+	}
+	f.Status, f.Notes = Good, decides.Notes
+}
+
+func (v *Verifier) digester() *digester {
+	d := newDigester(crypto.SHA256)
+	for _, a := range v.Digests {
+		d.use(a)
+	}
+	return d
+}
+
+// Detached judges the signatures over data, which is read once: armored or
+// binary ones, or a cleartext signature of the same text. name, the file's name without a directory, decides which purpose a key
+// must have. The error is not nil if the file is not good: it is then, or joins,
+// an [Error].
+func (v *Verifier) Detached(ctx context.Context, name string, data, signatures io.Reader) (*Verification, error) {
+	if v.Keyring == nil {
+		return nil, errors.New("cannot verify: there is no keyring")
+	}
+	sig, err := readBounded(signatures, maxCleartext)
+	if err != nil {
+		f := File{FileDigest: FileDigest{Name: name}}
+		f.fail(Bad, Malformed, "signature: "+err.Error())
+		return one(f)
+	}
+	f := v.check(ctx, name, data, sig)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return one(f)
+}
+
+func one(f File) (*Verification, error) {
+	result := &Verification{Files: []File{f}}
+	return result, result.Err()
+}
+
+// File judges the named file by the signature beside it: FILE.asc, which may
+// also be a cleartext signature of the same text, or else FILE.sig.
+func (v *Verifier) File(ctx context.Context, path string) (*Verification, error) {
+	if v.Keyring == nil {
+		return nil, fmt.Errorf("cannot verify %s: there is no keyring", path)
+	}
+	data, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot verify: %w", err)
+	}
+	defer data.Close()
+	name := filepath.Base(path)
+	sig, err := os.Open(path + ".asc")
+	if errors.Is(err, fs.ErrNotExist) {
+		sig, err = os.Open(path + ".sig")
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		f := File{FileDigest: FileDigest{Name: name}}
+		f.fail(Bad, NoSignature, "there is neither "+name+".asc nor "+name+".sig")
+		return one(f)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot verify %s: %w", path, err)
+	}
+	defer sig.Close()
+	return v.Detached(ctx, name, data, sig)
+}

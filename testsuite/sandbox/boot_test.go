@@ -1,3 +1,7 @@
+//go:build linux
+
+// These tests look for processes in /proc.
+
 package sandbox
 
 import (
@@ -118,7 +122,7 @@ func TestBootCancelled(t *testing.T) {
 func TestBootPortInUse(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	q := helperQEMU(t, "good")
 	q.Port = l.Addr().(*net.TCPAddr).Port
 	_, err = q.Boot(t.Context(), qcow2File(t, nil))

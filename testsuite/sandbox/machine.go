@@ -48,11 +48,11 @@ func (m *Machine) Close() error {
 			m.process.stop()
 		}
 		if m.consoleLog != "" {
-			if err := os.WriteFile(m.consoleLog, m.console.log(), 0o600); err != nil {
+			if err := os.WriteFile(m.consoleLog, m.console.log(), 0o600); err != nil { //nolint:gosec // the caller names it
 				m.closeErr = fmt.Errorf("cannot keep the console log: %w", err)
 			}
 		}
-		if err := os.RemoveAll(m.dir); err != nil {
+		if err := os.RemoveAll(m.dir); err != nil { //nolint:gosec // made by MkdirTemp
 			m.closeErr = errors.Join(m.closeErr, fmt.Errorf("cannot remove the sandbox's files: %w", err))
 		}
 	})

@@ -84,7 +84,7 @@ func parse(name, dir string, data []byte) ([]Definition, error) {
 	for _, node := range config.Images {
 		d := Definition{Dir: dir, file: name}
 		if err := yaml.NodeToValue(node, &d, yaml.Strict()); err != nil {
-			errs = append(errs, locate(name, err))
+			errs = append(errs, locateIn(name, node, err))
 			continue
 		}
 		if err := d.Complete(); err != nil {
@@ -138,6 +138,17 @@ func locate(file string, err error) error {
 		return &ConfigError{File: file, Line: pos.Line, Column: pos.Column, Err: errors.New(y.GetMessage())}
 	}
 	return &ConfigError{File: file, Err: err}
+}
+
+// locateIn is locate for an error about something in a node, which stands for
+// the place where the error itself has none.
+func locateIn(file string, node ast.Node, err error) error {
+	located := locate(file, err)
+	var config *ConfigError
+	if errors.As(located, &config) && config.Line == 0 {
+		return locate(file, at(node, err))
+	}
+	return located
 }
 
 // field finds the node that a mistake of [Definition.Complete] is about by the

@@ -84,6 +84,13 @@ func addTree(t *tar.Writer, dir string) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
+		if d.Type() == fs.ModeSymlink {
+			target, err := root.Readlink(name)
+			if err != nil {
+				return err
+			}
+			return t.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777, Format: tar.FormatUSTAR})
+		}
 		data, err := root.ReadFile(name)
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ require (
 	github.com/in-toto/attestation v1.2.0
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/sync v0.24.0
+	golang.org/x/term v0.47.0
 	google.golang.org/protobuf v1.36.11
 )
 

@@ -2,6 +2,7 @@ package signing
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
@@ -480,6 +481,9 @@ func (v *Verifier) File(ctx context.Context, path string) (*Verification, error)
 		return nil, fmt.Errorf("cannot verify: %w", err)
 	}
 	defer data.Close()
+	if info, err := data.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("cannot verify %s: %w", path, cmp.Or(err, error(NotRegular)))
+	}
 	name := filepath.Base(path)
 	sig, err := os.Open(path + ".asc")
 	if errors.Is(err, fs.ErrNotExist) {

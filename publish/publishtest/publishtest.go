@@ -85,16 +85,16 @@ func nth(n int) publish.BuildID {
 
 // publish publishes the nth release of the image, and before that as a dry
 // run. Both must have so many steps.
-func (k *kit) publish(ctx context.Context, target publish.Target, image string, n, steps int) error {
+func (k *kit) publish(ctx context.Context, image string, n, steps int) error {
 	r, err := k.release(ctx, image, n)
 	if err != nil {
 		return err
 	}
-	dry, err := publish.Publish(ctx, publish.DryRun(target), r)
+	dry, err := publish.Publish(ctx, publish.DryRun(k.target), r)
 	if err != nil {
 		return fmt.Errorf("dry run: %w", err)
 	}
-	p, err := publish.Publish(ctx, target, r)
+	p, err := publish.Publish(ctx, k.target, r)
 	if err != nil {
 		return err
 	}
@@ -317,7 +317,7 @@ func (k *kit) rotate(ctx context.Context, image string) error {
 		{3, "2 3:prev 4:latest", 0}, // is not made latest again
 		{2, "2 3:prev 4:latest", 0},
 	} {
-		if err := k.publish(ctx, k.target, image, test.n, test.steps); err != nil {
+		if err := k.publish(ctx, image, test.n, test.steps); err != nil {
 			return err
 		}
 		if err := k.expect(ctx, image, test.want); err != nil {
@@ -341,7 +341,7 @@ func (k *kit) retire(ctx context.Context, image string) error {
 		return fmt.Errorf("Retire of an unknown image did %v: %v", steps, err)
 	}
 	for n := range 4 {
-		if err := k.publish(ctx, k.target, image, n+1, min(n+2, 3)); err != nil {
+		if err := k.publish(ctx, image, n+1, min(n+2, 3)); err != nil {
 			return err
 		}
 	}

@@ -127,19 +127,19 @@ func seal(ctx context.Context, dir string, x *publish.Index) (*publish.Release, 
 // emptyQcow2 returns a qcow2 of an empty disk of 1 MiB with the text in the
 // unused rest of its first cluster.
 func emptyQcow2(text string) []byte {
-	const cluster = 1 << 16
+	const clusterBits, cluster = 9, 1 << 9
 	b := make([]byte, 4*cluster) // header, refcount table, refcount block, L1 table
 	copy(b, "QFI\xfb")
-	binary.BigEndian.PutUint32(b[4:], 3)          // version
-	binary.BigEndian.PutUint32(b[20:], 16)        // cluster bits
+	binary.BigEndian.PutUint32(b[4:], 3) // version
+	binary.BigEndian.PutUint32(b[20:], clusterBits)
 	binary.BigEndian.PutUint64(b[24:], 1<<20)     // virtual size
-	binary.BigEndian.PutUint32(b[36:], 1)         // L1 entries
+	binary.BigEndian.PutUint32(b[36:], 32)        // L1 entries
 	binary.BigEndian.PutUint64(b[40:], 3*cluster) // L1 table
 	binary.BigEndian.PutUint64(b[48:], cluster)   // refcount table
 	binary.BigEndian.PutUint32(b[56:], 1)         // its clusters
 	binary.BigEndian.PutUint32(b[96:], 4)         // refcount order: 16 bits
 	binary.BigEndian.PutUint32(b[100:], 104)      // header length
-	copy(b[1024:], text)
+	copy(b[112:cluster], text)                    // after an empty list of extensions
 	binary.BigEndian.PutUint64(b[cluster:], 2*cluster)
 	for i := range 4 {
 		binary.BigEndian.PutUint16(b[2*cluster+2*i:], 1)

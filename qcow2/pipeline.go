@@ -129,15 +129,16 @@ func (p *pipeline) plan(ctx context.Context, free, todo, order chan *job) {
 		case <-ctx.Done():
 			return
 		}
-		j.part, j.err = p.next(off)
-		off = j.end()
+		next, err := p.next(off)
+		j.part, j.err = next, err
+		off = next.end()
 		order <- j // has room for every job
-		if j.err != nil || j.zero {
+		if err != nil || next.zero {
 			j.done <- struct{}{}
 		} else {
-			todo <- j
+			todo <- j // from here on it is the worker's
 		}
-		if j.err != nil {
+		if err != nil {
 			return
 		}
 	}

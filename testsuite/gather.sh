@@ -192,7 +192,8 @@ sed -n 's,.*/,builtin ,p' "/lib/modules/$k/modules.builtin" | grep -E 'virtio|xe
 if command -v lsinitramfs >/dev/null; then lsinitramfs "/boot/initrd.img-$k" >"$tmp/initrd" || exit 1
 elif command -v lsinitrd >/dev/null; then lsinitrd --kver "$k" >"$tmp/initrd" || exit 1
 else echo "neither lsinitramfs nor lsinitrd is installed" >&2; exit 1; fi
-sed -n 's#.*/\([^/]*\.ko\)\(\.[a-z0-9]*\)*$#initrd \1#p' "$tmp/initrd"
+sed -n 's#.*/\([^/]*\.ko\)\(\.[a-z0-9]*\)*$#initrd \1#p' "$tmp/initrd" |
+	grep -E '^initrd (virtio|xen|ixgbe|nvme|hv_|vmw|ahci|sd_mod|ext4|xfs|btrfs)'
 X
 
 fact modules <<'X'
@@ -227,7 +228,7 @@ else rpm -qa --qf 'ii %{NAME} %{VERSION}-%{RELEASE}\n'; fi
 X
 
 fact os-release <<'X'
-cat /etc/os-release
+grep -E '^(ID|ID_LIKE|VERSION_ID|PRETTY_NAME)=' /etc/os-release
 X
 
 fact hostname <<'X'

@@ -88,18 +88,32 @@ func newSigner() ssh.Signer {
 	return s
 }
 
-// qcow2File writes the header of an image, as far as Boot reads it.
+// qcow2File writes an empty image of 4 GiB whose header change may spoil: a
+// cluster each for the header, the refcount table, a refcount block and the L1
+// table.
 func qcow2File(t *testing.T, change func(header []byte)) string {
 	t.Helper()
-	header := make([]byte, 104)
-	copy(header, "QFI\xfb")
-	binary.BigEndian.PutUint32(header[4:], 3)
-	binary.BigEndian.PutUint32(header[20:], 16)
-	binary.BigEndian.PutUint64(header[24:], 4<<30)
+	const cluster = 1 << 16
+	be := binary.BigEndian
+	image := make([]byte, 4*cluster)
+	copy(image, "QFI\xfb")
+	be.PutUint32(image[4:], 3)          // version
+	be.PutUint32(image[20:], 16)        // cluster_bits
+	be.PutUint64(image[24:], 4<<30)     // size
+	be.PutUint32(image[36:], 8)         // l1_size
+	be.PutUint64(image[40:], 3*cluster) // l1_table_offset
+	be.PutUint64(image[48:], cluster)   // refcount_table_offset
+	be.PutUint32(image[56:], 1)         // refcount_table_clusters
+	be.PutUint32(image[96:], 4)         // refcount_order
+	be.PutUint32(image[100:], 104)      // header_length
+	be.PutUint64(image[cluster:], 2*cluster)
+	for i := range 4 {
+		be.PutUint16(image[2*cluster+2*i:], 1)
+	}
 	if change != nil {
-		change(header)
+		change(image)
 	}
 	path := filepath.Join(t.TempDir(), "image.qcow2")
-	require.NoError(t, os.WriteFile(path, header, 0o600))
+	require.NoError(t, os.WriteFile(path, image, 0o600))
 	return path
 }

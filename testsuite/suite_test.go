@@ -1,0 +1,439 @@
+package testsuite
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"flag"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// goodFacts are those of a Debian 12 that was booted in the sandbox.
+func goodFacts(t testing.TB) Facts {
+	t.Helper()
+	r, err := os.Open("testdata/debian12.json")
+	require.NoError(t, err)
+	defer r.Close()
+	f, err := LoadFacts(r)
+	require.NoError(t, err)
+	return f
+}
+
+func goodParams() Params {
+	return Params{
+		Hostname:         "otc-sandbox",
+		NTPServers:       []string{"ntp01.otc-service.com", "ntp02.otc-service.com"},
+		DiskBytes:        4 << 30,
+		OverlayBytes:     8 << 30,
+		RequiredPackages: []string{"openssh-server", "sudo", "chrony"},
+		UVPMonitor:       UVPMonitor{State: UVPOptional, Reason: "not in Debian's archive"},
+		Repositories:     []string{"http://debmirror.otc-service.com/debian/", "http://debmirror.otc-service.com/debian-security"},
+		MirrorHosts:      []string{"mirror.example:3142"},
+	}
+}
+
+func results(t testing.TB, s *Suite, f Facts) map[string]Result {
+	t.Helper()
+	r, err := s.Judge(f)
+	require.NoError(t, err)
+	out := map[string]Result{}
+	for _, c := range r.Checks {
+		out[c.ID] = c
+	}
+	return out
+}
+
+func TestProfileOTC(t *testing.T) {
+	checks := OTC().Checks
+	assert.GreaterOrEqual(t, len(checks), 30)
+	for _, c := range checks {
+		assert.Equal(t, c.Group, strings.Split(c.ID, ".")[0])
+		assert.NotEmpty(t, c.Title, c.ID)
+		assert.NotEmpty(t, c.Why, c.ID)
+		assert.NotEmpty(t, c.References, c.ID)
+		assert.Contains(t, []Severity{Low, Medium, High, Critical}, c.Severity, c.ID)
+	}
+}
+
+func TestGoodMachine(t *testing.T) {
+	s := &Suite{Profile: OTC(), Params: goodParams()}
+	for id, r := range results(t, s, goodFacts(t)) {
+		want := Pass
+		if id == "uvp.monitor" {
+			want = Skipped
+		}
+		assert.Equal(t, want, r.Status, "%s: %+v", id, r)
+	}
+}
+
+// spoils turn the good machine's facts into those of a bad one, one thing at a
+// time. Each is seen by exactly the check that it names first, and those after.
+var spoils = []struct {
+	checks   []string
+	fact     string
+	old, new string
+	status   Status // if empty, Fail
+}{
+	{checks: []string{"sshd.password-authentication"}, fact: "sshd-config", old: "passwordauthentication no", new: "passwordauthentication yes"},
+	{checks: []string{"sshd.password-authentication"}, fact: "sshd-config-user", old: "passwordauthentication no", new: "passwordauthentication yes"},
+	{checks: []string{"sshd.password-authentication"}, fact: "sshd-config-root", old: "passwordauthentication no", new: "passwordauthentication yes"},
+	{checks: []string{"sshd.keyboard-interactive"}, fact: "sshd-config", old: "kbdinteractiveauthentication no", new: "kbdinteractiveauthentication yes"},
+	{checks: []string{"sshd.permit-empty-passwords"}, fact: "sshd-config", old: "permitemptypasswords no", new: "permitemptypasswords yes"},
+	{checks: []string{"sshd.permit-root-login"}, fact: "sshd-config", old: "permitrootlogin no", new: "permitrootlogin without-password"},
+	{checks: []string{"sshd.permit-root-login"}, fact: "sshd-config-root", old: "permitrootlogin no", new: "permitrootlogin yes"},
+	{checks: []string{"sshd.pubkey-authentication"}, fact: "sshd-config", old: "pubkeyauthentication yes", new: "pubkeyauthentication no"},
+	{checks: []string{"sshd.hostbased-authentication"}, fact: "sshd-config", old: "hostbasedauthentication no", new: "hostbasedauthentication yes"},
+	{checks: []string{"sshd.kex"}, fact: "sshd-config", old: "\nkexalgorithms ", new: "\nkexalgorithms diffie-hellman-group14-sha1,"},
+	{checks: []string{"sshd.ciphers"}, fact: "sshd-config", old: "\nciphers ", new: "\nciphers aes128-cbc,"},
+	{checks: []string{"sshd.macs"}, fact: "sshd-config", old: "\nmacs ", new: "\nmacs umac-64@openssh.com,"},
+	{checks: []string{"sshd.macs"}, fact: "sshd-config", old: "\nmacs ", new: "\nmac ", status: Error},
+	{checks: []string{"sshd.host-key-algorithms"}, fact: "sshd-config", old: "\nhostkeyalgorithms ", new: "\nhostkeyalgorithms ssh-rsa,"},
+	{checks: []string{"sshd.user-key-algorithms"}, fact: "sshd-config", old: "\npubkeyacceptedalgorithms ", new: "\npubkeyacceptedalgorithms ssh-dss,"},
+	{checks: []string{"sshd.password-login"}, fact: "wire-password", old: "offered publickey", new: "offered publickey,password"},
+	{checks: []string{"sshd.password-login"}, fact: "wire-password", old: "offered publickey", new: "offered publickey,keyboard-interactive"},
+	{checks: []string{"sshd.password-login"}, fact: "wire-password", old: "login refused", new: "login accepted"},
+	{checks: []string{"sshd.password-login"}, fact: "wire-password", old: "login refused", new: "login undecided", status: Error},
+	{checks: []string{"sshd.password-login"}, fact: "wire-password", old: "offered publickey", new: "offered ", status: Error},
+	{checks: []string{"sshd.root-login"}, fact: "wire-root", old: "login refused", new: "login accepted"},
+	{checks: []string{"sshd.root-login"}, fact: "wire-root", old: "tried none,publickey", new: "tried none", status: Error},
+	{checks: []string{"sshd.root-login"}, fact: "root-key", old: ".ssh/authorized_keys ", new: "/etc/ssh/keys/%u ", status: Error},
+	{checks: []string{"sshd.offered-kex"}, fact: "wire-algorithms", old: "\nkex ", new: "\nkex ecdh-sha2-nistp256,"},
+	{checks: []string{"sshd.offered-ciphers"}, fact: "wire-algorithms", old: "\ncipher-to-client ", new: "\ncipher-to-client 3des-cbc,"},
+	{checks: []string{"sshd.offered-macs"}, fact: "wire-algorithms", old: "\nmac-to-server ", new: "\nmac-to-server hmac-sha1,"},
+	{checks: []string{"sshd.offered-host-keys"}, fact: "wire-algorithms", old: "\nhostkey ", new: "\nhostkey ssh-rsa,"},
+
+	{checks: []string{"sysctl.accept-redirects"}, fact: "sysctl", old: "ipv4/conf/all/accept_redirects 0", new: "ipv4/conf/all/accept_redirects 1"},
+	{checks: []string{"sysctl.accept-redirects"}, fact: "sysctl", old: "ipv4/conf/enp0s4/accept_redirects 0", new: "ipv4/conf/enp0s4/accept_redirects 1"},
+	{checks: []string{"sysctl.accept-redirects"}, fact: "sysctl", old: "ipv4/conf/all/accept_redirects 0", new: "ipv4/conf/all/accept_redirects no", status: Error},
+	{checks: []string{"sysctl.accept-redirects-ipv6"}, fact: "sysctl", old: "ipv6/conf/enp0s4/accept_redirects 0", new: "ipv6/conf/enp0s4/accept_redirects 1"},
+	{checks: []string{"sysctl.secure-redirects"}, fact: "sysctl", old: "all/secure_redirects 0", new: "all/secure_redirects 1"},
+	{checks: []string{"sysctl.send-redirects"}, fact: "sysctl", old: "all/send_redirects 0", new: "all/send_redirects 1"},
+	{checks: []string{"sysctl.source-route"}, fact: "sysctl", old: "ipv4/conf/all/accept_source_route 0", new: "ipv4/conf/all/accept_source_route 1"},
+	{checks: []string{"sysctl.icmp-broadcasts"}, fact: "sysctl", old: "icmp_echo_ignore_broadcasts 1", new: "icmp_echo_ignore_broadcasts 0"},
+	{checks: []string{"sysctl.icmp-bogus-errors"}, fact: "sysctl", old: "bogus_error_responses 1", new: "bogus_error_responses 0"},
+	{checks: []string{"sysctl.rp-filter"}, fact: "sysctl", old: "default/rp_filter 1", new: "default/rp_filter 0"},
+	{checks: []string{"sysctl.syncookies"}, fact: "sysctl", old: "tcp_syncookies 1", new: "tcp_syncookies 0"},
+	{checks: []string{"sysctl.forwarding"}, fact: "sysctl", old: "ipv4/ip_forward 0", new: "ipv4/ip_forward 1"},
+
+	{checks: []string{"users.login-user", "users.password", "users.no-others"}, fact: "users", old: "linux 1000", new: "debian 1000"},
+	{checks: []string{"users.login-user"}, fact: "users", old: "linux 1000 /bin/bash", new: "linux 1000 /usr/sbin/nologin"},
+	{checks: []string{"users.login-user"}, fact: "users", old: "linux 1000", new: "linux 0"},
+	{checks: []string{"users.password"}, fact: "users", old: "/bin/bash hash y", new: "/bin/bash locked -"},
+	{checks: []string{"users.password"}, fact: "users", old: "/bin/bash hash y", new: "/bin/bash hash 1"},
+	{checks: []string{"users.sudo"}, fact: "sudo", old: "NOPASSWD: ALL", new: "ALL"},
+	{checks: []string{"users.sudo"}, fact: "sudo", old: "as-user 0", new: "as-user "},
+	{checks: []string{"users.root-locked"}, fact: "users", old: "root 0 /bin/bash locked", new: "root 0 /bin/bash hash"},
+	{checks: []string{"users.root-locked"}, fact: "users", old: "root 0 /bin/bash locked", new: "root 0 /bin/bash empty"},
+	{checks: []string{"users.no-others"}, fact: "users", old: "daemon 1 /usr/sbin/nologin locked", new: "daemon 1 /usr/sbin/nologin hash"},
+	{checks: []string{"users.no-others"}, fact: "users", old: "daemon 1 ", new: "daemon 0 "},
+	{checks: []string{"users.no-others"}, fact: "users", old: "daemon 1 /usr/sbin/nologin", new: "builder 1001 /bin/sh"},
+
+	{checks: []string{"console.password-secret"}, fact: "console-secret", old: "holds refused 600", new: "holds readable 644"},
+	{checks: []string{"console.password-secret"}, fact: "console-secret", old: "lacks refused 600 root /var/log/cloud", new: "lacks readable 644 root /var/log/cloud"},
+	{checks: []string{"console.password-secret"}, fact: "console-secret", old: "readable 644 root /etc/passwd", new: "refused 644 root /etc/passwd", status: Error},
+	{checks: []string{"console.password-secret"}, fact: "console-secret", old: "holds ", new: "lacks ", status: Error},
+	{checks: []string{"console.serial"}, fact: "boot", old: "console=ttyS0,115200", new: "console=ttyS1,115200"},
+	{checks: []string{"console.serial"}, fact: "services", old: "Id=serial-getty@ttyS0.service\nLoadState=loaded\nActiveState=active",
+		new: "Id=serial-getty@ttyS0.service\nLoadState=loaded\nActiveState=inactive"},
+
+	{checks: []string{"net.listeners-tcp"}, fact: "sockets", old: "tcp LISTEN 0      128          0.0.0.0:22", new: "tcp LISTEN 0      128          0.0.0.0:80"},
+	{checks: []string{"net.listeners-tcp"}, fact: "sockets", old: "tcp LISTEN 0      4096      127.0.0.54:53", new: "tcp LISTEN 0      4096       10.0.2.15:53"},
+	{checks: []string{"net.listeners-tcp"}, fact: "sockets", old: "\"sshd\"", new: "\"dropbear\""},
+	{checks: []string{"net.listeners-udp"}, fact: "sockets", old: "udp UNCONN 0      0            127.0.0.54:53", new: "udp UNCONN 0      0            *:5353"},
+	{checks: []string{"net.dhcp"}, fact: "network", old: " dynamic ", new: " "},
+	{checks: []string{"net.dhcp"}, fact: "network", old: "rendered ", new: "found "},
+
+	{checks: []string{"ntp.servers"}, fact: "ntp-config", old: "server ntp02.otc-service.com iburst", new: ""},
+	{checks: []string{"ntp.servers"}, fact: "ntp-config", old: "driftfile", new: "pool pool.example iburst\ndriftfile"},
+	{checks: []string{"ntp.running", "ntp.servers"}, fact: "services", old: "chrony.service\nLoadState=loaded", new: "chrony.service\nLoadState=masked"},
+	{checks: []string{"ntp.running"}, fact: "services", old: "chrony.service\nLoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled",
+		new: "chrony.service\nLoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=disabled"},
+	{checks: []string{"entropy.rng-tools"}, fact: "packages", old: " rng-tools5 ", new: " rng-toys "},
+	{checks: []string{"entropy.rngd"}, fact: "services", old: "rngd.service\nLoadState=loaded", new: "rngd.service\nLoadState=masked"},
+	{checks: []string{"entropy.rngd"}, fact: "processes", old: " rngd\n", new: " rng\n"},
+	{checks: []string{"security.apparmor"}, fact: "apparmor", old: "enabled Y", new: "enabled N"},
+	{checks: []string{"security.apparmor"}, fact: "apparmor", old: ",apparmor", new: ""},
+	{checks: []string{"system.failed-units"}, fact: "failed-units", old: "", new: "bad.service loaded failed failed Bad\n"},
+
+	{checks: []string{"cloud-init.finished"}, fact: "cloud-init", old: `"errors": []`, new: `"errors": ["('scripts-user', ...)"]`},
+	{checks: []string{"cloud-init.finished"}, fact: "cloud-init-stages", old: `"errors": []`, new: `"errors": ["failed"]`},
+	{checks: []string{"cloud-init.finished"}, fact: "cloud-init", old: `"v1"`, new: `"v2"`},
+	{checks: []string{"cloud-init.finished"}, fact: "cloud-init", old: `{`, new: `[`, status: Error},
+	{checks: []string{"cloud-init.datasources"}, fact: "cloud-config", old: "ConfigDrive,", new: ""},
+	{checks: []string{"cloud-init.datasources"}, fact: "cloud-config", old: "datasource_list:", new: "sources:"},
+	{checks: []string{"cloud-init.hostname"}, fact: "hostname", old: "resolves 127.0.1.1", new: "resolves "},
+	{checks: []string{"cloud-init.hostname"}, fact: "hostname", old: "kernel otc-sandbox", new: "kernel debian"},
+	{checks: []string{"disk.root-grown"}, fact: "disk", old: "filesystem-bytes 79", new: "filesystem-bytes 39"},
+	{checks: []string{"disk.root-grown"}, fact: "disk", old: "disk-bytes 8", new: "disk-bytes 9", status: Error},
+	{checks: []string{"disk.root-by-name"}, fact: "boot", old: "root=LABEL=cloudimg-rootfs", new: "root=/dev/vda1"},
+	{checks: []string{"disk.root-by-name"}, fact: "boot", old: "LABEL=cloudimg-rootfs / ext4", new: "/dev/vda1 / ext4"},
+	{checks: []string{"drivers.xen"}, fact: "initrd", old: "initrd xen-blkfront.ko", new: "initrd xen-blkback.ko"},
+	{checks: []string{"drivers.virtio"}, fact: "initrd", old: "initrd virtio_scsi.ko", new: ""},
+	{checks: []string{"drivers.ixgbevf"}, fact: "modules", old: "ixgbevf /lib/modules", new: "ixgbevf missing /lib/modules"},
+
+	{checks: []string{"updates.repositories"}, fact: "package-sources", old: "deb http://debmirror.otc-service.com/debian-security", new: "# deb http://debmirror.otc-service.com/debian-security"},
+	{checks: []string{"updates.repositories"}, fact: "package-sources", old: "### /etc/apt/apt.conf.d/01", new: "deb http://other.example/debian x main\n### /etc/apt/apt.conf.d/01"},
+	{checks: []string{"updates.no-build-mirror"}, fact: "package-sources", old: "### /etc/apt/apt.conf.d/70debconf",
+		new: "Acquire::http::Proxy \"http://mirror.example:3142\";\n### /etc/apt/apt.conf.d/70debconf"},
+	{checks: []string{"updates.no-build-mirror"}, fact: "package-sources", old: "deb http://debmirror", new: "# deb http://mirror.example:3142/debian\ndeb http://debmirror"},
+	{checks: []string{"updates.not-automatic"}, fact: "apt-periodic", old: `Unattended-Upgrade "0"`, new: `Unattended-Upgrade "1"`},
+	{checks: []string{"updates.not-automatic"}, fact: "services", old: "Id=apt-daily.timer\nLoadState=masked\nActiveState=inactive", new: "Id=apt-daily.timer\nLoadState=loaded\nActiveState=active"},
+
+	{checks: []string{"identity.machine-id"}, fact: "identity", old: "machine-id-time 1", new: "machine-id-time "},
+	{checks: []string{"identity.machine-id"}, fact: "identity", old: "machine-id ", new: "machine-id x"},
+	{checks: []string{"identity.host-keys"}, fact: "identity", old: "hostkey 1", new: "hostkey "},
+	{checks: []string{"packages.required"}, fact: "packages", old: " openssh-server ", new: " openssh-client "},
+}
+
+func TestSpoiledMachines(t *testing.T) {
+	s := &Suite{Profile: OTC(), Params: goodParams()}
+	good := goodFacts(t)
+	before := results(t, s, good)
+	canFail := map[string]bool{"console.password-hint": true, "uvp.monitor": true} // below
+	for _, tc := range spoils {
+		t.Run(tc.checks[0]+" "+tc.new, func(t *testing.T) {
+			f := good
+			f.Facts = maps.Clone(good.Facts)
+			fact := f.Facts[tc.fact]
+			if tc.old == "" {
+				fact.Output = tc.new
+			} else {
+				require.Contains(t, fact.Output, tc.old)
+				fact.Output = strings.ReplaceAll(fact.Output, tc.old, tc.new)
+			}
+			f.Facts[tc.fact] = fact
+			status := cmpOr(string(tc.status), string(Fail))
+			var changed []string
+			for id, r := range results(t, s, f) {
+				if r.Status != before[id].Status {
+					changed = append(changed, id)
+					assert.EqualValues(t, status, r.Status, "%s: %+v", id, r)
+					canFail[id] = canFail[id] || r.Status == Fail
+				}
+				if r.Status == Fail {
+					assert.NotEmpty(t, r.Expected, id)
+					assert.NotEmpty(t, r.Found, id)
+				}
+			}
+			assert.ElementsMatch(t, tc.checks, changed)
+		})
+	}
+	for _, c := range s.Profile.Checks {
+		assert.True(t, canFail[c.ID], "nothing makes %s fail: a check that cannot fail is none", c.ID)
+	}
+}
+
+// A fact that timed out or is missing is an error of every check that needs
+// it, never a pass.
+func TestUnreadFacts(t *testing.T) {
+	s := &Suite{Profile: OTC(), Params: goodParams()}
+	good := goodFacts(t)
+	for name := range good.Facts {
+		for _, remove := range []bool{true, false} {
+			f := good
+			f.Facts = maps.Clone(good.Facts)
+			f.Facts[name] = Fact{Output: good.Facts[name].Output, Error: "it took too long"}
+			if remove {
+				delete(f.Facts, name)
+			}
+			got := results(t, s, f)
+			for _, c := range s.Profile.Checks {
+				if slices.Contains(c.Needs, name) {
+					assert.Equal(t, Error, got[c.ID].Status, c.ID)
+					assert.Contains(t, got[c.ID].Reason, name)
+				}
+			}
+		}
+	}
+}
+
+func TestConsolePasswordHint(t *testing.T) {
+	f := goodFacts(t)
+	f.Facts["console"] = Fact{Output: "password absent\n"}
+	f.Facts["wire-password"] = Fact{Error: "the console showed no password to try"}
+	got := results(t, &Suite{Profile: OTC(), Params: goodParams()}, f)
+	assert.Equal(t, Fail, got["console.password-hint"].Status)
+	assert.Equal(t, Error, got["console.password-secret"].Status)
+	assert.Equal(t, Error, got["sshd.password-login"].Status)
+}
+
+func TestUVPMonitor(t *testing.T) {
+	absent := goodFacts(t)
+	present := goodFacts(t)
+	add := func(name, text string) {
+		fact := present.Facts[name]
+		fact.Output = text + fact.Output
+		present.Facts[name] = fact
+	}
+	add("packages", "ii  uvp-monitor 2.2.0.316-4\n")
+	add("processes", "700 uvp-monitor\n701 uvp-monitor\n")
+	for _, tc := range []struct {
+		facts  Facts
+		state  UVPState
+		status Status
+	}{
+		{absent, UVPRequired, Fail}, {absent, "", Fail}, {absent, UVPOptional, Skipped}, {absent, UVPForbidden, Pass},
+		{present, UVPRequired, Pass}, {present, UVPOptional, Skipped}, {present, UVPForbidden, Fail}, {present, "perhaps", Error},
+	} {
+		p := goodParams()
+		p.UVPMonitor = UVPMonitor{State: tc.state, Reason: "because"}
+		r := results(t, &Suite{Profile: OTC(), Params: p}, tc.facts)["uvp.monitor"]
+		assert.Equal(t, tc.status, r.Status, "%q: %+v", tc.state, r)
+		if tc.status == Skipped {
+			assert.Equal(t, "optional: because", r.Reason)
+		}
+	}
+	var s UVPState
+	require.NoError(t, s.UnmarshalText([]byte("forbidden")))
+	require.Error(t, s.UnmarshalText([]byte("maybe")))
+}
+
+// A definition that does not say what it expects is a mistake, not a pass.
+func TestMissingExpectations(t *testing.T) {
+	got := results(t, &Suite{Profile: OTC()}, goodFacts(t))
+	for id, want := range map[string]Status{
+		"ntp.servers": Error, "updates.repositories": Error, "updates.no-build-mirror": Skipped, "disk.root-grown": Skipped,
+		"cloud-init.hostname": Skipped, "packages.required": Skipped, "uvp.monitor": Fail,
+	} {
+		assert.Equal(t, want, got[id].Status, "%s: %+v", id, got[id])
+	}
+	p := goodParams()
+	p.MirrorHosts = []string{"debmirror.otc-service.com"} // built from the repositories themselves
+	assert.Equal(t, Skipped, results(t, &Suite{Profile: OTC(), Params: p}, goodFacts(t))["updates.no-build-mirror"].Status)
+}
+
+func TestWaivers(t *testing.T) {
+	day := time.Date(2027, 6, 30, 0, 0, 0, 0, time.UTC)
+	waiver := Waiver{Check: "ntp.servers", Reason: "lab", Expires: day}
+	p := goodParams()
+	p.NTPServers = []string{"ntp.example"}
+	judgeAt := func(now time.Time, f Facts) Result {
+		s := &Suite{Profile: OTC(), Params: p, Waivers: []Waiver{waiver}, Now: func() time.Time { return now }}
+		return results(t, s, f)["ntp.servers"]
+	}
+	r := judgeAt(day.Add(-time.Second), goodFacts(t))
+	assert.Equal(t, Waived, r.Status)
+	assert.Equal(t, "lab (until 2027-06-30)", r.Reason)
+	assert.Equal(t, "ntp.example", r.Expected)
+	r = judgeAt(day, goodFacts(t))
+	assert.Equal(t, Fail, r.Status)
+	assert.Equal(t, "its waiver (lab) expired on 2027-06-30", r.Reason)
+	unread := goodFacts(t)
+	delete(unread.Facts, "ntp-config")
+	assert.Equal(t, Error, judgeAt(day.Add(-time.Second), unread).Status)
+}
+
+func TestValidate(t *testing.T) {
+	day := time.Date(2027, 6, 30, 0, 0, 0, 0, time.UTC)
+	s := &Suite{Profile: OTC(), Waivers: []Waiver{
+		{Check: "ntp.servers", Reason: "lab", Expires: day},
+		{Check: "ntp.servers", Reason: "lab", Expires: day},
+		{Check: "ntp.running", Expires: day},
+		{Check: "entropy.rngd", Reason: "lab"},
+		{Check: "ntp.serves", Reason: "lab", Expires: day},
+	}}
+	_, err := s.Run(t.Context(), Target{})
+	require.EqualError(t, err, "cannot waive check ntp.servers twice\ncannot waive check ntp.running without a reason\n"+
+		"cannot waive check entropy.rngd without an expiry date\n"+
+		`cannot waive check "ntp.serves": profile "otc" has no such check`)
+	var unknown *UnknownCheckError
+	require.ErrorAs(t, err, &unknown)
+	assert.Equal(t, "ntp.serves", unknown.Check)
+
+	_, err = (&Suite{}).Judge(Facts{})
+	require.ErrorContains(t, err, "it has no checks")
+	c := OTC().Checks[0]
+	_, err = (&Suite{Profile: Profile{Name: "p", Checks: []Check{c, c, {ID: "x.y"}}}}).Judge(Facts{})
+	require.ErrorContains(t, err, "twice")
+	require.ErrorContains(t, err, `check "x.y" lacks its ID or its judge`)
+}
+
+// A judge that forgets to decide is an error.
+func TestVerdictWithoutStatus(t *testing.T) {
+	c := Check{ID: "a.b", Judge: func(Facts, Params) Verdict { return Verdict{} }}
+	r := results(t, &Suite{Profile: Profile{Name: "p", Checks: []Check{c}}}, Facts{})
+	assert.Equal(t, Error, r["a.b"].Status)
+}
+
+// goldenReport has a check of each status, and text that a guest chose.
+func goldenReport(t *testing.T) *Report {
+	t.Helper()
+	verdicts := []Verdict{
+		{Status: Pass, Expected: "no", Found: "no"},
+		{Status: Fail, Expected: "no", Found: "yes <&\"\x1b[31m\nfake line"},
+		{Status: Error, Reason: "cannot read fact x: it took too long"},
+		{Status: Skipped, Reason: "there is no IPv6"},
+		{Status: Fail, Expected: "1", Found: "0"},
+	}
+	var p Profile
+	p.Name = "otc"
+	for i, v := range verdicts {
+		p.Checks = append(p.Checks, Check{ID: "group.check-" + string(rune('a'+i)), Group: "group", Title: "holds", Severity: High,
+			References: []string{"ref"}, Needs: []string{"x"}, Judge: func(Facts, Params) Verdict { return v }})
+	}
+	s := &Suite{Profile: p, Now: func() time.Time { return time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC) },
+		Waivers: []Waiver{{Check: "group.check-e", Reason: "lab", Expires: time.Date(2027, 6, 30, 0, 0, 0, 0, time.UTC)}}}
+	r, err := s.Judge(Facts{Host: "127.0.0.1:2222", Started: time.Date(2026, 11, 22, 3, 15, 7, 0, time.UTC), DurationMS: 20536, RoundTrips: 6,
+		Facts: map[string]Fact{"x": {DurationMS: 210}}})
+	require.NoError(t, err)
+	return r
+}
+
+func TestReports(t *testing.T) {
+	r := goldenReport(t)
+	assert.Equal(t, Summary{Pass: 1, Fail: 1, Error: 1, Waived: 1, Skipped: 1}, r.Summary)
+	assert.False(t, r.OK())
+	assert.Len(t, r.Bad(), 2)
+	var js, ju, text bytes.Buffer
+	require.NoError(t, r.WriteJSON(&js))
+	require.NoError(t, r.WriteJUnit(&ju))
+	require.NoError(t, r.WriteText(&text))
+	for name, got := range map[string][]byte{"report.json": js.Bytes(), "report.xml": ju.Bytes(), "report.txt": text.Bytes()} {
+		path := filepath.Join("testdata", name)
+		if *update {
+			require.NoError(t, os.WriteFile(path, got, 0o644))
+		}
+		want, err := os.ReadFile(path)
+		require.NoError(t, err)
+		assert.Equal(t, string(want), string(got), name)
+	}
+	var back Report
+	require.NoError(t, json.Unmarshal(js.Bytes(), &back))
+	assert.Equal(t, *r, back)
+	require.NoError(t, xml.Unmarshal(ju.Bytes(), new(junitSuites)))
+	assert.NotContains(t, text.String(), "\x1b")
+}
+
+// A report without a single pass is no ground for a release.
+func TestEmptyReportIsNotOK(t *testing.T) {
+	assert.False(t, (&Report{}).OK())
+	assert.False(t, (&Report{Summary: Summary{Skipped: 3}}).OK())
+	assert.True(t, (&Report{Summary: Summary{Pass: 1, Waived: 1}}).OK())
+}
+
+func TestFactsRoundTrip(t *testing.T) {
+	f := goodFacts(t)
+	var b bytes.Buffer
+	require.NoError(t, f.Save(&b))
+	back, err := LoadFacts(&b)
+	require.NoError(t, err)
+	assert.Equal(t, f, back)
+	for text, fault := range map[string]string{
+		`{"hosts": ""}`: "unknown field", `{} {}`: "more text", `{`: "unexpected EOF",
+		`{"host":"` + strings.Repeat("x", maxFactsFile): "more than 16777216 bytes",
+	} {
+		_, err := LoadFacts(strings.NewReader(text))
+		assert.ErrorContains(t, err, fault)
+	}
+}

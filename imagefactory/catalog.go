@@ -279,10 +279,12 @@ func (e CatalogEntry) Properties() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	properties := map[string]string{
-		"__os_type": "Linux", "__os_bit": "64", "__os_version": e.OSVersion, "__platform": e.Platform,
-		capabilities.MaskProperty: e.Capabilities.Hex(),
-	}
+	properties := e.systemProperties()
+	properties[capabilities.MaskProperty] = e.Capabilities.Hex()
 	maps.Copy(properties, flags)
 	return properties, nil
+}
+
+func (e CatalogEntry) systemProperties() map[string]string {
+	return map[string]string{"__os_type": "Linux", "__os_bit": "64", "__os_version": e.OSVersion, "__platform": e.Platform}
 }

@@ -82,11 +82,12 @@ func parse(name, dir string, data []byte) ([]Definition, error) {
 	var errs []error
 	first := map[string]ast.Node{}
 	for _, node := range config.Images {
-		d := Definition{Dir: dir, file: name}
-		if err := yaml.NodeToValue(node, &d, yaml.Strict()); err != nil {
+		d, err := decodeDefinition(node)
+		if err != nil {
 			errs = append(errs, locateIn(name, node, err))
 			continue
 		}
+		d.Dir, d.file = dir, name
 		if err := d.Complete(); err != nil {
 			for _, err := range unjoin(err) {
 				errs = append(errs, locate(name, at(field(node, err), err)))

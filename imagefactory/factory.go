@@ -53,6 +53,10 @@ type Factory struct {
 	// Signer signs with the key. If nil, one is made from Key.
 	Signer *signing.Signer
 
+	// BuilderID is the URI that names this factory in the provenance of what
+	// it builds. If empty, DefaultBuilderID.
+	BuilderID string
+
 	Jobs  int  // images at once; if 0, 1
 	Force bool // release also what is unchanged
 

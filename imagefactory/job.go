@@ -49,6 +49,7 @@ type job struct {
 
 	// What the stages hand on.
 	built    *builder.Result
+	builtAt  time.Time
 	image    *signing.FileDigest // of the image that was inspected and tested
 	tests    *testsuite.Report
 	facts    testsuite.Facts
@@ -185,10 +186,18 @@ func (j *job) resume(ctx context.Context) (done bool, err error) {
 		j.report.Build = e.Name()
 		j.report.Checks = testsuite.Summary(r.Index.Tests)
 		j.log.InfoContext(ctx, "publishing a release that an earlier run sealed", "build", e.Name())
-		if err := j.stage(ctx, StagePublish, func(ctx context.Context) error { return j.publishSealed(ctx, dir) }); err != nil {
+		err = j.stage(ctx, StagePublish, func(ctx context.Context) error { return j.publishSealed(ctx, dir) })
+		if errors.Is(err, publish.ErrOlder) { // a newer one is out already
+			err = os.RemoveAll(dir)
+		} else if err == nil {
+			done = true
+		}
+		if err != nil {
 			return false, err
 		}
-		j.report.Stage, done = "", true
+	}
+	if done {
+		j.report.Stage = ""
 	}
 	return done, nil
 }
@@ -255,7 +264,7 @@ func (j *job) runBuild(ctx context.Context) (err error) {
 	if err := os.Rename(j.built.ImagePath, j.file(".qcow2")); err != nil {
 		return err
 	}
-	j.built.ImagePath = j.file(".qcow2")
+	j.built.ImagePath, j.builtAt = j.file(".qcow2"), j.factory.now()
 	if err := j.writePackages(); err != nil {
 		return fmt.Errorf("cannot write the package list: %w", err)
 	}

@@ -57,7 +57,7 @@ func (c *cannedConfig) Build(ctx context.Context, _ builder.Host, s builder.Spec
 	if err != nil {
 		return nil, err
 	}
-	r := &builder.Result{ImagePath: image, ConfigDir: config, Config: cannedConfig{Image: "image.qcow2"}}
+	r := &builder.Result{Tool: "canned", ToolVersion: "1", ImagePath: image, ConfigDir: config, Config: cannedConfig{Image: "image.qcow2"}}
 	for _, p := range c.Packages {
 		f := strings.Fields(p)
 		r.Packages = append(r.Packages, builder.Package{Name: f[0], Version: f[1], Arch: f[2]})
@@ -101,7 +101,7 @@ func sealed(t *testing.T, f *Factory, d Definition) (*job, string) {
 	require.NoError(t, err)
 	require.False(t, same)
 	require.NoError(t, j.stage(t.Context(), StageInspect, j.runInspect))
-	j.tests = &testsuite.Report{Profile: "otc", Checks: []testsuite.Result{}, Summary: testsuite.Summary{Pass: 59}}
+	j.tests = &testsuite.Report{Profile: "otc", Checks: []testsuite.Result{{ID: "a.b", Status: testsuite.Pass}}, Summary: testsuite.Summary{Pass: 59}}
 	require.NoError(t, j.writeTests())
 	dir, err := j.runSeal(t.Context())
 	require.NoError(t, err)
@@ -144,7 +144,7 @@ func TestReleaseIsCompleteAndRotates(t *testing.T) {
 		names = append(names, strings.TrimPrefix(file.Name, "Standard_Test_1-20261122-031507"))
 	}
 	for _, want := range []string{
-		".qcow2", ".qcow2.asc", ".config.tar.gz", ".config.tar.gz.asc", ".packages", ".changes", ".build.log",
+		".qcow2", ".qcow2.asc", ".config.tar.gz", ".config.tar.gz.asc", ".packages", ".changes", ".build.log", ".provenance.json", ".test.provenance.json",
 		".test.json", ".test.xml", ".test.log", "SHA256SUMS", "SHA256SUMS.asc", "release.json",
 	} {
 		require.Contains(t, names, want)

@@ -57,6 +57,13 @@
 // another image's. Files are compared with the signed digests once more when
 // they are read to be published.
 //
-// A download directory can still be set back as a whole, by who can write to
-// it: a signature does not say what is newest.
+// A target can still be set back as a whole by who can write to it: a
+// signature does not say what is newest.
+//
+// # Limits
+//
+// A label moves at once where the target can do that, as a directory can. In a
+// cloud, where labels are names of images and a call renames one of them, users
+// may for a moment see two images of a name; what a target does about it is in
+// its documentation.
 package publish

@@ -12,7 +12,7 @@
 // can be referred to by who knows it, for at least two years.
 //
 // Rotation is planned, not scripted. [Plan] compares what a target has with
-// what it should have and returns the [Step]s from one to the other. After each
+// what it should have and returns the steps from one to the other. After each
 // of them there is exactly one latest, if there was one before. Nothing is
 // recorded beside the target: whatever a run left when it was cut, the next one
 // plans from there.

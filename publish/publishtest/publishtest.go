@@ -331,6 +331,12 @@ func (k *kit) rotate(ctx context.Context, image string) error {
 	if _, err := publish.Publish(ctx, k.target, r); !errors.Is(err, publish.ErrOlder) {
 		return fmt.Errorf("a Publish of an older release returned %q, want ErrOlder", fmt.Sprint(err))
 	}
+	if r, err = Release(ctx, filepath.Join(k.dir, "second"), image, nth(4)); err != nil {
+		return err
+	}
+	if _, err := publish.Publish(ctx, k.target, r); !errors.Is(err, publish.ErrConflict) {
+		return fmt.Errorf("a Publish of another release of the same build returned %q, want ErrConflict", fmt.Sprint(err))
+	}
 	return k.expect(ctx, image, "2 3:prev 4:latest")
 }
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -76,14 +77,11 @@ func (s *Suite) Gather(ctx context.Context, t Target) (Facts, error) {
 	return g.facts, nil
 }
 
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9_.][A-Za-z0-9_.-]*$`)
+
 // plainName keeps a name from meaning anything to a shell or to sudo.
 func plainName(s string) bool {
-	for _, r := range s {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '.' || r == '-') {
-			return false
-		}
-	}
-	return s != "" && s[0] != '-'
+	return namePattern.MatchString(s)
 }
 
 type gatherer struct {

@@ -24,7 +24,7 @@ func goodFacts(t testing.TB) Facts {
 	t.Helper()
 	r, err := os.Open("testdata/debian12.json")
 	require.NoError(t, err)
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	f, err := LoadFacts(r)
 	require.NoError(t, err)
 	return f

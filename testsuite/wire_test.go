@@ -104,7 +104,7 @@ func TestProbeAlgorithms(t *testing.T) {
 func TestProbesLeaveSilentPeer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), 50_000_000)
 	defer cancel()
 	_, err = probeAlgorithms(ctx, l.Addr().String())
@@ -141,7 +141,7 @@ func TestProbePassword(t *testing.T) {
 			"login refused\noffered password\ntried none,password\n", Fail},
 		{"questions accepted", ssh.ServerConfig{KeyboardInteractiveCallback: questions}, "login accepted\n", Fail},
 		{"everybody let in", ssh.ServerConfig{NoClientAuth: true}, "login accepted\n", Fail},
-		{"half a login", ssh.ServerConfig{PasswordCallback: func(c ssh.ConnMetadata, p []byte) (*ssh.Permissions, error) {
+		{"half a login", ssh.ServerConfig{PasswordCallback: func(ssh.ConnMetadata, []byte) (*ssh.Permissions, error) {
 			return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{PublicKeyCallback: key}}
 		}}, "login refused\noffered publickey\ntried none\npartial password\n", Fail},
 	} {

@@ -29,8 +29,8 @@ func dial(t *testing.T, s *sshtest.Server) *ssh.Client {
 func TestRun(t *testing.T) {
 	s := sshtest.Start(t, sshtest.Options{Exec: func(command string, ch ssh.Channel) int {
 		in, _ := io.ReadAll(ch)
-		fmt.Fprintf(ch, "%s got %s", command, in)
-		fmt.Fprint(ch.Stderr(), "warned")
+		_, _ = fmt.Fprintf(ch, "%s got %s", command, in)
+		_, _ = fmt.Fprint(ch.Stderr(), "warned")
 		return 3
 	}})
 	res, err := sshconn.Run(t.Context(), dial(t, s), "sh -s", strings.NewReader("input"), 100)
@@ -69,7 +69,7 @@ func TestRunLeavesFrozenPeer(t *testing.T) {
 func TestRunLostConnection(t *testing.T) {
 	var client *ssh.Client
 	s := sshtest.Start(t, sshtest.Options{Exec: func(_ string, _ ssh.Channel) int {
-		_ = client.Conn.Close()
+		_ = client.Close()
 		return -1
 	}})
 	client = dial(t, s)
@@ -98,7 +98,7 @@ func TestDialNeedsHostKey(t *testing.T) {
 func TestDialLeavesSilentPeer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	config := sshconn.Config{Address: l.Addr().String(), User: "linux", HostKey: sshtest.Signer(t).PublicKey()}
 
 	config.HandshakeTimeout = 50 * time.Millisecond

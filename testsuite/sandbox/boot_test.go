@@ -1,3 +1,7 @@
+//go:build linux
+
+// These tests look for processes in /proc.
+
 package sandbox
 
 import (
@@ -9,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -117,7 +122,7 @@ func TestBootCancelled(t *testing.T) {
 func TestBootPortInUse(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	q := helperQEMU(t, "good")
 	q.Port = l.Addr().(*net.TCPAddr).Port
 	_, err = q.Boot(t.Context(), qcow2File(t, nil))
@@ -145,6 +150,26 @@ func TestQEMUEndsWithKilledParent(t *testing.T) {
 	require.NoError(t, parent.Process.Kill())
 	_ = parent.Wait()
 	require.Eventually(t, func() bool { return len(processesWith(q.WorkDir)) == 0 }, time.Minute, 10*time.Millisecond)
+}
+
+// On a full disk QEMU halts the guest without a word: Boot has to say it.
+func TestBootFullDisk(t *testing.T) {
+	needs.Root(t)
+	small := t.TempDir()
+	require.NoError(t, syscall.Mount("tmpfs", small, "tmpfs", 0, "size=96m"))
+	t.Cleanup(func() { _ = syscall.Unmount(small, syscall.MNT_DETACH) })
+	q := helperQEMU(t, "silent")
+	q.WorkDir = small
+	time.AfterFunc(500*time.Millisecond, func() { // what a guest would write
+		_ = os.WriteFile(filepath.Join(small, "overlay-grown"), make([]byte, 64<<20), 0o600)
+	})
+	_, err := q.Boot(t.Context(), qcow2File(t, nil))
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	assert.Contains(t, err.Error(), "MiB are free")
+	_, err = q.Boot(t.Context(), qcow2File(t, nil))
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.NoError(t, os.Remove(filepath.Join(small, "overlay-grown")))
+	assertNothingLeft(t, small)
 }
 
 func TestUnsafeImages(t *testing.T) {

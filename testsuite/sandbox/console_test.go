@@ -67,7 +67,7 @@ func TestConsoleIsBounded(t *testing.T) {
 	for range 200 {
 		_, _ = c.Write(chunk)
 	}
-	fmt.Fprint(c, "\nthe end\n")
+	_, _ = fmt.Fprint(c, "\nthe end\n")
 	log := c.log()
 	assert.Less(t, len(log), maxLog+2*maxLogTail)
 	assert.Contains(t, string(log), "[... console cut here ...]")
@@ -79,7 +79,7 @@ func TestConsoleIsBounded(t *testing.T) {
 
 func TestConsoleRedacts(t *testing.T) {
 	c := newConsole()
-	fmt.Fprint(c, "Login hint: user linux, password s3cretS3cret (emergency)\nlinux:s3cretS3cret\nPassword: other-one\n")
+	_, _ = fmt.Fprint(c, "Login hint: user linux, password s3cretS3cret (emergency)\nlinux:s3cretS3cret\nPassword: other-one\n")
 	for _, text := range []string{string(c.log()), c.last(1000)} {
 		assert.NotContains(t, text, "s3cret")
 		assert.NotContains(t, text, "other-one")

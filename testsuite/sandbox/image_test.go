@@ -36,7 +36,7 @@ func digest(t *testing.T, path string) []byte {
 	t.Helper()
 	f, err := os.Open(path)
 	require.NoError(t, err)
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	h := sha256.New()
 	_, err = io.Copy(h, f)
 	require.NoError(t, err)
@@ -53,7 +53,7 @@ func bad(t *testing.T, image string) []string {
 	q := sandbox.QEMU{WorkDir: work, Logger: logger, ConsoleLog: filepath.Join(t.TempDir(), "console.log")}
 	m, err := q.Boot(t.Context(), image)
 	require.NoError(t, err)
-	defer m.Close()
+	defer func() { _ = m.Close() }()
 	suite := testsuite.Suite{Profile: testsuite.OTC(), Logger: logger, Params: testsuite.Params{
 		Hostname:     m.Hostname,
 		NTPServers:   []string{"ntp01.otc-service.com", "ntp02.otc-service.com"},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -47,11 +48,11 @@ func (m *Machine) Close() error {
 			m.process.stop()
 		}
 		if m.consoleLog != "" {
-			if err := os.WriteFile(m.consoleLog, m.console.log(), 0o600); err != nil {
+			if err := os.WriteFile(m.consoleLog, m.console.log(), 0o600); err != nil { //nolint:gosec // the caller names it
 				m.closeErr = fmt.Errorf("cannot keep the console log: %w", err)
 			}
 		}
-		if err := os.RemoveAll(m.dir); err != nil {
+		if err := os.RemoveAll(m.dir); err != nil { //nolint:gosec // made by MkdirTemp
 			m.closeErr = errors.Join(m.closeErr, fmt.Errorf("cannot remove the sandbox's files: %w", err))
 		}
 	})
@@ -107,12 +108,11 @@ func (m *Machine) awaitConsole(ctx context.Context, done func(key ssh.PublicKey,
 		if done(key, user, pass) {
 			return nil
 		}
-		select {
-		case <-changed:
-		case <-m.process.done:
-			return m.process.ended()
-		case <-ctx.Done():
-			return fmt.Errorf("it showed no host key on its console: %w", ctx.Err())
+		if err := m.pause(ctx, changed); err != nil {
+			if ctx.Err() != nil {
+				return fmt.Errorf("its console showed no host key: %w", ctx.Err())
+			}
+			return err
 		}
 	}
 }
@@ -136,11 +136,44 @@ func (m *Machine) awaitLogin(ctx context.Context) error {
 		if errors.As(err, &keyErr) {
 			return err
 		}
-		if perr := m.process.endsWithin(ctx, retryPause); perr != nil {
+		if perr := m.pause(ctx, nil); perr != nil {
 			if ctx.Err() != nil {
 				return fmt.Errorf("%w: %w", err, ctx.Err())
 			}
 			return perr
 		}
 	}
+}
+
+// pause waits for a while or until changed, and returns what makes further
+// waiting useless.
+func (m *Machine) pause(ctx context.Context, changed <-chan struct{}) error {
+	timer := time.NewTimer(retryPause)
+	defer timer.Stop()
+	select {
+	case <-changed:
+		return nil
+	case <-m.process.done:
+		return m.process.ended()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		// QEMU halts a guest whose disk cannot grow, without a word.
+		return enoughSpace(m.dir)
+	}
+}
+
+// minFreeBytes is what a guest that boots writes within a few pauses.
+const minFreeBytes = 64 << 20
+
+// enoughSpace refuses a directory whose file system is about to be full.
+func enoughSpace(dir string) error {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("cannot tell the free space of %s: %w", dir, err)
+	}
+	if free := uint64(st.Bavail) * uint64(st.Bsize); free < minFreeBytes { //nolint:unconvert // their types differ between systems
+		return fmt.Errorf("cannot keep the guest's disk in %s: %d MiB are free: %w", dir, free>>20, syscall.ENOSPC)
+	}
+	return nil
 }

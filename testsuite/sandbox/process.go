@@ -88,20 +88,6 @@ func (p *process) stop() {
 	<-p.done
 }
 
-// endsWithin waits for d and returns why QEMU or ctx ended meanwhile.
-func (p *process) endsWithin(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-p.done:
-		return p.ended()
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
-}
-
 // freePort returns a port on 127.0.0.1 that nobody listens on.
 func freePort(ctx context.Context) (int, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")

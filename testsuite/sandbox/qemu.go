@@ -163,6 +163,10 @@ func (q *QEMU) prepare(ctx context.Context, image string) (m *Machine, err error
 	if err != nil {
 		return nil, err
 	}
+	if err := enoughSpace(dir); err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, err
+	}
 	m = &Machine{
 		Target:   testsuite.Target{User: q.User, Signer: signer},
 		Hostname: q.Hostname, Accel: q.Accel,
@@ -227,7 +231,7 @@ func (q *QEMU) args(m *Machine, port int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"-name", "imagefactory-sandbox", "-nodefaults", "-no-user-config", "-no-reboot",
+	args := []string{"-name", "imagefactory-sandbox", "-nodefaults", "-no-user-config",
 		"-display", "none", "-vga", "none", "-monitor", "none",
 		"-smp", strconv.Itoa(q.CPUs), "-m", strconv.Itoa(q.MemoryMiB)}
 	args = append(args, accelArgs(q.Accel)...)

@@ -23,7 +23,7 @@ func TestSeedHoldsThreeThings(t *testing.T) {
 
 	b, err := file.OpenFromPath(path, true)
 	require.NoError(t, err)
-	defer b.Close()
+	defer func() { _ = b.Close() }()
 	fs, err := iso9660.Read(b, seedSize, 0, 2048)
 	require.NoError(t, err)
 	assert.Equal(t, "cidata", strings.Trim(fs.Label(), " \x00"))

@@ -57,7 +57,7 @@ type job struct {
 
 // run never fails: what went wrong is in the report.
 func (j *job) run(ctx context.Context) ImageReport {
-	j.report = ImageReport{Name: j.name, DurationMS: map[Stage]int64{}, Artifacts: []string{}}
+	j.report = ImageReport{Name: j.name, DurationMS: map[Stage]int64{}, Artifacts: []string{}, Notes: j.def.Notes}
 	outcome, err := j.all(ctx)
 	if err != nil {
 		outcome = Failed
@@ -374,8 +374,14 @@ func (j *job) runTest(ctx context.Context) (err error) {
 	if err := j.writeTests(); err != nil {
 		return fmt.Errorf("cannot write the test report: %w", err)
 	}
-	if j.tests.OK() {
+	claims := j.verifyCapabilities()
+	switch {
+	case j.tests.OK() && claims == nil:
 		return ctx.Err()
+	case j.tests.OK():
+		return claims
+	case claims != nil:
+		return fmt.Errorf("%w; %w", &TestError{Report: j.tests}, claims)
 	}
 	return &TestError{Report: j.tests}
 }

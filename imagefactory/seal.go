@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -163,13 +162,17 @@ func (j *job) writeIndex(dir string, files []publish.File) error {
 	if err != nil {
 		return err
 	}
+	properties, err := j.def.properties()
+	if err != nil {
+		return err
+	}
 	slices.SortFunc(files, func(a, b publish.File) int { return strings.Compare(a.Name, b.Name) })
 	index := &publish.Index{
-		Image: j.name, Build: j.build, DefinitionSHA256: digest, Properties: maps.Clone(j.def.Properties),
+		Image: j.name, Build: j.build, DefinitionSHA256: digest, Properties: properties,
 		MinDiskGiB: j.def.MinDiskBytes.CeilGiB(), Tests: publish.Tests(j.tests.Summary), Files: files,
 	}
-	if index.Properties == nil {
-		index.Properties = map[string]string{}
+	if j.def.Capabilities != 0 {
+		index.Capabilities = j.def.Capabilities.Hex()
 	}
 	f, err := os.Create(filepath.Join(dir, publish.IndexName))
 	if err != nil {

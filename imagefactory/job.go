@@ -58,7 +58,7 @@ type job struct {
 
 // run never fails: what went wrong is in the report.
 func (j *job) run(ctx context.Context) ImageReport {
-	j.report = ImageReport{Name: j.name, DurationMS: map[Stage]int64{}, Artifacts: []string{}}
+	j.report = ImageReport{Name: j.name, DurationMS: map[Stage]int64{}, Artifacts: []string{}, Notes: j.def.Notes}
 	outcome, err := j.all(ctx)
 	if err != nil {
 		outcome = Failed
@@ -383,10 +383,11 @@ func (j *job) runTest(ctx context.Context) (err error) {
 	if err := j.writeTests(); err != nil {
 		return fmt.Errorf("cannot write the test report: %w", err)
 	}
-	if j.tests.OK() {
-		return ctx.Err()
+	var failed error
+	if !j.tests.OK() {
+		failed = &TestError{Report: j.tests}
 	}
-	return &TestError{Report: j.tests}
+	return errors.Join(ctx.Err(), failed, j.verifyCapabilities())
 }
 
 // TestError says that an image failed its checks.

@@ -171,12 +171,15 @@ func (j *job) writeIndex(dir, definition string, digests map[string]signing.File
 		return err
 	}
 	index := &publish.Index{
-		Image: j.name, Build: j.build, DefinitionSHA256: definition, Capabilities: j.def.Capabilities.Hex(), Properties: properties,
+		Image: j.name, Build: j.build, DefinitionSHA256: definition, Properties: properties,
 		MinDiskGiB: j.def.MinDiskBytes.CeilGiB(), Tests: publish.Tests(j.tests.Summary),
 	}
 	for _, suffix := range slices.Sorted(maps.Keys(digests)) {
 		d := digests[suffix]
 		index.Files = append(index.Files, publish.File{Name: d.Name, SizeBytes: d.SizeBytes, SHA256: d.SHA256})
+	}
+	if j.def.Capabilities != 0 {
+		index.Capabilities = j.def.Capabilities.Hex()
 	}
 	f, err := os.Create(filepath.Join(dir, publish.IndexName))
 	if err != nil {

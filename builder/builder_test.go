@@ -102,7 +102,7 @@ func TestAptMirrors(t *testing.T) {
 func FuzzAptMirrors(f *testing.F) {
 	f.Add("deb [a] http://a/ bookworm main\n", "Types: deb\nURIs: http://b\nSuites: bookworm\n")
 	f.Add(" deb", "\n :\n\tx")
-	f.Fuzz(func(t *testing.T, list, sources string) {
+	f.Fuzz(func(_ *testing.T, list, sources string) {
 		_, _ = AptMirrors(fstest.MapFS{
 			"etc/os-release":                   &fstest.MapFile{Data: []byte(debian)},
 			"etc/apt/sources.list":             &fstest.MapFile{Data: []byte(list)},

@@ -95,21 +95,23 @@ func (l Local) Run(ctx context.Context, c Command) error {
 	// The parent-death signal is bound to the thread that forks, so the thread
 	// is kept until the command has ended.
 	started := make(chan error, 1)
-	done := make(chan error, 1)
+	var waitErr error
+	ended := make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			done <- cmd.Wait()
+			waitErr = cmd.Wait()
+			close(ended)
 		}
 	}()
 	if err := <-started; err != nil {
 		return fmt.Errorf("cannot run %s: %w", c.Args[0], err)
 	}
 	select {
-	case err = <-done:
+	case <-ended:
 	case <-ctx.Done():
 		pid := cmd.Process.Pid
 		signal(root, syscall.SIGTERM, pid)
@@ -120,14 +122,14 @@ func (l Local) Run(ctx context.Context, c Command) error {
 		timer := time.NewTimer(grace)
 		defer timer.Stop()
 		select {
-		case <-done:
+		case <-ended:
 		case <-timer.C:
 			signal(root, syscall.SIGKILL, -pid)
-			<-done
+			<-ended
 		}
 		return ctx.Err()
 	}
-	return exitError(c.Args[0], err)
+	return exitError(c.Args[0], waitErr)
 }
 
 func exitError(program string, err error) error {

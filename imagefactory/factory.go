@@ -144,16 +144,12 @@ func (f *Factory) newJob(d *Definition) (*job, error) {
 	}
 	j := &job{factory: f, def: d, name: d.Name, log: f.logger().With("image", d.Name)}
 	mistake := func(key string, c Component, err error) error {
-		err = locate(d.file, err)
-		var config *ConfigError
-		if errors.As(err, &config) {
-			if config.Line == 0 {
-				config = locate(d.file, c.at(config.Err)).(*ConfigError)
-			}
-			config.Err = fmt.Errorf("image %s: %s: %w", d.Name, key, config.Err)
-			return config
+		config := locate(d.file, err)
+		if config.Line == 0 {
+			config = locate(d.file, c.at(config.Err))
 		}
-		return err
+		config.Err = fmt.Errorf("image %s: %s: %w", d.Name, key, config.Err)
+		return config
 	}
 	i := slices.IndexFunc(f.Builders, func(b BuilderDriver) bool { return b.Name() == d.Builder.Driver })
 	if i < 0 {

@@ -290,7 +290,7 @@ func (j *job) writePackages() error {
 // one is brought to targets that lack it, and the new image goes.
 func (j *job) unchanged(ctx context.Context) (bool, error) {
 	latest := filepath.Join(j.dir, j.name, string(publish.Latest))
-	if _, err := os.Lstat(latest); err != nil {
+	if _, err := os.Lstat(latest); errors.Is(err, fs.ErrNotExist) {
 		return false, nil // the first release
 	}
 	previous, err := publish.Open(ctx, latest, j.keyring)

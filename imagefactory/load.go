@@ -124,10 +124,10 @@ func at(node ast.Node, err error) error {
 }
 
 // locate turns an error of decoding into a *ConfigError.
-func locate(file string, err error) error {
+func locate(file string, err error) *ConfigError {
 	var config *ConfigError
 	if errors.As(err, &config) {
-		return err
+		return config
 	}
 	var p *positioned
 	if errors.As(err, &p) {
@@ -143,13 +143,11 @@ func locate(file string, err error) error {
 
 // locateIn is locate for an error about something in a node, which stands for
 // the place where the error itself has none.
-func locateIn(file string, node ast.Node, err error) error {
-	located := locate(file, err)
-	var config *ConfigError
-	if errors.As(located, &config) && config.Line == 0 {
-		return locate(file, at(node, err))
+func locateIn(file string, node ast.Node, err error) *ConfigError {
+	if located := locate(file, err); located.Line > 0 {
+		return located
 	}
-	return located
+	return locate(file, at(node, err))
 }
 
 // field finds the node that a mistake of [Definition.Complete] is about by the

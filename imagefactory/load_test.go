@@ -40,7 +40,7 @@ func TestLoadFillsDefaults(t *testing.T) {
 }
 
 func TestLoadReportsMistakesWithTheirPlace(t *testing.T) {
-	replace := func(old, new string) string { return strings.Replace(minimal, old, new, 1) }
+	replace := func(old, by string) string { return strings.Replace(minimal, old, by, 1) }
 	for name, test := range map[string]struct{ yaml, want string }{
 		"not YAML":         {"images: [", "f.yaml:1:9: "},
 		"empty":            {"", "f.yaml: want one YAML document"},

@@ -45,7 +45,7 @@ func (p Pin) String() string {
 		text += fmt.Sprintf(" for %v", p.Purposes)
 	}
 	if p.Comment != "" {
-		text += " # " + p.Comment
+		text += " # " + printable(p.Comment)
 	}
 	return text
 }

@@ -31,7 +31,7 @@ func exampleProvenance(subjects ...signing.FileDigest) signing.Provenance {
 		Materials: []signing.Resource{{
 			Name: "debian-archive-keyring.gpg", Digest: map[string]string{"sha256": sum("keys")},
 		}, {URI: "pkg:deb/debian/bash@5.2", Annotations: map[string]any{"arch": "amd64"}}},
-		InvocationID: "20260301-120000",
+		InvocationID: "20240301-120000",
 		Started:      at.Add(-time.Hour), Finished: at,
 		Byproducts: []signing.Resource{{Name: "build.log", Digest: map[string]string{"sha256": sum("log")}}},
 	}
@@ -88,7 +88,7 @@ func TestStatementsAsInToto(t *testing.T) {
 func withProvenance(t *testing.T, change func(*signing.Provenance), signers ...*signing.Signer) string {
 	t.Helper()
 	dir := newRelease(t)
-	name := "Standard_Debian_12-20260301-120000.qcow2"
+	name := "Standard_Debian_12-20240301-120000.qcow2"
 	f, err := os.Open(filepath.Join(dir, name))
 	require.NoError(t, err)
 	defer f.Close()
@@ -114,7 +114,7 @@ func withProvenance(t *testing.T, change func(*signing.Provenance), signers ...*
 func TestProvenanceInVerifyDir(t *testing.T) {
 	first, second := newKey(t, signing.KeyConfig{}), newKey(t, signing.KeyConfig{Algorithm: signing.ECDSAP384})
 	stranger := newKey(t, signing.KeyConfig{})
-	file := "Standard_Debian_12-20260301-120000.provenance.json"
+	file := "Standard_Debian_12-20240301-120000.provenance.json"
 	for name, c := range map[string]struct {
 		change  func(*signing.Provenance)
 		signers []*signing.Signer

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,7 +49,7 @@ func sign(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	sealer := &signing.Sealer{Signers: []*signing.Signer{signer}}
+	sealer := &signing.Sealer{Signers: []*signing.Signer{signer}, Digests: []crypto.Hash{}} // SHA-256 alone
 	var files []signing.FileDigest
 	for _, path := range o.args {
 		sign := sealer.SignFile
@@ -168,7 +169,10 @@ func keys(_ context.Context, o *options) error {
 		}
 		rows = append(rows, r)
 		if !o.json {
-			if _, err := fmt.Fprintln(o.out, pin, r.UserID); err != nil {
+			if pin.Comment == "" {
+				pin.Comment = r.UserID
+			}
+			if _, err := fmt.Fprintln(o.out, pin); err != nil {
 				return err
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -23,8 +24,9 @@ type Host interface {
 	// its process group is killed; the error is then ctx's. A command that
 	// exits with another status than 0 is an *ExitError.
 	Run(ctx context.Context, cmd Command) error
-	// Upload writes the regular files of fsys, with their modes, below dir on
-	// the host, which is made where missing.
+	// Upload writes the files of fsys, with their modes, below dir on the host,
+	// which is made where missing. Symbolic links are kept; one that leads out
+	// of fsys is an error, as is anything but files, directories and links.
 	Upload(ctx context.Context, dir string, fsys fs.FS) error
 	// Download copies the host's file to w.
 	Download(ctx context.Context, path string, w io.Writer) error
@@ -93,21 +95,23 @@ func (l Local) Run(ctx context.Context, c Command) error {
 	// The parent-death signal is bound to the thread that forks, so the thread
 	// is kept until the command has ended.
 	started := make(chan error, 1)
-	done := make(chan error, 1)
+	var waitErr error
+	ended := make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			done <- cmd.Wait()
+			waitErr = cmd.Wait()
+			close(ended)
 		}
 	}()
 	if err := <-started; err != nil {
 		return fmt.Errorf("cannot run %s: %w", c.Args[0], err)
 	}
 	select {
-	case err = <-done:
+	case <-ended:
 	case <-ctx.Done():
 		pid := cmd.Process.Pid
 		signal(root, syscall.SIGTERM, pid)
@@ -118,14 +122,14 @@ func (l Local) Run(ctx context.Context, c Command) error {
 		timer := time.NewTimer(grace)
 		defer timer.Stop()
 		select {
-		case <-done:
+		case <-ended:
 		case <-timer.C:
 			signal(root, syscall.SIGKILL, -pid)
-			<-done
+			<-ended
 		}
 		return ctx.Err()
 	}
-	return exitError(c.Args[0], err)
+	return exitError(c.Args[0], waitErr)
 }
 
 func exitError(program string, err error) error {
@@ -183,14 +187,27 @@ func (Local) Upload(ctx context.Context, dir string, fsys fs.FS) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if d.IsDir() {
+		switch d.Type() {
+		case fs.ModeDir:
 			return root.MkdirAll(name, 0o755)
+		case fs.ModeSymlink:
+			return uploadLink(root, fsys, name)
+		case 0:
+			return uploadFile(root, fsys, name)
 		}
-		if !d.Type().IsRegular() {
-			return fmt.Errorf("cannot upload %s: not a regular file", name)
-		}
-		return uploadFile(root, fsys, name)
+		return fmt.Errorf("cannot upload %s: not a file, directory or link", name)
 	})
+}
+
+func uploadLink(root *os.Root, fsys fs.FS, name string) error {
+	target, err := fs.ReadLink(fsys, name)
+	if err != nil {
+		return err
+	}
+	if path.IsAbs(target) || !filepath.IsLocal(path.Join(path.Dir(name), target)) {
+		return fmt.Errorf("cannot upload %s: the link to %s leads out of its tree", name, target)
+	}
+	return root.Symlink(target, name)
 }
 
 func uploadFile(root *os.Root, fsys fs.FS, name string) error {

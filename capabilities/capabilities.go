@@ -162,6 +162,24 @@ func (s *Set) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// UnmarshalYAML reads a string for [Parse] or a list of such strings. It is the
+// interface that YAML packages offer to types that do not import them.
+func (s *Set) UnmarshalYAML(decode func(any) error) error {
+	var list []string
+	var text string
+	if err := decode(&text); err != nil {
+		if decode(&list) != nil {
+			return err
+		}
+		if len(list) == 0 {
+			*s = 0
+			return nil
+		}
+		text = strings.Join(list, " ")
+	}
+	return s.UnmarshalText([]byte(text))
+}
+
 // Parse reads names and numbers, decimal or hexadecimal with 0x, that are
 // separated by "|", commas or white space, and returns their union. So it reads
 // what [Set.String], [Set.Hex] and [Set.Decimal] write. Upper case and

@@ -10,6 +10,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/capabilities"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
@@ -18,6 +19,10 @@ import (
 // where to publish it. [LoadFile] fills in the defaults; who makes Definitions
 // in Go calls [Definition.Complete].
 type Definition struct {
+	// From names an image of the [Catalog] whose facts stand for what is not
+	// said here: see [CatalogEntry.Definition]. Properties are taken over one by
+	// one, everything else whole. LoadFile resolves and empties it.
+	From string `yaml:"from,omitempty"`
 	// Name is the image's name without suffix, such as Standard_Debian_12.
 	Name string `yaml:"name"`
 	OS   OS     `yaml:"os"`
@@ -51,7 +56,15 @@ type Definition struct {
 	Test       Test       `yaml:"test,omitempty"`
 
 	// Properties are the image's properties in a cloud, such as __os_version.
+	// Those that say which flavors it runs on follow from Capabilities.
 	Properties map[string]string `yaml:"properties,omitempty"`
+	// Capabilities is what the image is offered for. What it claims and the
+	// built image does not have fails the run. If 0, nothing is claimed, and
+	// Properties stand as they are.
+	Capabilities capabilities.Set `yaml:"capabilities,omitempty"`
+
+	// Notes are known issues, for the report.
+	Notes []string `yaml:"notes,omitempty"`
 
 	// Publish are the targets to publish on. Default: the download directory.
 	Publish []Component `yaml:"publish,omitempty"`
@@ -81,7 +94,7 @@ type TrustedKey struct {
 type Repository struct {
 	Name       string   `yaml:"name"`
 	URL        string   `yaml:"url"`
-	Suites     []string `yaml:"suites"`
+	Suites     []string `yaml:"suites,omitempty"`
 	Components []string `yaml:"components,omitempty"`
 }
 
@@ -136,6 +149,7 @@ func (c *Component) UnmarshalYAML(node ast.Node) error {
 	if !ok {
 		return at(node, errors.New("want a driver's name and its configuration"))
 	}
+	*c = Component{} // an inherited driver is replaced
 	entries := m.MapRange()
 	for entries.Next() {
 		if c.Driver != "" {
@@ -230,6 +244,9 @@ func (d *Definition) Complete() error {
 		check(d.UVPMonitor.Reason != "", "uvp_monitor: %s needs a reason", d.UVPMonitor.State)
 	default:
 		check(false, "uvp_monitor: bad state %q: want required, optional or forbidden", d.UVPMonitor.State)
+	}
+	if _, err := d.properties(); err != nil {
+		errs = append(errs, err)
 	}
 	for _, w := range d.Test.Waivers {
 		check(w.Check != "" && w.Reason != "" && !w.Expires.IsZero(), "test: a waiver needs check, reason and expires")

@@ -53,6 +53,10 @@ type Factory struct {
 	// Signer signs with the key. If nil, one is made from Key.
 	Signer *signing.Signer
 
+	// BuilderID is the URI that names this factory in the provenance of what
+	// it builds. If empty, DefaultBuilderID.
+	BuilderID string
+
 	Jobs  int  // images at once; if 0, 1
 	Force bool // release also what is unchanged
 
@@ -140,16 +144,12 @@ func (f *Factory) newJob(d *Definition) (*job, error) {
 	}
 	j := &job{factory: f, def: d, name: d.Name, log: f.logger().With("image", d.Name)}
 	mistake := func(key string, c Component, err error) error {
-		err = locate(d.file, err)
-		var config *ConfigError
-		if errors.As(err, &config) {
-			if config.Line == 0 {
-				config = locate(d.file, c.at(config.Err)).(*ConfigError)
-			}
-			config.Err = fmt.Errorf("image %s: %s: %w", d.Name, key, config.Err)
-			return config
+		config := locate(d.file, err)
+		if config.Line == 0 {
+			config = locate(d.file, c.at(config.Err))
 		}
-		return err
+		config.Err = fmt.Errorf("image %s: %s: %w", d.Name, key, config.Err)
+		return config
 	}
 	i := slices.IndexFunc(f.Builders, func(b BuilderDriver) bool { return b.Name() == d.Builder.Driver })
 	if i < 0 {

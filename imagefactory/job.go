@@ -49,6 +49,7 @@ type job struct {
 
 	// What the stages hand on.
 	built    *builder.Result
+	builtAt  time.Time
 	image    *signing.FileDigest // of the image that was inspected and tested
 	tests    *testsuite.Report
 	facts    testsuite.Facts
@@ -57,7 +58,7 @@ type job struct {
 
 // run never fails: what went wrong is in the report.
 func (j *job) run(ctx context.Context) ImageReport {
-	j.report = ImageReport{Name: j.name, DurationMS: map[Stage]int64{}, Artifacts: []string{}}
+	j.report = ImageReport{Name: j.name, DurationMS: map[Stage]int64{}, Artifacts: []string{}, Notes: j.def.Notes}
 	outcome, err := j.all(ctx)
 	if err != nil {
 		outcome = Failed
@@ -185,10 +186,18 @@ func (j *job) resume(ctx context.Context) (done bool, err error) {
 		j.report.Build = e.Name()
 		j.report.Checks = testsuite.Summary(r.Index.Tests)
 		j.log.InfoContext(ctx, "publishing a release that an earlier run sealed", "build", e.Name())
-		if err := j.stage(ctx, StagePublish, func(ctx context.Context) error { return j.publishSealed(ctx, dir) }); err != nil {
+		err = j.stage(ctx, StagePublish, func(ctx context.Context) error { return j.publishSealed(ctx, dir) })
+		if errors.Is(err, publish.ErrOlder) { // a newer one is out already
+			err = os.RemoveAll(dir)
+		} else if err == nil {
+			done = true
+		}
+		if err != nil {
 			return false, err
 		}
-		j.report.Stage, done = "", true
+	}
+	if done {
+		j.report.Stage = ""
 	}
 	return done, nil
 }
@@ -255,7 +264,7 @@ func (j *job) runBuild(ctx context.Context) (err error) {
 	if err := os.Rename(j.built.ImagePath, j.file(".qcow2")); err != nil {
 		return err
 	}
-	j.built.ImagePath = j.file(".qcow2")
+	j.built.ImagePath, j.builtAt = j.file(".qcow2"), j.factory.now()
 	if err := j.writePackages(); err != nil {
 		return fmt.Errorf("cannot write the package list: %w", err)
 	}
@@ -281,7 +290,7 @@ func (j *job) writePackages() error {
 // one is brought to targets that lack it, and the new image goes.
 func (j *job) unchanged(ctx context.Context) (bool, error) {
 	latest := filepath.Join(j.dir, j.name, string(publish.Latest))
-	if _, err := os.Lstat(latest); err != nil {
+	if _, err := os.Lstat(latest); errors.Is(err, fs.ErrNotExist) {
 		return false, nil // the first release
 	}
 	previous, err := publish.Open(ctx, latest, j.keyring)
@@ -374,10 +383,11 @@ func (j *job) runTest(ctx context.Context) (err error) {
 	if err := j.writeTests(); err != nil {
 		return fmt.Errorf("cannot write the test report: %w", err)
 	}
-	if j.tests.OK() {
-		return ctx.Err()
+	var failed error
+	if !j.tests.OK() {
+		failed = &TestError{Report: j.tests}
 	}
-	return &TestError{Report: j.tests}
+	return errors.Join(ctx.Err(), failed, j.verifyCapabilities())
 }
 
 // TestError says that an image failed its checks.

@@ -82,11 +82,12 @@ func parse(name, dir string, data []byte) ([]Definition, error) {
 	var errs []error
 	first := map[string]ast.Node{}
 	for _, node := range config.Images {
-		d := Definition{Dir: dir, file: name}
-		if err := yaml.NodeToValue(node, &d, yaml.Strict()); err != nil {
-			errs = append(errs, locate(name, err))
+		d, err := decodeDefinition(node)
+		if err != nil {
+			errs = append(errs, locateIn(name, node, err))
 			continue
 		}
+		d.Dir, d.file = dir, name
 		if err := d.Complete(); err != nil {
 			for _, err := range unjoin(err) {
 				errs = append(errs, locate(name, at(field(node, err), err)))
@@ -123,10 +124,10 @@ func at(node ast.Node, err error) error {
 }
 
 // locate turns an error of decoding into a *ConfigError.
-func locate(file string, err error) error {
+func locate(file string, err error) *ConfigError {
 	var config *ConfigError
 	if errors.As(err, &config) {
-		return err
+		return config
 	}
 	var p *positioned
 	if errors.As(err, &p) {
@@ -138,6 +139,15 @@ func locate(file string, err error) error {
 		return &ConfigError{File: file, Line: pos.Line, Column: pos.Column, Err: errors.New(y.GetMessage())}
 	}
 	return &ConfigError{File: file, Err: err}
+}
+
+// locateIn is locate for an error about something in a node, which stands for
+// the place where the error itself has none.
+func locateIn(file string, node ast.Node, err error) *ConfigError {
+	if located := locate(file, err); located.Line > 0 {
+		return located
+	}
+	return locate(file, at(node, err))
 }
 
 // field finds the node that a mistake of [Definition.Complete] is about by the

@@ -60,6 +60,9 @@ type ImageReport struct {
 	// failed image, what it left for finding out why. Never null.
 	Artifacts []string `json:"artifacts"`
 
+	// Notes are the known issues that the definition lists.
+	Notes []string `json:"notes,omitempty"`
+
 	// Err is the error itself, for errors.Is and errors.As; nil unless Failed.
 	Err error `json:"-"`
 }
@@ -139,6 +142,9 @@ func (r *Report) WriteText(w io.Writer) error {
 		}
 		if i.Release != "" {
 			printf("  latest release: %s\n", i.Release)
+		}
+		for _, note := range i.Notes {
+			printf("  note: %s\n", note)
 		}
 	}
 	return err

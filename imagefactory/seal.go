@@ -84,6 +84,13 @@ func addTree(t *tar.Writer, dir string) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
+		if d.Type() == fs.ModeSymlink {
+			target, err := root.Readlink(name)
+			if err != nil {
+				return err
+			}
+			return t.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777, Format: tar.FormatUSTAR})
+		}
 		data, err := root.ReadFile(name)
 		if err != nil {
 			return err
@@ -121,7 +128,7 @@ func (j *job) runSeal(ctx context.Context) (string, error) {
 	if err := errors.Join(os.MkdirAll(parent, 0o755), os.Mkdir(staging, 0o755)); err != nil {
 		return "", err
 	}
-	var files []publish.File
+	digests := map[string]signing.FileDigest{}
 	for _, suffix := range []string{".qcow2", ".config.tar.gz", ".packages", ".changes", ".build.log", ".test.json", ".test.xml", ".test.log"} {
 		name := filepath.Base(j.file(suffix))
 		if err := os.Rename(j.file(suffix), filepath.Join(staging, name)); err != nil {
@@ -134,9 +141,16 @@ func (j *job) runSeal(ctx context.Context) (string, error) {
 		if suffix == ".qcow2" && d.SHA256 != j.image.SHA256 {
 			return "", errors.New("the image changed after it was inspected")
 		}
-		files = append(files, publish.File{Name: name, SizeBytes: d.SizeBytes, SHA256: d.SHA256})
+		digests[suffix] = *d
 	}
-	if err := j.writeIndex(staging, files); err != nil {
+	definition, err := j.def.digest()
+	if err != nil {
+		return "", err
+	}
+	if err := j.writeProvenance(ctx, staging, definition, digests); err != nil {
+		return "", fmt.Errorf("cannot write the provenance: %w", err)
+	}
+	if err := j.writeIndex(staging, definition, digests); err != nil {
 		return "", err
 	}
 	if _, err := signing.SignDir(ctx, staging, j.signer); err != nil {
@@ -151,18 +165,21 @@ func (j *job) runSeal(ctx context.Context) (string, error) {
 	return sealed, syncDir(parent)
 }
 
-func (j *job) writeIndex(dir string, files []publish.File) error {
-	digest, err := j.def.digest()
+func (j *job) writeIndex(dir, definition string, digests map[string]signing.FileDigest) error {
+	properties, err := j.def.properties()
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(files, func(a, b publish.File) int { return strings.Compare(a.Name, b.Name) })
 	index := &publish.Index{
-		Image: j.name, Build: j.build, DefinitionSHA256: digest, Properties: maps.Clone(j.def.Properties),
-		MinDiskGiB: j.def.MinDiskBytes.CeilGiB(), Tests: publish.Tests(j.tests.Summary), Files: files,
+		Image: j.name, Build: j.build, DefinitionSHA256: definition, Properties: properties,
+		MinDiskGiB: j.def.MinDiskBytes.CeilGiB(), Tests: publish.Tests(j.tests.Summary),
 	}
-	if index.Properties == nil {
-		index.Properties = map[string]string{}
+	for _, suffix := range slices.Sorted(maps.Keys(digests)) {
+		d := digests[suffix]
+		index.Files = append(index.Files, publish.File{Name: d.Name, SizeBytes: d.SizeBytes, SHA256: d.SHA256})
+	}
+	if j.def.Capabilities != 0 {
+		index.Capabilities = j.def.Capabilities.Hex()
 	}
 	f, err := os.Create(filepath.Join(dir, publish.IndexName))
 	if err != nil {

@@ -12,7 +12,7 @@
 // can be referred to by who knows it, for at least two years.
 //
 // Rotation is planned, not scripted. [Plan] compares what a target has with
-// what it should have and returns the [Step]s from one to the other. After each
+// what it should have and returns the steps from one to the other. After each
 // of them there is exactly one latest, if there was one before. Nothing is
 // recorded beside the target: whatever a run left when it was cut, the next one
 // plans from there.
@@ -57,6 +57,13 @@
 // another image's. Files are compared with the signed digests once more when
 // they are read to be published.
 //
-// A download directory can still be set back as a whole, by who can write to
-// it: a signature does not say what is newest.
+// A target can still be set back as a whole by who can write to it: a
+// signature does not say what is newest.
+//
+// # Limits
+//
+// A label moves at once where the target can do that, as a directory can. In a
+// cloud, where labels are names of images and a call renames one of them, users
+// may for a moment see two images of a name; what a target does about it is in
+// its documentation.
 package publish

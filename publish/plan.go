@@ -14,7 +14,8 @@ const KeepYears = 2
 
 // A Label is a name under which one release of an image is found at a time. A
 // release without a label is found by its build or the target's ID alone; a
-// cloud hides it from its list of images.
+// cloud hides it from its list of images. While latest moves, one release has
+// both labels.
 type Label string
 
 // The labels, with the names that they have in a download directory. In a

@@ -71,6 +71,7 @@ type decoder struct {
 	in, out []byte
 	deflate deflate.Decoder
 	zstd    *zstd.Decoder
+	frame   []byte
 }
 
 var errZstd = errors.New("the zstd frame is not a whole cluster")
@@ -86,19 +87,25 @@ func (d *decoder) inflateZstd(dst, src []byte) error {
 			return err
 		}
 	}
+	// With room for a whole block behind the cluster the library takes its
+	// faster path; copying the result costs less.
+	const block = 128<<10 + 64
+	if cap(d.frame) < len(dst)+block {
+		d.frame = make([]byte, 0, len(dst)+block)
+	}
 	for done := 0; done < len(dst); {
 		length := zstdFrame(src)
 		if length < 0 {
 			return errZstd
 		}
-		out, err := d.zstd.DecodeAll(src[:length], dst[done:done:len(dst)])
+		out, err := d.zstd.DecodeAll(src[:length], d.frame[:0])
 		if err != nil {
 			return fmt.Errorf("zstd: %w", err)
 		}
 		if len(out) == 0 {
 			return errZstd
 		}
-		done += len(out)
+		done += copy(dst[done:], out)
 		src = src[length:]
 	}
 	return nil

@@ -129,15 +129,16 @@ func (p *pipeline) plan(ctx context.Context, free, todo, order chan *job) {
 		case <-ctx.Done():
 			return
 		}
-		j.part, j.err = p.next(off)
-		off = j.end()
+		next, err := p.next(off)
+		j.part, j.err = next, err
+		off = next.end()
 		order <- j // has room for every job
-		if j.err != nil || j.zero {
+		if err != nil || next.zero {
 			j.done <- struct{}{}
 		} else {
-			todo <- j
+			todo <- j // from here on it is the worker's
 		}
-		if j.err != nil {
+		if err != nil {
 			return
 		}
 	}
@@ -153,18 +154,18 @@ func (j *job) buffer() []byte {
 
 // part returns the part that begins at off, which is a multiple of grain.
 func (i *Image) part(off int64) (part, error) {
-	e, err := i.extent(off, i.virtual)
-	if err != nil {
-		return part{}, err
-	}
 	end := off
-	for e.zero() {
-		if end += e.length; end == i.virtual || end-off > 1<<40 {
-			break
-		}
-		if e, err = i.extent(end, i.virtual); err != nil {
+	for end < i.virtual && end-off < 1<<40 {
+		// Not farther than a part, or long runs of data would be walked along
+		// for each of their parts.
+		e, err := i.extent(end, min(end+i.partSize(), i.virtual))
+		if err != nil {
 			return part{}, err
 		}
+		if !e.zero() {
+			break
+		}
+		end += e.length
 	}
 	if end < i.virtual {
 		end &^= grain - 1

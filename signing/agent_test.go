@@ -38,7 +38,8 @@ func TestAgent(t *testing.T) {
 			sums := filepath.Join(dir, signing.SumsFile)
 			require.Contains(t, g.gpg("--status-fd", "1", "--verify", sums+".asc", sums), "GOODSIG")
 
-			require.NoError(t, (&signing.Sealer{Signers: []*signing.Signer{signer}}).ClearSignFile(t.Context(), writeData(t)))
+			_, err = (&signing.Sealer{Signers: []*signing.Signer{signer}}).ClearSignFile(t.Context(), writeData(t))
+			require.NoError(t, err)
 		})
 	}
 

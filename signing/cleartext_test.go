@@ -42,7 +42,8 @@ func TestCleartext(t *testing.T) {
 
 			path := filepath.Join(t.TempDir(), "text")
 			require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
-			require.NoError(t, sealer.ClearSignFile(t.Context(), path))
+			_, err = sealer.ClearSignFile(t.Context(), path)
+			require.NoError(t, err)
 			_, err = verifier(pinned(t, key)).File(t.Context(), path)
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(path, []byte(text+"more"), 0o644))

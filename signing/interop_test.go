@@ -123,7 +123,8 @@ func TestOursWithOthers(t *testing.T) {
 			require.NoError(t, os.WriteFile(path+".sig", sig, 0o644))
 			g.gpg("--verify", path+".sig", path)
 
-			require.NoError(t, s.ClearSignFile(t.Context(), path))
+			_, err = s.ClearSignFile(t.Context(), path)
+			require.NoError(t, err)
 			require.Contains(t, g.gpg("--status-fd", "1", "--verify", path+".asc"), "GOODSIG")
 			out, err = g.try(sq, "verify", "--signer-cert", public, path+".asc")
 			require.NoError(t, err, out)
@@ -132,12 +133,13 @@ func TestOursWithOthers(t *testing.T) {
 	t.Run("all in one file", func(t *testing.T) {
 		require.Len(t, all, len(algorithms))
 		path := writeData(t)
-		s := &signing.Sealer{Signers: []*signing.Signer{all[0], all[1], all[3]}} // gpg wants one hash for all
+		s := &signing.Sealer{Signers: all}
 		_, err := s.SignFile(t.Context(), path)
 		require.NoError(t, err)
-		require.Equal(t, 3, strings.Count(g.gpg("--status-fd", "1", "--verify", path+".asc", path), "GOODSIG"))
-		require.NoError(t, s.ClearSignFile(t.Context(), path))
-		require.Equal(t, 3, strings.Count(g.gpg("--status-fd", "1", "--verify", path+".asc"), "GOODSIG"))
+		require.Equal(t, len(all), strings.Count(g.gpg("--status-fd", "1", "--verify", path+".asc", path), "GOODSIG"))
+		_, err = s.ClearSignFile(t.Context(), path)
+		require.NoError(t, err)
+		require.Equal(t, len(all), strings.Count(g.gpg("--status-fd", "1", "--verify", path+".asc"), "GOODSIG"))
 	})
 	t.Run("secret key", func(t *testing.T) {
 		key := newKey(t, signing.KeyConfig{Name: "Secret"})
@@ -343,7 +345,7 @@ func TestTheirsSequoia(t *testing.T) {
 				require.NoError(t, os.WriteFile(revocation, out, 0o644))
 				g := newGnuPG(t)
 				g.gpg("--import", public, revocation)
-				v := &signing.Verifier{Keyring: pinned(t, g.exported(key.Fingerprint())), Time: clock(at)}
+				v := &signing.Verifier{Keyring: pinned(t, g.exported(key.Fingerprint())), Time: clock(late)}
 				_, err = v.File(t.Context(), path)
 				require.ErrorIs(t, err, errorOf(want))
 			}

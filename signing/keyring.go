@@ -32,6 +32,24 @@ type Pin struct {
 	Comment string
 }
 
+// String returns the pin on one line.
+func (p Pin) String() string {
+	text := string(p.Fingerprint)
+	if !p.From.IsZero() {
+		text += " from " + day(p.From)
+	}
+	if !p.Until.IsZero() {
+		text += " until " + day(p.Until)
+	}
+	if len(p.Purposes) > 0 {
+		text += fmt.Sprintf(" for %v", p.Purposes)
+	}
+	if p.Comment != "" {
+		text += " # " + printable(p.Comment)
+	}
+	return text
+}
+
 // Keyring is an ordered list of pinned keys and the key material there is. It
 // is not changed after it was made and may be used concurrently.
 type Keyring struct {

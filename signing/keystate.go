@@ -10,9 +10,9 @@ import (
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
-// minRSABits of a key that may sign. Some 2048-bit keys have a modulus whose
-// first bit is zero.
-const minRSABits = 2047
+// minRSABits of a key that may sign: some 2048-bit keys have a modulus whose
+// first bit is zero. maxRSABits bounds the work that a key can cause.
+const minRSABits, maxRSABits = 2047, 16384
 
 // maxSelfSignatures bounds the work that one key can cause.
 const maxSelfSignatures = 1000
@@ -67,6 +67,9 @@ func countSelfSignatures(e *openpgp.Entity) int {
 
 func examinePrimary(e *openpgp.Entity) keyPart {
 	p := keyPart{pub: e.PrimaryKey, primary: true, weak: weakness(e.PrimaryKey)}
+	if p.weak != "" {
+		return p
+	}
 	for _, r := range e.Revocations {
 		if e.PrimaryKey.VerifyRevocationSignature(r.Packet) == nil {
 			p.revocations = append(p.revocations, r.Packet)
@@ -108,6 +111,9 @@ func (p *keyPart) addIdentity(pub *packet.PublicKey, name string, id *openpgp.Id
 
 func examineSubkey(e *openpgp.Entity, sub *openpgp.Subkey) keyPart {
 	p := keyPart{pub: sub.PublicKey, weak: weakness(sub.PublicKey)}
+	if p.weak != "" || weakness(e.PrimaryKey) != "" {
+		return p
+	}
 	for _, r := range sub.Revocations {
 		if e.PrimaryKey.VerifySubkeyRevocationSignature(r.Packet, sub.PublicKey) == nil {
 			p.revocations = append(p.revocations, r.Packet)
@@ -169,8 +175,8 @@ func criticalNotation(sig *packet.Signature) string {
 func weakness(pub *packet.PublicKey) string {
 	switch pub.PubKeyAlgo {
 	case packet.PubKeyAlgoRSA, packet.PubKeyAlgoRSASignOnly:
-		if bits, err := pub.BitLength(); err != nil || bits < minRSABits {
-			return fmt.Sprintf("RSA of %d bits, at least 2048 are needed", bits)
+		if bits, err := pub.BitLength(); err != nil || bits < minRSABits || bits > maxRSABits {
+			return fmt.Sprintf("RSA of %d bits, not 2048 to %d", bits, maxRSABits)
 		}
 	case packet.PubKeyAlgoDSA, packet.PubKeyAlgoElGamal:
 		return "DSA is not accepted"
@@ -195,15 +201,16 @@ func (s *keyState) judge(i int, at, now time.Time) verdict {
 	if s.err != nil {
 		return verdict{reason: KeyInvalid, detail: s.err.Error()}
 	}
-	v := s.parts[i].judge(at, now, true)
-	if v.reason == "" && i > 0 {
-		p := s.parts[0].judge(at, now, false)
-		p.notes = append(v.notes, p.notes...)
-		if p.reason != "" {
-			p.detail = "primary key: " + p.detail
-		}
-		return p
+	if i == 0 {
+		return s.parts[0].judge(at, now, true)
 	}
+	primary := s.parts[0].judge(at, now, false)
+	if primary.reason != "" {
+		primary.detail = "primary key: " + primary.detail
+		return primary
+	}
+	v := s.parts[i].judge(at, now, true)
+	v.notes = append(primary.notes, v.notes...)
 	return v
 }
 

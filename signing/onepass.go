@@ -24,11 +24,11 @@ const (
 // FileDigest is what one read of a file yields. The digests are lower-case
 // hexadecimal, empty where not asked for.
 type FileDigest struct {
-	Name      string
-	SizeBytes int64
-	SHA256    string
-	SHA512    string
-	MD5       string // for stores that want it, never for security
+	Name      string `json:"name"`
+	SizeBytes int64  `json:"size_bytes"`
+	SHA256    string `json:"sha256"`
+	SHA512    string `json:"sha512,omitempty"`
+	MD5       string `json:"md5,omitempty"` // for stores that want it, never for security
 }
 
 // onePass feeds everything in r to each hash, the hashes in parallel to each

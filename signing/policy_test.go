@@ -2,8 +2,16 @@ package signing_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
+	"crypto/md5"
+	"crypto/sha256"
+	"crypto/sha512"
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -50,7 +58,7 @@ func expiring(after time.Duration) func(*testing.T) (*crafted, []byte) {
 var policyCases = []policyCase{
 	{name: "good", craft: simple(func(*crafted) {})},
 	{name: "key expires later", craft: expiring(3 * year)},
-	{name: "key expired since", craft: expiring(2*year + 24*time.Hour), note: "expired on 2026-03-02"},
+	{name: "key expired since", craft: expiring(2*year + 24*time.Hour), note: "expired on 2024-03-02"},
 	{name: "key had expired", craft: expiring(year), want: signing.KeyExpired},
 	{name: "key had expired but was prolonged before", craft: func(t *testing.T) (*crafted, []byte) {
 		c, sig := expiring(year)(t)
@@ -221,4 +229,76 @@ func TestPolicy(t *testing.T) {
 			require.False(t, result.OK())
 		})
 	}
+}
+
+// TestPolicyInVerifyDir: the same of an image in a release directory whose
+// SHA256SUMS is good, and of a SHA256SUMS. Nothing else is blamed.
+func TestPolicyInVerifyDir(t *testing.T) {
+	owner := newKey(t, signing.KeyConfig{})
+	for _, c := range policyCases {
+		t.Run(c.name, func(t *testing.T) {
+			made, sig := c.craft(t)
+			pin := signing.Pin{Fingerprint: made.key().Fingerprint()}
+			if c.pin != nil {
+				c.pin(&pin)
+			}
+			ring, err := signing.NewKeyring([]signing.Pin{pin, {Fingerprint: owner.Fingerprint()}}, made.key(), owner)
+			require.NoError(t, err)
+			v := &signing.Verifier{Keyring: ring, Time: clock(at.Add(month))}
+
+			armored, err := signing.Armor(sig)
+			require.NoError(t, err)
+			dir := listing(t, owner, sum("one")+"  one\n"+sum("two")+"  two\n"+
+				sum(string(data))+"  a.qcow2\n"+sum(string(armored))+"  a.qcow2.asc\n")
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "a.qcow2"), data, 0o644))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "a.qcow2.asc"), armored, 0o644))
+			result, err := v.VerifyDir(t.Context(), dir)
+			require.ErrorIs(t, err, errorOf(c.want))
+			require.Len(t, result.Files, 5)
+			for _, f := range result.Files {
+				if f.Name == "a.qcow2" {
+					require.Equal(t, c.want, f.Reason)
+				} else {
+					require.Equal(t, signing.Good, f.Status, f.Name)
+				}
+			}
+
+			// Here the same signature is of a SHA256SUMS, which lists nothing.
+			dir = t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(dir, signing.SumsFile), data, 0o644))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, signing.SumsSig), armored, 0o644))
+			_, err = v.VerifyDir(t.Context(), dir)
+			switch c.want {
+			case "", signing.WrongPurpose: // a config key may sign it
+				require.ErrorIs(t, err, signing.Malformed)
+			default:
+				require.ErrorIs(t, err, c.want)
+			}
+		})
+	}
+}
+
+func TestDigests(t *testing.T) {
+	sealer := &signing.Sealer{
+		Signers: []*signing.Signer{newSigner(t, newKey(t, signing.KeyConfig{}))},
+		Digests: []crypto.Hash{crypto.MD5, crypto.SHA512},
+	}
+	for _, size := range []int{0, 1, 16<<10 - 1, 16 << 10, 16<<10 + 1, 1<<20 + 16<<10, 3<<20 + 7} {
+		content := bytes.Repeat([]byte("0123456789abcde"), size/15+1)[:size]
+		_, got, err := sealer.Detached(t.Context(), "a", iotest.OneByteReader(bytes.NewReader(content[:min(size, 100)])))
+		require.NoError(t, err)
+		require.Equal(t, int64(min(size, 100)), got.SizeBytes)
+		_, got, err = sealer.Detached(t.Context(), "a", iotest.HalfReader(bytes.NewReader(content)))
+		require.NoError(t, err)
+		require.Equal(t, signing.FileDigest{
+			Name: "a", SizeBytes: int64(size), SHA256: fmt.Sprintf("%x", sha256.Sum256(content)),
+			SHA512: fmt.Sprintf("%x", sha512.Sum512(content)), MD5: fmt.Sprintf("%x", md5.Sum(content)),
+		}, got)
+	}
+	_, _, err := sealer.Detached(t.Context(), "a", iotest.TimeoutReader(bytes.NewReader(make([]byte, 5<<20))))
+	require.ErrorIs(t, err, iotest.ErrTimeout)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err = sealer.Detached(ctx, "a", bytes.NewReader(nil))
+	require.ErrorIs(t, err, context.Canceled)
 }

@@ -20,7 +20,7 @@ type Sealer struct {
 	Signers []*Signer
 
 	// Digests to compute besides SHA-256: crypto.SHA512, crypto.MD5. If nil,
-	// SHA-512.
+	// SHA-512; if empty but not nil, none.
 	Digests []crypto.Hash
 
 	// Parallel is how many files are read at once; if zero, as many as there

@@ -56,9 +56,20 @@ func (s *Sealer) SignFile(ctx context.Context, path string) (FileDigest, error) 
 }
 
 // ClearSignFile writes FILE.asc with the text of the named file and a cleartext
-// signature, replacing one that is there.
-func (s *Sealer) ClearSignFile(ctx context.Context, path string) error {
-	return s.signFile(path, func(_ string, f io.Reader) ([]byte, error) { return s.cleartext(ctx, f) })
+// signature, replacing one that is there, and returns the digests of the file.
+func (s *Sealer) ClearSignFile(ctx context.Context, path string) (FileDigest, error) {
+	var digest FileDigest
+	err := s.signFile(path, func(name string, f io.Reader) ([]byte, error) {
+		text, err := readBounded(f, maxSumsFile)
+		if err != nil {
+			return nil, err
+		}
+		if digest, err = digestOf(ctx, s.digester(), name, bytes.NewReader(text)); err != nil {
+			return nil, err
+		}
+		return s.cleartext(ctx, bytes.NewReader(text))
+	})
+	return digest, err
 }
 
 func (s *Sealer) signFile(path string, sign func(name string, f io.Reader) ([]byte, error)) error {

@@ -11,8 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// at is the time that the tests sign at.
-var at = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+// at is the time that the tests sign at, long enough ago for the clocks of gpg
+// and sq.
+var at = time.Date(2024, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func clock(t time.Time) func() time.Time { return func() time.Time { return t } }
 
@@ -51,13 +52,13 @@ func verifier(k *signing.Keyring) *signing.Verifier {
 // newRelease writes a release directory that is not yet signed.
 func newRelease(t testing.TB) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "20260301-120000")
+	dir := filepath.Join(t.TempDir(), "20240301-120000")
 	require.NoError(t, os.Mkdir(dir, 0o755))
 	for name, content := range map[string]string{
-		"Standard_Debian_12-20260301-120000.qcow2":         "QFI\xfb" + string(make([]byte, 100_000)),
-		"Standard_Debian_12-20260301-120000.config.tar.gz": "\x1f\x8b config",
-		"Standard_Debian_12-20260301-120000.packages":      "bash 5.2 amd64\n",
-		"Standard_Debian_12-20260301-120000.build.log":     "built\n",
+		"Standard_Debian_12-20240301-120000.qcow2":         "QFI\xfb" + string(make([]byte, 100_000)),
+		"Standard_Debian_12-20240301-120000.config.tar.gz": "\x1f\x8b config",
+		"Standard_Debian_12-20240301-120000.packages":      "bash 5.2 amd64\n",
+		"Standard_Debian_12-20240301-120000.build.log":     "built\n",
 		"release.json": "{}\n",
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644))

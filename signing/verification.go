@@ -3,7 +3,9 @@ package signing
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -56,16 +58,20 @@ func (f *File) err() error {
 	return &Error{File: f.Name, Fingerprint: f.Fingerprint, Reason: f.Reason, Detail: f.Detail}
 }
 
+// why is the reason with its detail, or the notes of a good file.
+func (f *File) why() string {
+	if f.Status == Good {
+		return strings.Join(f.Notes, "; ")
+	}
+	if f.Detail == "" {
+		return string(f.Reason)
+	}
+	return string(f.Reason) + ": " + f.Detail
+}
+
 // MarshalJSON writes name, status, reason, fingerprint and signed_at (RFC 3339,
 // or null).
 func (f File) MarshalJSON() ([]byte, error) {
-	reason := string(f.Reason)
-	if f.Detail != "" {
-		reason += ": " + f.Detail
-	}
-	if f.Status == Good {
-		reason = strings.Join(f.Notes, "; ")
-	}
 	var at *time.Time
 	if !f.SignedAt.IsZero() {
 		at = &f.SignedAt
@@ -76,7 +82,7 @@ func (f File) MarshalJSON() ([]byte, error) {
 		Reason      string      `json:"reason"`
 		Fingerprint Fingerprint `json:"fingerprint"`
 		SignedAt    *time.Time  `json:"signed_at"`
-	}{f.Name, f.Status, reason, f.Fingerprint, at})
+	}{f.Name, f.Status, f.why(), f.Fingerprint, at})
 }
 
 // Verification is the result of verifying one or several files.
@@ -110,6 +116,31 @@ func (v *Verification) File(name string) *File {
 		}
 	}
 	return nil
+}
+
+// String returns a line for each file: its name, and what was found.
+func (v *Verification) String() string {
+	var b strings.Builder
+	for i := range v.Files {
+		f := &v.Files[i]
+		fmt.Fprintf(&b, "%s: %s", printable(f.Name), f.Status)
+		if f.Status == Good {
+			fmt.Fprintf(&b, ", signed %s by %s", day(f.SignedAt), f.Fingerprint)
+		}
+		if why := f.why(); why != "" {
+			b.WriteString(": " + why)
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// printable quotes names that would do something to a terminal.
+func printable(name string) string {
+	if q := strconv.Quote(name); q != `"`+name+`"` {
+		return q
+	}
+	return name
 }
 
 // MarshalJSON writes {"ok": bool, "files": […]}.

@@ -87,6 +87,7 @@ func (r *release) verify(ctx context.Context) ([]File, error) {
 		r.listed[j.name] = j.sha256
 	}
 	results, err := r.files(ctx, jobs)
+	r.v.checkProvenance(ctx, r.root, results)
 	return append(files, results...), err
 }
 

@@ -129,8 +129,8 @@ func inside(file, dir string) bool {
 		name, _ = filepath.Abs(name)
 		rest := ""
 		for name != filepath.Dir(name) {
-			if real, err := filepath.EvalSymlinks(name); err == nil {
-				name = real
+			if resolved, err := filepath.EvalSymlinks(name); err == nil {
+				name = resolved
 				break
 			}
 			name, rest = filepath.Dir(name), filepath.Join(filepath.Base(name), rest) // not there yet

@@ -20,6 +20,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
+	"github.com/opentelekomcloud/go-imagefactory/publish/publishtest"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
@@ -40,15 +41,20 @@ func mount(t *testing.T) (dir string, remount func(flags uintptr, options string
 // Little by little there is more room, until the release fits. Before that
 // nothing changes but what was completed, and no part of a file stays.
 func TestFullDisk(t *testing.T) {
+	work := t.TempDir()
+	source := filepath.Join(work, "Image", "20180501-000000")
+	require.NoError(t, os.MkdirAll(source, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(source, "large"), make([]byte, 256<<10), 0o644))
+	r, err := publishtest.Release(t.Context(), work, "Image", day(t, "20180501"))
+	require.NoError(t, err)
 	for name, options := range map[string]func(n int) string{
-		"blocks": func(n int) string { return fmt.Sprintf("size=%dk", 256+16*n) },
+		"blocks": func(n int) string { return fmt.Sprintf("size=%dk", 16*(n+1)) },
 		"inodes": func(n int) string { return fmt.Sprintf("nr_inodes=%d", 10+n) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, remount := mount(t)
 			target := &directory.Target{Dir: filepath.Join(dir, "dist")}
 			publishOne(t, target, "20180401")
-			r := release(t, "20180501")
 			image := filepath.Join(target.Dir, "Image")
 			full := 0
 			for n := 0; ; n++ {

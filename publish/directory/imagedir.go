@@ -238,28 +238,28 @@ func (d *imageDir) sweep() error {
 
 // fill copies the release's files into the new directory named temp.
 func (d *imageDir) fill(ctx context.Context, temp string, r *publish.Release) error {
+	buf := make([]byte, 1<<20)
 	for _, f := range r.Files {
-		if err := d.copy(ctx, temp, r, f); err != nil {
+		if err := d.copy(ctx, filepath.Join(temp, f.Name), r, f.Name, buf); err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)
 		}
 	}
 	return syncDir(d.Root, temp)
 }
 
-// copy copies one file. What it reads is compared with the release's digests
-// as it is read.
-func (d *imageDir) copy(ctx context.Context, temp string, r *publish.Release, f publish.File) (err error) {
-	src, err := r.Open(f.Name)
+// copy copies the release's file named from. What is read is compared with the
+// release's digests as it is read.
+func (d *imageDir) copy(ctx context.Context, to string, r *publish.Release, from string, buf []byte) (err error) {
+	src, err := r.Open(from)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	dst, err := d.OpenFile(filepath.Join(temp, f.Name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	dst, err := d.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dst.Close()) }()
-	buf := make([]byte, 1<<20)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -58,7 +58,7 @@ func (k *kit) crashOnce(ctx context.Context, image string, before, done int, new
 		return err
 	}
 	if !complete && len(p.Steps) != done {
-		return fmt.Errorf("Publish says that it did %v, want %d steps", p.Steps, done)
+		return fmt.Errorf("the steps of the cut publication are %v, want %d", p.Steps, done)
 	}
 
 	// What is latest becomes prev; a release that was cut before it became

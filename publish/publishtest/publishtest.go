@@ -85,24 +85,24 @@ func nth(n int) publish.BuildID {
 
 // publish publishes the nth release of the image, and before that as a dry
 // run. Both must have so many steps.
-func (k *kit) publish(ctx context.Context, target publish.Target, image string, n, steps int) error {
+func (k *kit) publish(ctx context.Context, image string, n, steps int) error {
 	r, err := k.release(ctx, image, n)
 	if err != nil {
 		return err
 	}
-	dry, err := publish.Publish(ctx, publish.DryRun(target), r)
+	dry, err := publish.Publish(ctx, publish.DryRun(k.target), r)
 	if err != nil {
 		return fmt.Errorf("dry run: %w", err)
 	}
-	p, err := publish.Publish(ctx, target, r)
+	p, err := publish.Publish(ctx, k.target, r)
 	if err != nil {
 		return err
 	}
 	if fmt.Sprint(p.Steps) != fmt.Sprint(dry.Steps) || len(p.Steps) != steps {
-		return fmt.Errorf("Publish did %v, want %d steps and those of the dry run, %v", p.Steps, steps, dry.Steps)
+		return fmt.Errorf("the steps were %v, want %d and those of the dry run, %v", p.Steps, steps, dry.Steps)
 	}
 	if p.Entry.Build != nth(n) || p.Entry.ID == "" {
-		return fmt.Errorf("Publish of %s returned the entry %+v", nth(n), p.Entry)
+		return fmt.Errorf("after %s was published its entry is %+v", nth(n), p.Entry)
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func (k *kit) push(ctx context.Context, image string) error {
 			}
 		}
 		if _, err := k.target.Push(ctx, other); !errors.Is(err, publish.ErrConflict) {
-			return fmt.Errorf("Push of another release of the same build returned %v, want ErrConflict", err)
+			return fmt.Errorf("a Push of another release of the same build returned %q, want ErrConflict", fmt.Sprint(err))
 		}
 		return k.expect(ctx, image, "1")
 	})
@@ -205,13 +205,13 @@ func (k *kit) pushChanged(ctx context.Context, image string) error {
 				return err
 			}
 			if _, err := k.target.Push(ctx, r); err == nil {
-				return fmt.Errorf("Push took an image that is %s since it was verified", what)
+				return fmt.Errorf("a Push took an image that is %s since it was verified", what)
 			}
 			if err := k.expect(ctx, image, ""); err != nil {
 				return err
 			}
 		}
-		if err := os.WriteFile(name, good, 0o644); err != nil {
+		if err := os.WriteFile(name, good, 0o644); err != nil { //nolint:gosec // the kit made the name
 			return err
 		}
 		if _, err := k.target.Push(ctx, r); err != nil {
@@ -230,7 +230,7 @@ func (k *kit) pushCancelled(ctx context.Context, image string) error {
 		cancelled, cancel := context.WithCancel(ctx)
 		cancel()
 		if _, err := k.target.Push(cancelled, r); !errors.Is(err, context.Canceled) {
-			return fmt.Errorf("Push with a cancelled context returned %v", err)
+			return fmt.Errorf("a Push with a cancelled context returned %q", fmt.Sprint(err))
 		}
 		if err := k.expect(ctx, image, ""); err != nil {
 			return err
@@ -317,7 +317,7 @@ func (k *kit) rotate(ctx context.Context, image string) error {
 		{3, "2 3:prev 4:latest", 0}, // is not made latest again
 		{2, "2 3:prev 4:latest", 0},
 	} {
-		if err := k.publish(ctx, k.target, image, test.n, test.steps); err != nil {
+		if err := k.publish(ctx, image, test.n, test.steps); err != nil {
 			return err
 		}
 		if err := k.expect(ctx, image, test.want); err != nil {
@@ -329,7 +329,13 @@ func (k *kit) rotate(ctx context.Context, image string) error {
 		return err
 	}
 	if _, err := publish.Publish(ctx, k.target, r); !errors.Is(err, publish.ErrOlder) {
-		return fmt.Errorf("Publish of an older release returned %v, want ErrOlder", err)
+		return fmt.Errorf("a Publish of an older release returned %q, want ErrOlder", fmt.Sprint(err))
+	}
+	if r, err = Release(ctx, filepath.Join(k.dir, "second"), image, nth(4)); err != nil {
+		return err
+	}
+	if _, err := publish.Publish(ctx, k.target, r); !errors.Is(err, publish.ErrConflict) {
+		return fmt.Errorf("a Publish of another release of the same build returned %q, want ErrConflict", fmt.Sprint(err))
 	}
 	return k.expect(ctx, image, "2 3:prev 4:latest")
 }
@@ -338,10 +344,10 @@ func (k *kit) rotate(ctx context.Context, image string) error {
 // years in which they are kept.
 func (k *kit) retire(ctx context.Context, image string) error {
 	if steps, err := publish.Retire(ctx, k.target, image, time.Now()); err != nil || len(steps) > 0 {
-		return fmt.Errorf("Retire of an unknown image did %v: %v", steps, err)
+		return fmt.Errorf("to retire an unknown image had the steps %v and the error %q", steps, fmt.Sprint(err))
 	}
 	for n := range 4 {
-		if err := k.publish(ctx, k.target, image, n+1, min(n+2, 3)); err != nil {
+		if err := k.publish(ctx, image, n+1, min(n+2, 3)); err != nil {
 			return err
 		}
 	}
@@ -361,7 +367,7 @@ func (k *kit) retire(ctx context.Context, image string) error {
 			return err
 		}
 		if len(steps) != test.steps {
-			return fmt.Errorf("Retire at %s did %v, want %d steps", test.now, steps, test.steps)
+			return fmt.Errorf("to retire at %s had the steps %v, want %d", test.now, steps, test.steps)
 		}
 		if err := k.expect(ctx, image, test.want); err != nil {
 			return err

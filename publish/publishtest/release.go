@@ -5,7 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -15,8 +18,9 @@ import (
 
 // Release makes a small release of the image's build in dir/IMAGE/BUILD, signs
 // it with a new key, whose public part it writes to dir/IMAGE/BUILD.pub, and
-// opens it. Its qcow2 is a valid one, of an empty disk. Two releases of the same
-// build differ, because their keys do.
+// opens it. Files that are there already are part of it; without an
+// IMAGE-BUILD.qcow2 it has a valid one, of an empty disk. Two releases of the
+// same build differ, because their keys do.
 func Release(ctx context.Context, dir, image string, build publish.BuildID) (*publish.Release, error) {
 	r, err := release(ctx, dir, image, build)
 	if err != nil {
@@ -31,11 +35,6 @@ func release(ctx context.Context, dir, image string, build publish.BuildID) (*pu
 		return nil, err
 	}
 	name := image + "-" + build.String()
-	x := &publish.Index{
-		Image: image, Build: build, DefinitionSHA256: fmt.Sprintf("%064x", 1), Capabilities: "0x1",
-		Properties: map[string]string{"__support_kvm": "true"},
-		MinDiskGiB: 1, Tests: publish.Tests{Pass: 1},
-	}
 	for _, file := range []struct {
 		name string
 		data []byte
@@ -43,13 +42,52 @@ func release(ctx context.Context, dir, image string, build publish.BuildID) (*pu
 		{name + ".qcow2", emptyQcow2(name)},
 		{name + ".packages", []byte("base-files 12.4+deb12u8 amd64\n")},
 	} {
-		if err := os.WriteFile(filepath.Join(dir, file.name), file.data, 0o644); err != nil {
+		err := writeNew(filepath.Join(dir, file.name), file.data)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
-		sum := sha256.Sum256(file.data)
-		x.Files = append(x.Files, publish.File{Name: file.name, SizeBytes: int64(len(file.data)), SHA256: hex.EncodeToString(sum[:])})
 	}
-	return seal(ctx, dir, x)
+	files, err := digests(dir)
+	if err != nil {
+		return nil, err
+	}
+	return seal(ctx, dir, &publish.Index{
+		Image: image, Build: build, DefinitionSHA256: fmt.Sprintf("%064x", 1), Capabilities: "0x1",
+		Properties: map[string]string{"__support_kvm": "true"},
+		MinDiskGiB: 1, Tests: publish.Tests{Pass: 1},
+		Files: files,
+	})
+}
+
+func writeNew(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
+}
+
+// digests returns the files of the directory.
+func digests(dir string) ([]publish.File, error) {
+	dirents, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var files []publish.File
+	for _, d := range dirents {
+		f, err := os.Open(filepath.Join(dir, d.Name()))
+		if err != nil {
+			return nil, err
+		}
+		sum := sha256.New()
+		size, err := io.Copy(sum, f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, err
+		}
+		files = append(files, publish.File{Name: d.Name(), SizeBytes: size, SHA256: hex.EncodeToString(sum.Sum(nil))})
+	}
+	return files, nil
 }
 
 // seal writes x to dir as release.json, signs the directory with a new key, and
@@ -89,19 +127,19 @@ func seal(ctx context.Context, dir string, x *publish.Index) (*publish.Release, 
 // emptyQcow2 returns a qcow2 of an empty disk of 1 MiB with the text in the
 // unused rest of its first cluster.
 func emptyQcow2(text string) []byte {
-	const cluster = 1 << 16
+	const clusterBits, cluster = 9, 1 << 9
 	b := make([]byte, 4*cluster) // header, refcount table, refcount block, L1 table
 	copy(b, "QFI\xfb")
-	binary.BigEndian.PutUint32(b[4:], 3)          // version
-	binary.BigEndian.PutUint32(b[20:], 16)        // cluster bits
+	binary.BigEndian.PutUint32(b[4:], 3) // version
+	binary.BigEndian.PutUint32(b[20:], clusterBits)
 	binary.BigEndian.PutUint64(b[24:], 1<<20)     // virtual size
-	binary.BigEndian.PutUint32(b[36:], 1)         // L1 entries
+	binary.BigEndian.PutUint32(b[36:], 32)        // L1 entries
 	binary.BigEndian.PutUint64(b[40:], 3*cluster) // L1 table
 	binary.BigEndian.PutUint64(b[48:], cluster)   // refcount table
 	binary.BigEndian.PutUint32(b[56:], 1)         // its clusters
 	binary.BigEndian.PutUint32(b[96:], 4)         // refcount order: 16 bits
 	binary.BigEndian.PutUint32(b[100:], 104)      // header length
-	copy(b[1024:], text)
+	copy(b[112:cluster], text)                    // after an empty list of extensions
 	binary.BigEndian.PutUint64(b[cluster:], 2*cluster)
 	for i := range 4 {
 		binary.BigEndian.PutUint16(b[2*cluster+2*i:], 1)

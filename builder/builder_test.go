@@ -1,0 +1,188 @@
+package builder
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
+)
+
+func good() Spec {
+	return Spec{
+		Name: "Standard_Debian_12", Distribution: "debian", Release: "bookworm", Arch: "amd64", DiskBytes: 4 << 30, User: "linux",
+		NTPServers: []string{"ntp01.example.org", "2001:db8::1"}, Mirrors: map[string]string{"debian": "http://mirror.example.org/debian"},
+		TrustedKeys:  []TrustedKey{{File: "keys.gpg", Fingerprints: []string{"B8B80B5B623EAB6AD8775C45B7C5D7D6350947F8"}}},
+		Repositories: []Repository{{Name: "debian", URL: "https://mirror.example.org/debian", Suites: []string{"bookworm"}, Components: []string{"main"}}},
+		WorkDir:      "/var/tmp/build", OutputDir: "out",
+	}
+}
+
+func TestValidate(t *testing.T) {
+	s := good()
+	require.NoError(t, s.Validate())
+	for name, change := range map[string]func(*Spec){
+		"name with a path":      func(s *Spec) { s.Name = "../x" },
+		"name as option":        func(s *Spec) { s.Name = "-x" },
+		"release for a shell":   func(s *Spec) { s.Release = "bookworm;id" },
+		"no disk":               func(s *Spec) { s.DiskBytes = 0 },
+		"user for sudoers":      func(s *Spec) { s.User = "a ALL" },
+		"time server":           func(s *Spec) { s.NTPServers = []string{"a\nb"} },
+		"mirror for a shell":    func(s *Spec) { s.Mirrors["debian"] = "http://x/$(id)" },
+		"mirror with space":     func(s *Spec) { s.Mirrors["debian"] = "http://x/ y" },
+		"mirror without scheme": func(s *Spec) { s.Mirrors["debian"] = "mirror.example.org" },
+		"no keys":               func(s *Spec) { s.TrustedKeys = nil },
+		"short fingerprint":     func(s *Spec) { s.TrustedKeys[0].Fingerprints = []string{"350947F8"} },
+		"repository's name":     func(s *Spec) { s.Repositories[0].Name = "a/b" },
+		"no suites":             func(s *Spec) { s.Repositories[0].Suites = nil },
+		"suite with newline":    func(s *Spec) { s.Repositories[0].Suites = []string{"a\nTrusted: yes"} },
+		"work in /":             func(s *Spec) { s.WorkDir = "/" },
+		"relative work":         func(s *Spec) { s.WorkDir = "build" },
+		"work with a space":     func(s *Spec) { s.WorkDir = "/a b" },
+		"no output":             func(s *Spec) { s.OutputDir = "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := good()
+			change(&s)
+			require.Error(t, s.Validate())
+		})
+	}
+}
+
+const debian = "ID=debian\nVERSION_CODENAME=\"bookworm\"\n"
+
+func TestAptMirrors(t *testing.T) {
+	for name, test := range map[string]struct {
+		files map[string]string
+		want  map[string]string // nil: an error
+	}{
+		"one line": {
+			map[string]string{"etc/os-release": debian, "etc/apt/sources.list": "# deb http://no/ bookworm main\ndeb [arch=amd64 signed-by=/k] http://a/debian/ bookworm main # note\n" +
+				"deb-src http://src/ bookworm main\ndeb http://b/security bookworm-security main\n"},
+			map[string]string{"debian": "http://a/debian", "debian-security": "http://b/security"},
+		},
+		"deb822": {
+			map[string]string{"usr/lib/os-release": debian, "etc/apt/sources.list.d/debian.sources": "Types: deb\n# why\nURIs: http://a/debian\nSuites: bookworm bookworm-updates\nComponents: main\n\n" +
+				"Types: deb deb-src\nURIs:\n http://b/security\nSuites: bookworm-security\n\nEnabled: no\nTypes: deb\nURIs: http://c\nSuites: bookworm-backports\n"},
+			map[string]string{"debian": "http://a/debian", "debian-security": "http://b/security"},
+		},
+		"other vendor first": {
+			map[string]string{"etc/os-release": debian, "etc/apt/sources.list.d/a.list": "deb http://vendor/ nodistro main\n", "etc/apt/sources.list.d/b.list": "deb http://a/debian bookworm main\n"},
+			map[string]string{"debian": "http://a/debian"},
+		},
+		"disabled file":  {map[string]string{"etc/os-release": debian, "etc/apt/sources.list.d/a.list.disabled": "deb http://a/ bookworm main\n"}, nil},
+		"another system": {map[string]string{"etc/os-release": "ID=ubuntu\nVERSION_CODENAME=noble\n", "etc/apt/sources.list": "deb http://a/ noble main\n"}, nil},
+		"nothing":        {map[string]string{}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fsys := fstest.MapFS{}
+			for name, data := range test.files {
+				fsys[name] = &fstest.MapFile{Data: []byte(data)}
+			}
+			got, err := AptMirrors(fsys)
+			if test.want == nil {
+				require.ErrorContains(t, err, "cannot take Debian's mirror from this machine")
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, test.want, got)
+		})
+	}
+}
+
+func FuzzAptMirrors(f *testing.F) {
+	f.Add("deb [a] http://a/ bookworm main\n", "Types: deb\nURIs: http://b\nSuites: bookworm\n")
+	f.Add(" deb", "\n :\n\tx")
+	f.Fuzz(func(_ *testing.T, list, sources string) {
+		_, _ = AptMirrors(fstest.MapFS{
+			"etc/os-release":                   &fstest.MapFile{Data: []byte(debian)},
+			"etc/apt/sources.list":             &fstest.MapFile{Data: []byte(list)},
+			"etc/apt/sources.list.d/x.sources": &fstest.MapFile{Data: []byte(sources)},
+		})
+	})
+}
+
+func TestLocalRun(t *testing.T) {
+	needs.Root(t)
+	var out bytes.Buffer
+	require.NoError(t, Local{}.Run(t.Context(), Command{Args: []string{"cat"}, Stdin: strings.NewReader("x"), Stdout: &out}))
+	require.Equal(t, "x", out.String())
+
+	out.Reset()
+	require.NoError(t, Local{}.Run(t.Context(), Command{Args: []string{"env"}, Stdout: &out}))
+	require.Equal(t, "PATH="+DefaultPath+"\n", out.String(), "nothing of the caller's environment")
+
+	var exit *ExitError
+	require.ErrorAs(t, Local{}.Run(t.Context(), Command{Args: []string{"false"}}), &exit)
+	require.Equal(t, 1, exit.Status)
+	require.Error(t, Local{}.Run(t.Context(), Command{Args: []string{"no-such-program"}}))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, Local{}.Run(ctx, Command{Args: []string{"true"}}), context.Canceled)
+}
+
+// TestLocalRunIsCancelled starts a program that ignores SIGTERM and has a child:
+// both are gone afterwards.
+func TestLocalRunIsCancelled(t *testing.T) {
+	needs.Root(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	pids := &firstWrite{do: cancel}
+	err := Local{Grace: 100 * time.Millisecond}.Run(ctx, Command{
+		Args: []string{"sh", "-c", `trap "" TERM; sleep 1000 & echo $$ $!; wait; wait; sleep 1000`}, Stdout: pids,
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotEmpty(t, pids.text)
+	for _, pid := range strings.Fields(pids.text) {
+		stat, err := os.ReadFile("/proc/" + pid + "/stat")
+		require.True(t, errors.Is(err, fs.ErrNotExist) || strings.Contains(string(stat), ") Z "), "process %s still runs", pid)
+	}
+}
+
+type firstWrite struct {
+	text string
+	do   func()
+}
+
+func (w *firstWrite) Write(p []byte) (int, error) {
+	w.text += string(p)
+	w.do()
+	return len(p), nil
+}
+
+func TestUpload(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	src := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(src, "sub"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(src, "sub", "hook"), []byte("x"), 0o755))
+	require.NoError(t, Local{}.Upload(t.Context(), dir, os.DirFS(src)))
+	st, err := os.Stat(filepath.Join(dir, "sub", "hook"))
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o755), st.Mode().Perm())
+
+	require.NoError(t, os.Symlink("sub/hook", filepath.Join(src, "link")))
+	require.NoError(t, Local{}.Upload(t.Context(), filepath.Join(t.TempDir(), "other"), os.DirFS(src)))
+	for _, out := range []string{"/etc/passwd", "../x", "sub/../../x"} {
+		require.NoError(t, os.Remove(filepath.Join(src, "link")))
+		require.NoError(t, os.Symlink(out, filepath.Join(src, "link")))
+		require.ErrorContains(t, Local{}.Upload(t.Context(), filepath.Join(t.TempDir(), "new"), os.DirFS(src)), "leads out of its tree")
+	}
+}
+
+func TestToolErrorSaysWhy(t *testing.T) {
+	e := &ToolError{Tool: "disk-image-create", Phase: "root.d/08-debootstrap", Err: &ExitError{Status: 1}, Tail: []string{
+		"I: Retrieving", "E: Failed getting release file", "+ trap", "cleanup done",
+	}}
+	require.EqualError(t, e, "disk-image-create failed in root.d/08-debootstrap: exit status 1: E: Failed getting release file")
+	require.Equal(t, "disk-image-create failed: killed by signal 9 (killed)", (&ToolError{Tool: "disk-image-create", Err: &ExitError{Status: 137}}).Error())
+}

@@ -1,0 +1,292 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
+	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
+	"github.com/opentelekomcloud/go-imagefactory/internal/spoil"
+	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+)
+
+const image = "Standard_Debian_12"
+
+func TestUsage(t *testing.T) {
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "bad.yaml")
+	require.NoError(t, os.WriteFile(bad, []byte("images:\n  - name: Standard_X_1\n    disk: 4\n"), 0o644))
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"nothing":        {nil, "want -config FILE -out DIR"},
+		"unknown flag":   {[]string{"-x"}, "flag provided but not defined"},
+		"more arguments": {[]string{"-config", "nightly.yaml", "-out", dir, "more"}, "no other arguments"},
+		"no such file":   {[]string{"-config", filepath.Join(dir, "no.yaml"), "-out", dir}, "no.yaml: "},
+		"mistake":        {[]string{"-config", bad, "-out", dir}, bad + `:3:11: bad size "4"`},
+		"unknown name":   {[]string{"-config", "nightly.yaml", "-out", dir, "-only", image + ",No"}, `no image is called "No"`},
+		"key inside":     {[]string{"-config", "nightly.yaml", "-out", dir, "-key", filepath.Join(dir, "sub", "k")}, "must not lie in the download directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stderr bytes.Buffer
+			require.Equal(t, 2, run(t.Context(), test.args, io.Discard, &stderr))
+			require.Contains(t, stderr.String(), test.want)
+		})
+	}
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, left, 1, "bad usage makes nothing")
+}
+
+// TestMainJob is the whole chain on the real image: real disk-image-create,
+// QEMU, sshd, gpg. It takes a quarter of an hour without KVM.
+func TestMainJob(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and boots real images")
+	}
+	needs.Tools(t, "disk-image-create", "debootstrap", "qemu-img", "qemu-system-x86_64", "gpg", "sha256sum")
+	needs.Root(t)
+	if _, err := builder.AptMirrors(os.DirFS("/")); err != nil {
+		needs.Missing(t, err.Error())
+	}
+	n := &nightly{out: t.TempDir(), key: filepath.Join(t.TempDir(), "signing.key"), bin: filepath.Join(t.TempDir(), "nightly")}
+	output, err := exec.Command("go", "build", "-o", n.bin, ".").CombinedOutput()
+	require.NoError(t, err, string(output))
+
+	t.Run("interrupted while it builds", func(t *testing.T) {
+		require.Equal(t, 1, n.run(t, "msg=\"build phase\""))
+		got := n.report(t)
+		require.Equal(t, imagefactory.StageBuild, got.Stage)
+		require.Contains(t, got.Error, "interrupted")
+		require.NoDirExists(t, filepath.Join(n.out, image))
+		n.nothingLeft(t)
+	})
+	if !t.Run("first release", func(t *testing.T) {
+		require.Equal(t, 0, n.run(t, ""))
+		got := n.report(t)
+		require.Equal(t, imagefactory.Published, got.Result, got.Error)
+		require.GreaterOrEqual(t, got.Checks.Pass, 25)
+		require.Zero(t, got.Checks.Fail+got.Checks.Error)
+		require.Equal(t, image+"/"+got.Build, got.Release)
+		n.complete(t, got)
+		n.nothingLeft(t)
+	}) {
+		return
+	}
+	first := n.report(t).Build
+
+	t.Run("a spoiled image is not published", func(t *testing.T) { n.spoiled(t, first) })
+	t.Run("unchanged", func(t *testing.T) {
+		require.Equal(t, 0, n.run(t, ""))
+		got := n.report(t)
+		require.Equal(t, imagefactory.Unchanged, got.Result, got.Error)
+		require.Equal(t, image+"/"+first, got.Release)
+		n.nothingLeft(t)
+	})
+	t.Run("interrupted while it tests", func(t *testing.T) {
+		require.Equal(t, 1, n.run(t, "msg=\"guest showed its host key\"", "-force"))
+		got := n.report(t)
+		require.Equal(t, imagefactory.StageTest, got.Stage)
+		require.Contains(t, got.Error, "interrupted")
+		require.Equal(t, image+"/"+first, got.Release)
+		n.nothingLeft(t)
+	})
+	t.Run("second release", func(t *testing.T) {
+		require.Equal(t, 0, n.run(t, "", "-force"))
+		got := n.report(t)
+		require.Equal(t, imagefactory.Published, got.Result, got.Error)
+		require.NotEqual(t, first, got.Build)
+		n.complete(t, got)
+		for label, want := range map[string]string{"latest": got.Build, "prev": first} {
+			target, err := os.Readlink(filepath.Join(n.out, image, label))
+			require.NoError(t, err)
+			require.Equal(t, want, target)
+		}
+		changes, err := os.ReadFile(filepath.Join(n.out, image, got.Build, image+"-"+got.Build+".changes"))
+		require.NoError(t, err)
+		require.Empty(t, string(changes), "the same packages")
+		n.nothingLeft(t)
+	})
+}
+
+// nightly is the built program with its directories.
+type nightly struct{ bin, out, key string }
+
+// run runs the program and interrupts it when a line of its log has the text.
+func (n *nightly) run(t *testing.T, interruptAt string, args ...string) int {
+	t.Helper()
+	cmd := exec.Command(n.bin, append([]string{"-config", "nightly.yaml", "-out", n.out, "-key", n.key}, args...)...)
+	cmd.Stdout = os.Stdout
+	log, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	for lines := bufio.NewScanner(log); lines.Scan(); {
+		if !strings.Contains(lines.Text(), "build phase") {
+			t.Log(lines.Text())
+		}
+		if interruptAt != "" && strings.Contains(lines.Text(), interruptAt) {
+			require.NoError(t, cmd.Process.Signal(os.Interrupt))
+			interruptAt = ""
+		}
+	}
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
+func (n *nightly) report(t *testing.T) imagefactory.ImageReport {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(n.out, "report.json"))
+	require.NoError(t, err)
+	var r imagefactory.Report
+	require.NoError(t, json.Unmarshal(data, &r))
+	require.Len(t, r.Images, 1)
+	return r.Images[0]
+}
+
+// complete holds a release to what users do with it: gpg and sha256sum.
+func (n *nightly) complete(t *testing.T, r imagefactory.ImageReport) {
+	t.Helper()
+	dir := filepath.Join(n.out, r.Release)
+	base := image + "-" + r.Build
+	for _, name := range []string{
+		base + ".qcow2", base + ".qcow2.asc", base + ".config.tar.gz", base + ".config.tar.gz.asc", base + ".packages",
+		base + ".changes", base + ".build.log", base + ".test.json", base + ".test.xml", base + ".test.log",
+		base + ".provenance.json", "SHA256SUMS", "SHA256SUMS.asc", "release.json",
+	} {
+		require.Contains(t, r.Artifacts, r.Release+"/"+name)
+		require.FileExists(t, filepath.Join(n.out, r.Release, name))
+	}
+	home := t.TempDir()
+	require.NoError(t, os.Chmod(home, 0o700))
+	gpg := func(args ...string) {
+		out, err := exec.Command("gpg", append([]string{"--homedir", home, "--batch"}, args...)...).CombinedOutput()
+		require.NoError(t, err, string(out))
+	}
+	gpg("--import", filepath.Join(n.out, "imagefactory.pub"))
+	for _, name := range []string{base + ".qcow2", base + ".config.tar.gz", "SHA256SUMS"} {
+		gpg("--verify", filepath.Join(dir, name+".asc"), filepath.Join(dir, name))
+	}
+	sums := exec.Command("sha256sum", "--check", "--strict", "SHA256SUMS")
+	sums.Dir = dir
+	out, err := sums.CombinedOutput()
+	require.NoError(t, err, string(out))
+
+	packages, err := os.ReadFile(filepath.Join(dir, base+".packages"))
+	require.NoError(t, err)
+	require.Regexp(t, `(?m)^openssh-server \S+ amd64$`, string(packages))
+	require.NotContains(t, console(t, dir), "password ", "no password in what is kept")
+	st, err := os.Stat(n.key)
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o600), st.Mode().Perm())
+}
+
+// console is all text that a release keeps of the guest.
+func console(t *testing.T, dir string) string {
+	t.Helper()
+	logs, err := filepath.Glob(filepath.Join(dir, "*.test.*"))
+	require.NoError(t, err)
+	var text strings.Builder
+	for _, name := range logs {
+		data, err := os.ReadFile(name)
+		require.NoError(t, err)
+		for line := range strings.Lines(string(data)) {
+			if strings.Contains(line, "Login hint") {
+				text.WriteString(line)
+			}
+		}
+	}
+	return text.String()
+}
+
+// nothingLeft checks that no process, mount or loop device of a run is left.
+func (n *nightly) nothingLeft(t *testing.T) {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	require.NoError(t, err)
+	require.NotContains(t, string(mounts), n.out)
+	loops, err := exec.Command("losetup", "--list", "--noheadings", "--output", "BACK-FILE").Output()
+	require.NoError(t, err)
+	require.NotContains(t, string(loops), n.out)
+	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	require.NoError(t, err)
+	for _, name := range commands {
+		data, _ := os.ReadFile(name) // processes come and go
+		require.NotContains(t, string(data), n.out, name)
+	}
+	work, err := filepath.Glob(filepath.Join(n.out, ".work", image, "build"))
+	require.NoError(t, err)
+	require.Empty(t, work)
+}
+
+// spoiled runs the factory on a bad copy of the released image.
+func (n *nightly) spoiled(t *testing.T, release string) {
+	bad := spoil.Image(t, filepath.Join(n.out, image, release, image+"-"+release+".qcow2"))
+	definitions, err := imagefactory.LoadFile("nightly.yaml")
+	require.NoError(t, err)
+	definitions[0].Builder = imagefactory.Component{Driver: "copy", Config: map[string]any{}}
+	key, made, err := imagefactory.OpenKey(n.key)
+	require.NoError(t, err)
+	require.False(t, made)
+	out := t.TempDir()
+	factory := &imagefactory.Factory{
+		Dir: out, Key: key,
+		Builders: []imagefactory.BuilderDriver{copier{bad}}, Targets: []imagefactory.TargetDriver{directory.Driver{Dir: out}},
+	}
+	report, err := factory.Run(t.Context(), definitions)
+	require.NoError(t, err)
+	got := report.Images[0]
+	require.Equal(t, imagefactory.StageTest, got.Stage, got.Error)
+	var failed *imagefactory.TestError
+	require.ErrorAs(t, got.Err, &failed)
+	var ids []string
+	for _, c := range failed.Report.Bad() {
+		require.Equal(t, testsuite.Fail, c.Status, c.ID)
+		require.Contains(t, got.Error, c.ID)
+		ids = append(ids, c.ID)
+	}
+	require.ElementsMatch(t, spoil.Checks(), ids)
+	require.NoDirExists(t, filepath.Join(out, image))
+}
+
+// copier is a builder driver that hands out one image.
+type copier struct{ image string }
+
+func (copier) Name() string { return "copy" }
+
+func (c copier) New(func(any) error) (builder.Builder, error) { return c, nil }
+
+func (c copier) Build(_ context.Context, _ builder.Host, s builder.Spec) (*builder.Result, error) {
+	r := &builder.Result{ImagePath: filepath.Join(s.OutputDir, "copy.qcow2"), ConfigDir: filepath.Join(s.OutputDir, "config"), Tool: "copy", ToolVersion: "1"}
+	if err := os.Mkdir(r.ConfigDir, 0o755); err != nil {
+		return nil, err
+	}
+	// Linked where it can be, the image is large.
+	if err := os.Link(c.image, r.ImagePath); err == nil || !errors.Is(err, syscall.EXDEV) {
+		return r, err
+	}
+	data, err := os.ReadFile(c.image)
+	if err != nil {
+		return nil, err
+	}
+	return r, os.WriteFile(r.ImagePath, data, 0o644)
+}

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/opentelekomcloud/go-imagefactory/qcow2"
+)
+
+func info(_ context.Context, c *command) error {
+	policy, err := choosePolicy(c)
+	if err != nil {
+		return err
+	}
+	f, size, err := openFile(c.args[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	info, err := qcow2.Inspect(f, size)
+	if err != nil && (info == nil || c.policy == "") {
+		return fmt.Errorf("%s: %w", c.args[0], err)
+	}
+	safety := info.Safety(policy)
+	switch {
+	case c.json:
+		var shown *qcow2.Safety
+		if c.policy != "" {
+			shown = &safety
+		}
+		if err := printInfo(c, info, shown); err != nil {
+			return err
+		}
+	case c.policy == "":
+		fmt.Fprintf(c.out, "image: %s\n%v", c.args[0], info)
+	default:
+		for _, f := range safety.Findings {
+			fmt.Fprintln(c.out, f)
+		}
+	}
+	if c.policy != "" && !safety.Safe {
+		return errFindings
+	}
+	return nil
+}
+
+func choosePolicy(c *command) (qcow2.Policy, error) {
+	var policy qcow2.Policy
+	switch c.policy {
+	case "", "public":
+		policy = qcow2.PublicPolicy()
+	case "private":
+		policy = qcow2.PrivatePolicy()
+	default:
+		return policy, fmt.Errorf("unknown policy %q: choose public or private", c.policy)
+	}
+	if c.minDiskGiB < 0 || c.minDiskGiB > 1<<30 {
+		return policy, fmt.Errorf("-min-disk %d is out of range", c.minDiskGiB)
+	}
+	policy.MinDiskBytes = c.minDiskGiB << 30
+	return policy, nil
+}
+
+// printInfo writes qemu-img's fields with the file's name and the verdict.
+func printInfo(c *command, info *qcow2.Info, safety *qcow2.Safety) error {
+	b, err := json.Marshal(info)
+	if err != nil {
+		return err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(b, &fields); err != nil {
+		return err
+	}
+	if fields["filename"], err = json.Marshal(c.args[0]); err != nil {
+		return err
+	}
+	if safety != nil {
+		if fields["safety"], err = json.Marshal(safety); err != nil {
+			return err
+		}
+	}
+	return printJSON(c.out, fields)
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "    ")
+	return e.Encode(v)
+}
+
+func check(ctx context.Context, c *command) error {
+	f, size, err := openFile(c.args[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	result, err := qcow2.Check(ctx, f, size)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.args[0], err)
+	}
+	if c.json {
+		err = printJSON(c.out, struct {
+			Filename string `json:"filename"`
+			Format   string `json:"format"`
+			*qcow2.CheckResult
+		}{c.args[0], "qcow2", result})
+	} else {
+		_, err = fmt.Fprint(c.out, result)
+	}
+	if err == nil && !result.Clean() {
+		return errFindings
+	}
+	return err
+}
+
+func mapExtents(_ context.Context, c *command) error {
+	image, closeAll, err := open(c, c.args[0])
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	list := []qcow2.Extent{}
+	if !c.json {
+		fmt.Fprintln(c.out, "Offset          Length          Depth  Kind")
+	}
+	for e, err := range image.Map() {
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.args[0], err)
+		}
+		if c.json {
+			list = append(list, e)
+		} else {
+			fmt.Fprintln(c.out, e)
+		}
+	}
+	if c.json {
+		return printJSON(c.out, list)
+	}
+	return nil
+}
+
+func convert(ctx context.Context, c *command) error {
+	return rewrite(c, func(image *qcow2.Image, out *os.File) error {
+		return qcow2.Convert(ctx, out, image, c.options())
+	})
+}
+
+func compact(ctx context.Context, c *command) error {
+	o := qcow2.CompactOptions{Options: c.options()}
+	switch c.compression {
+	case "zlib":
+	case "zstd":
+		o.Compression = qcow2.Zstd
+	default:
+		return fmt.Errorf("unknown compression %q: choose zlib or zstd", c.compression)
+	}
+	return rewrite(c, func(image *qcow2.Image, out *os.File) error {
+		_, err := qcow2.Compact(ctx, out, image, o)
+		return err
+	})
+}
+
+// rewrite lets write make the second file from the first. The file appears
+// under its name when it is complete.
+func rewrite(c *command, write func(*qcow2.Image, *os.File) error) (err error) {
+	image, closeAll, err := open(c, c.args[0])
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	name := c.args[1]
+	if stat, err := os.Stat(name); err == nil && !stat.Mode().IsRegular() {
+		return fmt.Errorf("cannot write %s: not a regular file", name)
+	}
+	out, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w", name, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(out.Name()))
+		}
+	}()
+	if err := errors.Join(write(image, out), out.Chmod(0o644), out.Sync(), out.Close()); err != nil {
+		return fmt.Errorf("%s: %w", c.args[0], err)
+	}
+	return os.Rename(out.Name(), name)
+}
+
+func compare(ctx context.Context, c *command) error {
+	a, closeA, err := open(c, c.args[0])
+	if err != nil {
+		return err
+	}
+	defer closeA()
+	b, closeB, err := open(c, c.args[1])
+	if err != nil {
+		return err
+	}
+	defer closeB()
+	at, err := qcow2.Compare(ctx, a, b, c.options())
+	if err != nil {
+		return err
+	}
+	if at >= 0 {
+		fmt.Fprintf(c.out, "Content mismatch at offset %d!\n", at)
+		return errFindings
+	}
+	if a.Size() != b.Size() {
+		fmt.Fprintln(c.out, "Warning: Image size mismatch!")
+	}
+	fmt.Fprintln(c.out, "Images are identical.")
+	return nil
+}
+
+func digest(ctx context.Context, c *command) error {
+	image, closeAll, err := open(c, c.args[0])
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	sum, err := qcow2.Digest(ctx, image, c.options())
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.args[0], err)
+	}
+	_, err = fmt.Fprintf(c.out, "%x  %s\n", sum, c.args[0])
+	return err
+}
+
+func openFile(name string) (*os.File, int64, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	size, err := f.Seek(0, io.SeekEnd) // of devices too
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("cannot read %s: %w", name, err), f.Close())
+	}
+	return f, size, nil
+}
+
+// source is a file that the image refers to.
+type source struct {
+	*os.File
+	size int64
+}
+
+func (s source) Size() int64 { return s.size }
+
+// open opens an image, with the files it refers to if -files allows them.
+func open(c *command, name string) (*qcow2.Image, func(), error) {
+	f, size, err := openFile(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	var o qcow2.OpenOptions
+	if c.files != "" {
+		o.Resolve = func(ref qcow2.Reference) (qcow2.Source, error) { return resolve(c.files, ref) }
+	}
+	image, err := qcow2.Open(f, size, o)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
+	}
+	return image, func() { _ = errors.Join(image.Close(), f.Close()) }, nil
+}
+
+// resolve opens a referenced file in dir. The name may not lead out of it.
+func resolve(dir string, ref qcow2.Reference) (qcow2.Source, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close() //nolint:errcheck // the opened file stays open
+	f, err := root.Open(ref.Name)
+	if err != nil {
+		return nil, err
+	}
+	stat, err := f.Stat()
+	if err != nil || !stat.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("%s: not a regular file", ref.Name), err, f.Close())
+	}
+	return source{f, stat.Size()}, nil
+}

@@ -1,0 +1,173 @@
+// Command qcow2 examines and rewrites qcow2 images with the qcow2 package.
+//
+//	qcow2 info    [-json] [-policy public|private] [-min-disk GIB] FILE
+//	qcow2 check   [-json] FILE
+//	qcow2 map     [-json] [-files DIR] FILE
+//	qcow2 convert [-workers N] [-files DIR] IN OUT      writes a raw image
+//	qcow2 compact [-compression zlib|zstd] [-workers N] [-files DIR] IN OUT
+//	qcow2 compare [-workers N] [-files DIR] A B
+//	qcow2 digest  [-workers N] [-files DIR] FILE        SHA-256 of the guest's disk
+//
+// An image that needs a backing file or an external data file is refused,
+// unless -files names the directory that holds them.
+//
+// Exit codes: 0 clean; 1 findings (unsafe, corrupt, leaks, different); 2 the
+// image cannot be read, or bad usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/opentelekomcloud/go-imagefactory/qcow2"
+)
+
+// errFindings says that the command ran and the image is not good.
+var errFindings = errors.New("findings")
+
+// errUsage says that the flag package has printed what is wrong.
+var errUsage = errors.New("usage")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	switch {
+	case err == nil:
+	case errors.Is(err, errFindings):
+		os.Exit(1)
+	default:
+		if !errors.Is(err, errUsage) {
+			fmt.Fprintln(os.Stderr, "qcow2:", err)
+		}
+		os.Exit(2)
+	}
+}
+
+// command is what the command line asks for.
+type command struct {
+	json        bool
+	policy      string
+	minDiskGiB  int64
+	workers     int
+	files       string
+	compression string
+	args        []string
+	out         io.Writer
+	progress    func(done, total int64)
+}
+
+type subcommand struct {
+	args  string // for the usage line
+	count int
+	run   func(context.Context, *command) error
+	flags func(*flag.FlagSet, *command)
+}
+
+var subcommands = map[string]subcommand{
+	"info":    {"FILE", 1, info, infoFlags},
+	"check":   {"FILE", 1, check, jsonFlag},
+	"map":     {"FILE", 1, mapExtents, mapFlags},
+	"convert": {"IN OUT", 2, convert, workFlags},
+	"compact": {"IN OUT", 2, compact, compactFlags},
+	"compare": {"A B", 2, compare, workFlags},
+	"digest":  {"FILE", 1, digest, workFlags},
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	name := ""
+	if len(args) > 0 {
+		name = args[0]
+	}
+	sub, ok := subcommands[name]
+	if !ok {
+		fmt.Fprintln(stderr, "usage: qcow2 info|check|map|convert|compact|compare|digest [flags] FILE [OUT|FILE]")
+		if name == "-h" || name == "-help" || name == "--help" {
+			return nil
+		}
+		return errUsage
+	}
+	flags := flag.NewFlagSet("qcow2 "+name, flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "usage: qcow2 %s [flags] %s\n", name, sub.args)
+		flags.PrintDefaults()
+	}
+	c := command{out: stdout, progress: bar(stderr)}
+	sub.flags(flags, &c)
+	switch err := flags.Parse(args[1:]); {
+	case errors.Is(err, flag.ErrHelp):
+		return nil
+	case err != nil:
+		return errUsage
+	case flags.NArg() != sub.count:
+		flags.Usage()
+		return errUsage
+	}
+	c.args = flags.Args()
+	return sub.run(ctx, &c)
+}
+
+func jsonFlag(f *flag.FlagSet, c *command) {
+	f.BoolVar(&c.json, "json", false, "write JSON")
+}
+
+func infoFlags(f *flag.FlagSet, c *command) {
+	jsonFlag(f, c)
+	f.StringVar(&c.policy, "policy", "", "judge the image's safety: `public` or private")
+	f.Int64Var(&c.minDiskGiB, "min-disk", 0, "with -policy: the disk the image must fit on, in `GiB`")
+}
+
+func filesFlag(f *flag.FlagSet, c *command) {
+	f.StringVar(&c.files, "files", "", "`directory` of backing files and external data files")
+}
+
+func mapFlags(f *flag.FlagSet, c *command) {
+	jsonFlag(f, c)
+	filesFlag(f, c)
+}
+
+func workFlags(f *flag.FlagSet, c *command) {
+	filesFlag(f, c)
+	f.IntVar(&c.workers, "workers", 0, "`number` of goroutines (default one for each processor)")
+}
+
+func compactFlags(f *flag.FlagSet, c *command) {
+	workFlags(f, c)
+	f.StringVar(&c.compression, "compression", "zlib", "zlib or `zstd`")
+}
+
+func (c *command) options() qcow2.Options {
+	return qcow2.Options{Workers: c.workers, Progress: c.progress}
+}
+
+// bar returns a progress function, or nil if w is not a terminal.
+func bar(w io.Writer) func(done, total int64) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return nil
+	}
+	if stat, err := f.Stat(); err != nil || stat.Mode()&os.ModeCharDevice == 0 {
+		return nil
+	}
+	last := int64(-1)
+	return func(done, total int64) {
+		percent := done * 100 / max(total, 1)
+		if percent == last {
+			return
+		}
+		last = percent
+		const width = 40
+		n := int(percent * width / 100)
+		fmt.Fprintf(w, "\r[%-*s] %3d%%", width, "========================================"[:n], percent)
+		if done >= total {
+			fmt.Fprint(w, "\r\033[K")
+		}
+	}
+}

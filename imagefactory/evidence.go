@@ -1,0 +1,60 @@
+package imagefactory
+
+import (
+	"strings"
+
+	"github.com/opentelekomcloud/go-imagefactory/capabilities"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+)
+
+// verifyCapabilities holds what the definition claims against what was found
+// in the machine that the image was booted as.
+func (j *job) verifyCapabilities() error {
+	if j.def.Capabilities == 0 {
+		return nil
+	}
+	e, err := evidence(j.facts, j.def.OS.Arch)
+	if err != nil {
+		return err
+	}
+	return capabilities.Verify(j.def.Capabilities, e)
+}
+
+// evidence takes from the facts of a booted image what shows its capabilities.
+// The sandbox boots with a BIOS, so an x86 image that has facts boots with one;
+// nothing shows UEFI.
+func evidence(facts testsuite.Facts, arch string) (capabilities.Evidence, error) {
+	e := capabilities.Evidence{Arch: arch}
+	if arch == "amd64" {
+		e.Firmware = "bios"
+	}
+	var err error
+	lines := func(fact string) []string {
+		text, factErr := facts.Text(fact)
+		if factErr != nil && err == nil {
+			err = factErr
+		}
+		return strings.Split(text, "\n")
+	}
+	// "initrd NAME.ko", or "builtin NAME.ko" for the kernel's own.
+	for _, line := range lines("initrd") {
+		if f := strings.Fields(line); len(f) == 2 && (f[0] == "initrd" || f[0] == "builtin") {
+			e.InitrdModules = append(e.InitrdModules, f[1])
+		}
+	}
+	e.Modules = append(e.Modules, e.InitrdModules...)
+	// "NAME FILE VERSION"; FILE is "missing" where there is no such module.
+	for _, line := range lines("modules") {
+		if f := strings.Fields(line); len(f) >= 2 && f[1] != "missing" {
+			e.Modules = append(e.Modules, f[0])
+		}
+	}
+	// "STATUS NAME VERSION", where the status of what is installed is "ii" or,
+	// for a package that is held, "hi".
+	for _, line := range lines("packages") {
+		if f := strings.Fields(line); len(f) == 3 && strings.HasSuffix(f[0], "i") {
+			e.Packages = append(e.Packages, f[1])
+		}
+	}
+	return e, err
+}

@@ -1,0 +1,77 @@
+package imagefactory
+
+import (
+	"context"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/opentelekomcloud/go-imagefactory/signing"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+)
+
+const (
+	// DefaultBuilderID names this SDK as what built an image, in its provenance.
+	DefaultBuilderID = "https://github.com/opentelekomcloud/go-imagefactory"
+	// buildType says how to read the provenance's parameters: external ones are
+	// the definition's, internal ones what the builder's tool was run with.
+	buildType = DefaultBuilderID + "/imagefactory/v1"
+)
+
+// writeProvenance writes two signed statements about the image into the
+// release: how it was built (SLSA provenance) and how its tests ended.
+func (j *job) writeProvenance(ctx context.Context, dir, definition string, digests map[string]signing.FileDigest) error {
+	sealer := signing.Sealer{Signers: []*signing.Signer{j.signer}}
+	resource := func(suffix string) signing.Resource {
+		d := digests[suffix]
+		return signing.Resource{Name: d.Name, Digest: map[string]string{"sha256": d.SHA256}}
+	}
+	subjects := []signing.FileDigest{digests[".qcow2"]}
+	id := j.factory.BuilderID
+	if id == "" {
+		id = DefaultBuilderID
+	}
+	materials := []signing.Resource{resource(".config.tar.gz"), resource(".packages")}
+	for _, name := range slices.Sorted(maps.Keys(j.mirrors)) {
+		materials = append(materials, signing.Resource{Name: name, URI: j.mirrors[name]})
+	}
+	built, err := signing.Provenance{
+		Subjects: subjects, BuildType: buildType, BuilderID: id,
+		BuilderVersions: map[string]string{j.built.Tool: j.built.ToolVersion},
+		External:        map[string]any{"image": j.name, "builder": j.def.Builder.Driver, "definition_sha256": definition},
+		Internal:        map[string]any{"args": j.built.Args, "env": j.built.Env},
+		Materials:       materials,
+		InvocationID:    j.name + "/" + j.build.String(), Started: j.build.Time(), Finished: j.builtAt,
+		Byproducts: []signing.Resource{resource(".build.log")},
+	}.Statement()
+	if err != nil {
+		return err
+	}
+	result := signing.TestResult{Subjects: subjects, Configuration: []signing.Resource{resource(".test.json")}}
+	for _, c := range j.tests.Checks {
+		switch c.Status {
+		case testsuite.Pass:
+			result.Passed = append(result.Passed, c.ID)
+		case testsuite.Waived:
+			result.Warned = append(result.Warned, c.ID)
+		case testsuite.Skipped: // says nothing
+		default:
+			result.Failed = append(result.Failed, c.ID)
+		}
+	}
+	tested, err := result.Statement()
+	if err != nil {
+		return err
+	}
+	for suffix, statement := range map[string]*signing.Statement{".provenance.json": built, ".test.provenance.json": tested} {
+		envelope, err := sealer.Envelope(ctx, statement)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(j.file(suffix))), envelope, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -204,6 +205,13 @@ func updateChecks() []Check {
 			Judge: judgeBuildMirror,
 		},
 		{
+			ID: "updates.verified", Severity: Critical, Needs: []string{"package-sources"},
+			References: []string{"OTC image factory introduction: authenticity of the packages is cryptographically verified", "sources.list(5): trusted"},
+			Title:      "no package source is exempt from signature verification",
+			Why:        "Whoever is between the machine and its mirror could give it any package.",
+			Judge:      judgeVerified,
+		},
+		{
 			ID: "updates.not-automatic", Severity: Medium, Needs: []string{"services", "apt-periodic"}, References: []string{refUpdates},
 			Title: "nothing updates the machine by itself",
 			Why:   "Many applications replace machines instead, and an update at boot takes its locks and time.",
@@ -276,6 +284,23 @@ func judgeBuildMirror(f Facts, p Params) Verdict {
 		return failed("nothing of "+names(hosts), names(bad))
 	}
 	return passed("nothing of " + names(hosts))
+}
+
+// unverified is a line that lets packages in without a good signature.
+var unverified = regexp.MustCompile(`(?i)trusted\s*[:=]\s*yes|Allow(Unauthenticated|InsecureRepositories|WeakRepositories|DowngradeToInsecureRepositories|-Insecure|-Weak)\s*[:=]?\s*"?(yes|true|1)|gpgcheck\s*=\s*(0|no|false)`)
+
+func judgeVerified(f Facts, _ Params) Verdict {
+	active, lines := sourceURLs(f)
+	if len(active) == 0 {
+		return unknown("no package source is shown")
+	}
+	var bad []string
+	for _, line := range lines {
+		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "//") && unverified.MatchString(line) {
+			bad = append(bad, line)
+		}
+	}
+	return want("none", cmpOr(names(bad), "none"))
 }
 
 func judgeAutomaticUpdates(f Facts, _ Params) Verdict {

@@ -211,8 +211,17 @@ X
 
 fact package-sources 60 <<'X'
 . "$tmp/lib.sh"
-files /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources /etc/apt/apt.conf \
-	/etc/apt/apt.conf.d/* /etc/yum.repos.d/*.repo /etc/zypp/repos.d/*.repo | grep -E '^### |://'
+{
+	files /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/apt.conf /etc/apt/apt.conf.d/*
+	# In files of stanzas, what belongs to one that is off is shown as a comment.
+	for f in /etc/apt/sources.list.d/*.sources /etc/yum.repos.d/*.repo /etc/zypp/repos.d/*.repo; do
+		[ -f "$f" ] || continue
+		echo "### $f"
+		awk 'BEGIN { RS = ""; FS = "\n" }
+			{ off = tolower("\n" $0) ~ /\nenabled[ \t]*[:=][ \t]*(no|0|false)/ ? "# " : ""
+			  for (i = 1; i <= NF; i++) print off $i }' "$f"
+	done
+} | grep -E '^### |://|[Tt]rusted|Allow|gpgcheck'
 ls -1 /var/lib/apt/lists 2>/dev/null | sed 's/^/list /'
 :
 X

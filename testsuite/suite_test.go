@@ -209,11 +209,15 @@ var spoils = []struct {
 	{checks: []string{"drivers.virtio"}, fact: "initrd", old: "initrd virtio_scsi.ko", new: ""},
 	{checks: []string{"drivers.ixgbevf"}, fact: "modules", old: "ixgbevf /lib/modules", new: "ixgbevf missing /lib/modules"},
 
-	{checks: []string{"updates.repositories"}, fact: "package-sources", old: "deb http://debmirror.otc-service.com/debian-security", new: "# deb http://debmirror.otc-service.com/debian-security"},
+	{checks: []string{"updates.repositories"}, fact: "package-sources", old: "URIs: http://debmirror.otc-service.com/debian-security", new: "# URIs: http://debmirror.otc-service.com/debian-security"},
 	{checks: []string{"updates.repositories"}, fact: "package-sources", old: "### /etc/apt/apt.conf.d/01", new: "deb http://other.example/debian x main\n### /etc/apt/apt.conf.d/01"},
 	{checks: []string{"updates.no-build-mirror"}, fact: "package-sources", old: "### /etc/apt/apt.conf.d/70debconf",
 		new: "Acquire::http::Proxy \"http://mirror.example:3142\";\n### /etc/apt/apt.conf.d/70debconf"},
-	{checks: []string{"updates.no-build-mirror"}, fact: "package-sources", old: "deb http://debmirror", new: "# deb http://mirror.example:3142/debian\ndeb http://debmirror"},
+	{checks: []string{"updates.no-build-mirror"}, fact: "package-sources", old: "URIs: http://debmirror", new: "# URIs: http://mirror.example:3142/debian\nURIs: http://debmirror"},
+	{checks: []string{"updates.verified"}, fact: "package-sources", old: "URIs:", new: "Trusted: yes\nURIs:"},
+	{checks: []string{"updates.verified"}, fact: "package-sources", old: "URIs: http", new: "deb [trusted=yes] http"},
+	{checks: []string{"updates.verified"}, fact: "package-sources", old: "### /etc/apt/apt.conf.d/70debconf",
+		new: "APT::Get::AllowUnauthenticated \"true\";\n### /etc/apt/apt.conf.d/70debconf"},
 	{checks: []string{"updates.not-automatic"}, fact: "apt-periodic", old: `Unattended-Upgrade "0"`, new: `Unattended-Upgrade "1"`},
 	{checks: []string{"updates.not-automatic"}, fact: "services", old: "Id=apt-daily.timer\nLoadState=masked\nActiveState=inactive", new: "Id=apt-daily.timer\nLoadState=loaded\nActiveState=active"},
 

@@ -151,7 +151,7 @@ func (g *gatherer) script(ctx context.Context, rootSigner ssh.Signer) (err error
 	if err != nil {
 		return err
 	}
-	defer client.Close() //nolint:errcheck // nothing is written on it any more
+	defer client.Close()
 	defer func() { err = errors.Join(err, g.restore(ctx, client)) }()
 	out, err := g.asRoot(ctx, client, g.prelude(rootSigner)+gatherScript)
 	if err := errors.Join(err, parseFacts(bytes.NewReader(out), g.facts.Facts)); err != nil {
@@ -179,7 +179,7 @@ func (g *gatherer) restore(ctx context.Context, client *ssh.Client) error {
 		if derr != nil {
 			return fmt.Errorf("cannot put root's authorized_keys back: %w", derr)
 		}
-		defer again.Close() //nolint:errcheck // nothing is written on it any more
+		defer again.Close()
 		_, err = g.asRoot(clean, again, restoreScript)
 	}
 	if err != nil {

@@ -25,7 +25,7 @@ func probeAlgorithms(ctx context.Context, address string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot connect to %s: %w", address, err)
 	}
-	defer conn.Close() //nolint:errcheck // only read from
+	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	// OpenSSH drops a client that says nothing; the version is the least.

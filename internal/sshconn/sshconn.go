@@ -139,7 +139,7 @@ func Run(ctx context.Context, client *ssh.Client, command string, stdin io.Reade
 	if err != nil {
 		return Result{}, fail(err)
 	}
-	defer session.Close() //nolint:errcheck // it has ended, or the client is closed
+	defer session.Close()
 	stdout, stderr := &boundedBuffer{limit: limit}, &boundedBuffer{limit: limit}
 	session.Stdin, session.Stdout, session.Stderr = stdin, stdout, stderr
 	err = session.Run(command)

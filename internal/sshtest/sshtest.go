@@ -101,12 +101,12 @@ func (s *Server) Commands() []string {
 }
 
 func (s *Server) connection(conn net.Conn, config *ssh.ServerConfig, exec func(string, ssh.Channel) int) {
-	defer conn.Close() //nolint:errcheck // a test's connection
+	defer conn.Close()
 	sc, chans, reqs, err := ssh.NewServerConn(conn, config)
 	if err != nil {
 		return
 	}
-	defer sc.Close() //nolint:errcheck // a test's connection
+	defer sc.Close()
 	go ssh.DiscardRequests(reqs)
 	for nc := range chans {
 		ch, reqs, err := nc.Accept()

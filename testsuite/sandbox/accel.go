@@ -50,7 +50,7 @@ func probe(ctx context.Context, binary, accel string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
+	defer os.RemoveAll(dir)
 	disk := filepath.Join(dir, "probe.raw")
 	if err := os.WriteFile(disk, probeSector, 0o600); err != nil {
 		return err

@@ -17,7 +17,7 @@ func ExampleQEMU_Boot() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer machine.Close() //nolint:errcheck // the report tells more
+	defer machine.Close()
 	suite := testsuite.Suite{Profile: testsuite.OTC(), Params: testsuite.Params{
 		Hostname:     machine.Hostname,
 		DiskBytes:    machine.ImageBytes,

@@ -24,7 +24,7 @@ func imageSize(path string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
 		return 0, err

@@ -94,7 +94,7 @@ func freePort(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("cannot find a free port: %w", err)
 	}
-	defer l.Close() //nolint:errcheck // nothing was accepted on it
+	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 

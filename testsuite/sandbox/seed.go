@@ -50,7 +50,7 @@ func (s seed) write(path string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(workspace) //nolint:errcheck // goes with the directory it is in
+	defer os.RemoveAll(workspace)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

@@ -191,6 +191,16 @@ func (n *nightly) complete(t *testing.T, r imagefactory.ImageReport) {
 	out, err := sums.CombinedOutput()
 	require.NoError(t, err, string(out))
 
+	// The archive of the configuration is one that the program takes.
+	rebuild := t.TempDir()
+	out, err = exec.Command("tar", "-C", rebuild, "-xzf", filepath.Join(dir, base+".config.tar.gz")).CombinedOutput()
+	require.NoError(t, err, string(out))
+	definitions, err := imagefactory.LoadFile(filepath.Join(rebuild, "nightly.yaml"))
+	require.NoError(t, err)
+	require.Equal(t, image, definitions[0].Name)
+	require.FileExists(t, filepath.Join(rebuild, definitions[0].TrustedKeys[0].File))
+	require.DirExists(t, filepath.Join(rebuild, "elements", "0", "otc-base"))
+
 	packages, err := os.ReadFile(filepath.Join(dir, base+".packages"))
 	require.NoError(t, err)
 	require.Regexp(t, `(?m)^openssh-server \S+ amd64$`, string(packages))

@@ -13,6 +13,17 @@
 // be read is an error, never a pass. A waiver accepts a failing check for a
 // reason and until a date; it does not hide an error.
 //
+// # Facts
+//
+// A fact is text under a name: what gather.sh wrote for it, one line per thing
+// where that can be. These may be of use beyond the checks, and keep their form:
+//
+//	packages     STATUS NAME VERSION, the status of an installed one is "ii", of a held one "hi"
+//	modules      NAME FILE VERSION of the drivers that flavors need; FILE is "missing" where there is none
+//	initrd       "kernel RELEASE", "builtin NAME.ko", "initrd NAME.ko"
+//	os-release   as os-release(5) has it
+//	sshd-config  sshd -T
+//
 // # Security
 //
 // The machine is not trusted: what it says is bounded in size and time, and

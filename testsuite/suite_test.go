@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"flag"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -64,6 +65,32 @@ func TestProfileOTC(t *testing.T) {
 		assert.NotEmpty(t, c.References, c.ID)
 		assert.Contains(t, []Severity{Low, Medium, High, Critical}, c.Severity, c.ID)
 	}
+}
+
+// CHECKS.md is the list of checks for people.
+func TestChecksPage(t *testing.T) {
+	var b bytes.Buffer
+	p := OTC()
+	_, _ = fmt.Fprintf(&b, "# The %d checks of profile %s\n\nWritten by `go test ./testsuite -run TestChecksPage -update`.\n", len(p.Checks), p.Name)
+	group := ""
+	for _, c := range p.Checks {
+		if c.Group != group {
+			group = c.Group
+			fmt.Fprintf(&b, "\n## %s\n\n| check | severity | holds when | why | facts |\n| --- | --- | --- | --- | --- |\n", group)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", c.ID, c.Severity, c.Title, c.Why, strings.Join(c.Needs, ", "))
+	}
+	golden(t, "CHECKS.md", b.Bytes())
+}
+
+func golden(t *testing.T, path string, got []byte) {
+	t.Helper()
+	if *update {
+		require.NoError(t, os.WriteFile(path, got, 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, string(want), string(got), path)
 }
 
 func TestGoodMachine(t *testing.T) {
@@ -400,13 +427,7 @@ func TestReports(t *testing.T) {
 	require.NoError(t, r.WriteJUnit(&ju))
 	require.NoError(t, r.WriteText(&text))
 	for name, got := range map[string][]byte{"report.json": js.Bytes(), "report.xml": ju.Bytes(), "report.txt": text.Bytes()} {
-		path := filepath.Join("testdata", name)
-		if *update {
-			require.NoError(t, os.WriteFile(path, got, 0o644))
-		}
-		want, err := os.ReadFile(path)
-		require.NoError(t, err)
-		assert.Equal(t, string(want), string(got), name)
+		golden(t, filepath.Join("testdata", name), got)
 	}
 	var back Report
 	require.NoError(t, json.Unmarshal(js.Bytes(), &back))

@@ -21,7 +21,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
-	"github.com/opentelekomcloud/go-imagefactory/internal/sshconn"
 )
 
 // helperQEMU is a QEMU whose program is this test's, in the given mode.
@@ -105,7 +104,7 @@ func TestBootGuestNeverAnswers(t *testing.T) {
 func TestBootWrongHostKey(t *testing.T) {
 	q := helperQEMU(t, "wrong-key")
 	_, err := q.Boot(t.Context(), qcow2File(t, nil))
-	var keyErr *sshconn.HostKeyError
+	var keyErr *HostKeyError
 	require.ErrorAs(t, err, &keyErr)
 	assertNothingLeft(t, q.WorkDir)
 }
@@ -137,6 +136,14 @@ func TestBootWithoutQEMU(t *testing.T) {
 	_, err := q.Boot(t.Context(), qcow2File(t, nil))
 	require.ErrorIs(t, err, os.ErrNotExist)
 	assertNothingLeft(t, q.WorkDir)
+}
+
+func TestBootUnknownAccelerator(t *testing.T) {
+	q := helperQEMU(t, "good")
+	q.Accel = "xen"
+	image := qcow2File(t, nil)
+	_, err := q.Boot(t.Context(), image)
+	assert.EqualError(t, err, "cannot boot "+image+`: cannot use accelerator "xen": want kvm or tcg`)
 }
 
 // A parent that is killed cannot clean up; its QEMU ends all the same.

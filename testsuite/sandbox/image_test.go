@@ -2,18 +2,23 @@ package sandbox_test
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
 	"github.com/opentelekomcloud/go-imagefactory/internal/spoil"
+	"github.com/opentelekomcloud/go-imagefactory/internal/sshconn"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
 )
@@ -47,13 +52,16 @@ func digest(t *testing.T, path string) []byte {
 // image's own parameters are those of examples/nightly.
 func bad(t *testing.T, image string) []string {
 	t.Helper()
-	before := digest(t, image)
+	content := digest(t, image)
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	work := t.TempDir()
 	q := sandbox.QEMU{WorkDir: work, Logger: logger, ConsoleLog: filepath.Join(t.TempDir(), "console.log")}
 	m, err := q.Boot(t.Context(), image)
 	require.NoError(t, err)
 	defer func() { _ = m.Close() }()
+	assertNoWayOut(t, m.Target)
+	const look = "ls -lanR --time-style=+ /root; ls -1A /run; cat /root/.ssh/*"
+	before := asRoot(t, m.Target, look)
 	suite := testsuite.Suite{Profile: testsuite.OTC(), Logger: logger, Params: testsuite.Params{
 		Hostname:     m.Hostname,
 		NTPServers:   []string{"ntp01.otc-service.com", "ntp02.otc-service.com"},
@@ -64,13 +72,14 @@ func bad(t *testing.T, image string) []string {
 	}}
 	report, err := suite.Run(t.Context(), m.Target)
 	require.NoError(t, err)
+	assert.Equal(t, before, asRoot(t, m.Target, look), "gathering left something behind")
 	require.NoError(t, m.Close())
 	require.NoError(t, report.WriteText(t.Output()))
 
 	left, err := os.ReadDir(work)
 	require.NoError(t, err)
 	assert.Empty(t, left)
-	assert.Equal(t, before, digest(t, image), "the image was changed")
+	assert.Equal(t, content, digest(t, image), "the image was changed")
 	log, err := os.ReadFile(q.ConsoleLog)
 	require.NoError(t, err)
 	require.NotEmpty(t, m.Target.Password)
@@ -81,6 +90,34 @@ func bad(t *testing.T, image string) []string {
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// asRoot runs a command in the guest.
+func asRoot(t *testing.T, target testsuite.Target, command string) string {
+	t.Helper()
+	client, err := sshconn.Dial(t.Context(), sshconn.Config{
+		Address: target.Address, User: target.User, HostKey: target.HostKey, Auth: []ssh.AuthMethod{ssh.PublicKeys(target.Signer)},
+	})
+	require.NoError(t, err)
+	defer func() { _ = client.Close() }()
+	res, err := sshconn.Run(t.Context(), client, "sudo -n bash -s", strings.NewReader(command), 1<<20)
+	require.NoError(t, err)
+	return string(res.Stdout)
+}
+
+// assertNoWayOut has the guest try to reach a port of the host's loopback,
+// which QEMU's user network shows as 10.0.2.2 where it is not restricted. That
+// the guest can try at all is seen by its own sshd.
+func assertNoWayOut(t *testing.T, target testsuite.Target) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = l.Close() }()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	const try = "timeout 5 bash -c 'exec 3<>/dev/tcp/%s/%s' 2>/dev/null && echo %[1]s reached\n"
+	got := asRoot(t, target, fmt.Sprintf(try, "127.0.0.1", "22")+fmt.Sprintf(try, "10.0.2.2", port)+fmt.Sprintf(try, "10.0.2.3", "53"))
+	assert.Equal(t, "127.0.0.1 reached\n", got)
 }
 
 func TestBootImage(t *testing.T) {

@@ -62,7 +62,7 @@ func (m *Machine) Close() error {
 const (
 	retryPause   = 2 * time.Second
 	loginTimeout = 2 * time.Minute // one attempt: an emulated key exchange takes seconds
-	hintPatience = 45 * time.Second
+	hintPatience = 90 * time.Second
 )
 
 // await waits for the host keys on the console, then for a login, then a

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/sshconn"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
@@ -66,8 +67,13 @@ var (
 	ErrUnsafeImage = errors.New("the image is not safe to boot")
 )
 
-// BootError says why an image did not become a machine. A wrong host key is a
-// *sshconn.HostKeyError below it, the end of the caller's context ctx.Err().
+// HostKeyError says that the guest's sshd showed another host key than the
+// console did.
+type HostKeyError = sshconn.HostKeyError
+
+// BootError says why an image did not become a machine. Below it are one of
+// the reasons above, a *HostKeyError, syscall.ENOSPC, or ctx.Err() where the
+// caller's context ended.
 type BootError struct {
 	Image   string
 	Err     error
@@ -82,8 +88,9 @@ const consoleTail = 4 << 10
 
 // Boot starts an overlay of the qcow2 file image, which it only reads, and
 // returns when the guest has let its user in and cloud-init's final stage has
-// shown the host keys. The caller must Close the machine. Where Boot fails it
-// leaves nothing behind, and the error is a *BootError.
+// shown the host keys. The caller must Close the machine, and leave the image
+// as it is until then. Where Boot fails it leaves nothing behind, and the error
+// is a *BootError.
 func (q QEMU) Boot(ctx context.Context, image string) (*Machine, error) {
 	q.setDefaults()
 	m, err := q.prepare(ctx, image)
@@ -156,8 +163,12 @@ func (q *QEMU) prepare(ctx context.Context, image string) (m *Machine, err error
 	if err != nil {
 		return nil, err
 	}
-	if q.Accel == "" {
+	switch q.Accel {
+	case "":
 		q.Accel = ProbeAccel(ctx, q.Binary)
+	case "kvm", "tcg":
+	default:
+		return nil, fmt.Errorf("cannot use accelerator %q: want kvm or tcg", q.Accel)
 	}
 	dir, err := os.MkdirTemp(q.WorkDir, "imagefactory-sandbox-")
 	if err != nil {

@@ -1,10 +1,9 @@
-package capabilities_test
+package capabilities
 
 import (
 	"strings"
 	"testing"
 
-	. "github.com/opentelekomcloud/go-imagefactory/capabilities"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -161,6 +160,7 @@ func TestFromFlags(t *testing.T) {
 		{"bare metal", Flags{"virtual_env_type": "Ironic", "__support_p2l": "true"}, bmsV100},
 		{"mask of the same flags", Flags{"virtual_env_type": "FusionCompute", "__support_xen": "true", MaskProperty: "0x1"}, XenClassic},
 		{"mask in decimal", Flags{"__support_kvm": "true", MaskProperty: "1073741828"}, KVMVirtio | UVPMonitor},
+		{"mask with a conflict", Flags{"__support_kvm_gpu_type": "V100", MaskProperty: (P100 | V100).Hex()}, V100},
 		{"flags win over the mask", Flags{"__support_kvm": "true", MaskProperty: (XenPVOps | CloudInit).Hex()}, KVMVirtio | CloudInit},
 	} {
 		got, err := FromFlags(tt.have)

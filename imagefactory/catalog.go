@@ -122,7 +122,7 @@ func (s *system) UnmarshalYAML(decode func(any) error) error {
 		return err
 	}
 	for _, image := range shape.Images {
-		entry := shape.CatalogEntry.clone()
+		entry := shape.clone()
 		if err := image.decode(&entry); err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ func debian12(t *testing.T) testsuite.Facts {
 	t.Helper()
 	f, err := os.Open("testdata/facts-debian-12.json")
 	require.NoError(t, err)
-	defer f.Close()
+	defer func() { require.NoError(t, f.Close()) }()
 	facts, err := testsuite.LoadFacts(f)
 	require.NoError(t, err)
 	return facts

@@ -119,7 +119,7 @@ func TestCatalogStates(t *testing.T) {
 	assert.Subset(t, oracle6.RequiredPackages, []string{"kmod-uvpmod", "kmod-ixgbevf216"})
 	for _, e := range Catalog() {
 		if e.Name.Class == Beta {
-			assert.Equal(t, SupportNew, e.Support, e.Name)
+			assert.Equal(t, InBeta, e.Support, e.Name)
 		}
 	}
 }

@@ -8,6 +8,15 @@
 // A [Factory] does that for several images at once; one image's failure never
 // stops another's. [LoadFile] reads definitions from YAML.
 //
+// # Catalog
+//
+// The [Catalog] has the facts of the cloud's public Linux images. A definition
+// inherits from one of them with `from: Standard_Debian_9` and overrides what
+// differs; a definition's capabilities become the flags of the registered
+// image, and a claim that the booted image does not bear out fails the run. The
+// extra reboot, the version of ixgbevf and LVM are recorded facts that no stage
+// acts on. Images that Huawei provides have no names on record and no entries.
+//
 // # Directories
 //
 // Below Factory.Dir:

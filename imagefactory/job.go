@@ -387,7 +387,7 @@ func (j *job) runTest(ctx context.Context) (err error) {
 	if !j.tests.OK() {
 		failed = &TestError{Report: j.tests}
 	}
-	return errors.Join(ctx.Err(), failed, j.verifyCapabilities())
+	return errors.Join(ctx.Err(), failed, j.verifyClaims())
 }
 
 // TestError says that an image failed its checks.

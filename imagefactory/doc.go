@@ -30,9 +30,11 @@
 // # Failures and interruption
 //
 // Nothing is published from an image that did not pass all stages. A run that
-// is cut leaves either nothing or a sealed release, which the next run
-// publishes before it does anything else for that image. Two runs never work
-// on one image at a time: the second is told so.
+// is cut, by a signal or a crash, is taken up by the next run of the same
+// definition within twelve hours: what its finished stages wrote is used if it
+// is as they recorded it, and at most the stage that was cut is done again. A
+// release that was sealed is published however old it is. Two runs never
+// work on one image at a time: the second is told so.
 //
 // # Security
 //

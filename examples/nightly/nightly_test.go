@@ -91,6 +91,7 @@ func TestMainJob(t *testing.T) {
 	}
 	first := n.report(t).Build
 
+	var cut string
 	t.Run("a spoiled image is not published", func(t *testing.T) { n.spoiled(t, first) })
 	t.Run("unchanged", func(t *testing.T) {
 		require.Equal(t, 0, n.run(t, ""))
@@ -106,12 +107,15 @@ func TestMainJob(t *testing.T) {
 		require.Contains(t, got.Error, "interrupted")
 		require.Equal(t, image+"/"+first, got.Release)
 		n.nothingLeft(t)
+		cut = got.Build
 	})
-	t.Run("second release", func(t *testing.T) {
+	t.Run("second release, of the build that was cut", func(t *testing.T) {
 		require.Equal(t, 0, n.run(t, "", "-force"))
 		got := n.report(t)
 		require.Equal(t, imagefactory.Published, got.Result, got.Error)
 		require.NotEqual(t, first, got.Build)
+		require.Equal(t, cut, got.Build)
+		require.NotContains(t, got.DurationMS, imagefactory.StageBuild)
 		n.complete(t, got)
 		for label, want := range map[string]string{"latest": got.Build, "prev": first} {
 			target, err := os.Readlink(filepath.Join(n.out, image, label))

@@ -1,4 +1,4 @@
-package capabilities_test
+package capabilities
 
 import (
 	"encoding/json"
@@ -7,44 +7,56 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/opentelekomcloud/go-imagefactory/capabilities"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 // sets calls f with every set of at most two known bits, with sets of many
-// random bits, known and unknown, and with sets of few.
-func sets(t *testing.T, f func(capabilities.Set)) {
+// random bits, known and unknown, with sets of few, and with sets of as many as
+// go together.
+func sets(t *testing.T, f func(Set)) {
 	t.Helper()
 	f(0)
-	known := capabilities.Known.Bits()
+	known := Known.Bits()
 	for i, a := range known {
 		f(a)
 		for _, b := range known[i+1:] {
 			f(a | b)
 		}
 	}
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same sets on every run
+	random := rand.New(rand.NewPCG(1, 2)) // the same sets on every run
 	for range 20000 {
-		f(capabilities.Set(random.Uint64()))
-		var few capabilities.Set
+		f(Set(random.Uint64()))
+		var few Set
 		for range 1 + random.IntN(7) {
 			few |= 1 << random.IntN(40)
 		}
 		f(few)
 	}
+	for range 3000 {
+		var full Set
+		if random.IntN(4) == 0 {
+			full = ARM64 | UEFI
+		}
+		for _, i := range random.Perm(len(known)) {
+			if more := full | known[i]; random.IntN(8) > 0 && len(more.Conflicts()) == 0 {
+				full = more
+			}
+		}
+		f(full)
+	}
 }
 
 func TestParseReadsEveryForm(t *testing.T) {
-	sets(t, func(s capabilities.Set) {
+	sets(t, func(s Set) {
 		for _, text := range []string{s.String(), s.Hex(), s.Decimal()} {
-			got, err := capabilities.Parse(text)
+			got, err := Parse(text)
 			require.NoError(t, err)
 			require.Equal(t, s, got, text)
 		}
 		data, err := json.Marshal(s)
 		require.NoError(t, err)
-		var got capabilities.Set
+		var got Set
 		require.NoError(t, json.Unmarshal(data, &got))
 		require.Equal(t, s, got, string(data))
 	})
@@ -60,34 +72,34 @@ func TestLayoutIsAppendOnly(t *testing.T) {
 		"v100-vgpu", "p2v-v100",
 	}
 	for i, name := range layout {
-		got, err := capabilities.Parse(name)
+		got, err := Parse(name)
 		require.NoError(t, err)
-		assert.Equal(t, capabilities.Set(1)<<i, got, name)
+		assert.Equal(t, Set(1)<<i, got, name)
 	}
-	assert.Len(t, layout, bits.OnesCount64(uint64(capabilities.Known)))
-	assert.Equal(t, capabilities.P2VV100, capabilities.Set(1)<<33)
+	assert.Len(t, layout, bits.OnesCount64(uint64(Known)))
+	assert.Equal(t, P2VV100, Set(1)<<33)
 }
 
 func TestParse(t *testing.T) {
-	for text, want := range map[string]capabilities.Set{
+	for text, want := range map[string]Set{
 		"0":                            0,
-		"5":                            capabilities.XenClassic | capabilities.KVMVirtio,
-		"0x5":                          capabilities.XenClassic | capabilities.KVMVirtio,
-		"0X5":                          capabilities.XenClassic | capabilities.KVMVirtio,
-		"18446744073709551615":         ^capabilities.Set(0),
-		" kvm-virtio ,  ixgbevf\n":     capabilities.KVMVirtio | capabilities.IXGBEVF,
-		"KVM_VIRTIO|scsi_ep_front|0x1": capabilities.KVMVirtio | capabilities.SCSIEPFront | capabilities.XenClassic,
+		"5":                            XenClassic | KVMVirtio,
+		"0x5":                          XenClassic | KVMVirtio,
+		"0X5":                          XenClassic | KVMVirtio,
+		"18446744073709551615":         ^Set(0),
+		" kvm-virtio ,  ixgbevf\n":     KVMVirtio | IXGBEVF,
+		"KVM_VIRTIO|scsi_ep_front|0x1": KVMVirtio | SCSIEPFront | XenClassic,
 	} {
-		got, err := capabilities.Parse(text)
+		got, err := Parse(text)
 		require.NoError(t, err, text)
 		assert.Equal(t, want, got, text)
 	}
 	for _, text := range []string{"", " ", "|", "18446744073709551616", "0x", "0xg", "-1", "1.5", "5kvm", "kvm-virtio|nope"} {
-		_, err := capabilities.Parse(text)
+		_, err := Parse(text)
 		assert.Error(t, err, text)
 	}
-	_, err := capabilities.Parse("kvm-virtoi")
-	var unknown *capabilities.UnknownNameError
+	_, err := Parse("kvm-virtoi")
+	var unknown *UnknownNameError
 	require.ErrorAs(t, err, &unknown)
 	assert.Equal(t, "kvm-virtio", unknown.Nearest[0])
 }
@@ -97,11 +109,11 @@ func FuzzParse(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		s, err := capabilities.Parse(text)
+		s, err := Parse(text)
 		if err != nil {
 			return
 		}
-		again, err := capabilities.Parse(s.String())
+		again, err := Parse(s.String())
 		if err != nil || again != s {
 			t.Fatalf("%q: %v reads back as %v, %v", text, s, again, err)
 		}
@@ -109,17 +121,17 @@ func FuzzParse(f *testing.F) {
 }
 
 func TestSet(t *testing.T) {
-	s := capabilities.XenPVOps | capabilities.KVMVirtio
-	assert.True(t, s.Has(capabilities.KVMVirtio))
+	s := XenPVOps | KVMVirtio
+	assert.True(t, s.Has(KVMVirtio))
 	assert.True(t, s.Has(0))
-	assert.False(t, s.Has(capabilities.KVMVirtio|capabilities.BIOS))
-	assert.Equal(t, []capabilities.Set{capabilities.XenPVOps, capabilities.KVMVirtio}, s.Bits())
-	assert.Equal(t, "xen-pvops|0x8000000000000000", (capabilities.XenPVOps | 1<<63).String())
-	assert.Equal(t, "0", capabilities.Set(0).String())
-	assert.Empty(t, capabilities.Set(0).Bits())
+	assert.False(t, s.Has(KVMVirtio|BIOS))
+	assert.Equal(t, []Set{XenPVOps, KVMVirtio}, s.Bits())
+	assert.Equal(t, "xen-pvops|0x8000000000000000", (XenPVOps | 1<<63).String())
+	assert.Equal(t, "0", Set(0).String())
+	assert.Empty(t, Set(0).Bits())
 }
 
 func isConflict(err error) bool {
-	var conflict *capabilities.ConflictError
+	var conflict *ConflictError
 	return errors.As(err, &conflict)
 }

@@ -63,13 +63,13 @@ func allExclusions() []exclusion {
 	xenHANA := side{HANAXen, "__support_xen_hana"}
 	kvmHANA := side{HANAKVM, "__support_kvm_hana"}
 	list := []exclusion{
-		{a: xenFlag, b: side{InfiniBand, "__support_kvm_infiniband"}, reason: byIMS, except: Ironic},
+		{a: xenFlag, b: side{InfiniBand, "__support_kvm_infiniband"}, reason: byIMS},
 		{a: side{ARM64, "__support_arm"}, b: side{AMD, "__support_amd"}, reason: oneMachine},
 	}
 	for _, general := range []side{xenFlag, kvmFlag} {
 		list = append(list,
 			exclusion{a: general, b: xenGPU, reason: byIMS},
-			exclusion{a: general, b: kvmGPU, reason: byIMS, except: Ironic},
+			exclusion{a: general, b: kvmGPU, reason: byIMS},
 			exclusion{a: general, b: xenHANA, reason: byIMS},
 			exclusion{a: general, b: kvmHANA, reason: byInfer})
 	}

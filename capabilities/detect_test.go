@@ -1,4 +1,4 @@
-package capabilities_test
+package capabilities
 
 import (
 	"encoding/json"
@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	. "github.com/opentelekomcloud/go-imagefactory/capabilities"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -51,6 +50,7 @@ func TestDetectMissesWhatIsTakenOut(t *testing.T) {
 		{"virtio disks in the initrd", func(e *Evidence) {
 			e.InitrdModules = drop(drop(e.InitrdModules, "virtio_blk.ko"), "virtio_scsi.ko")
 		}, KVMVirtio | HANAKVM},
+		{"virtio's bus in the initrd", func(e *Evidence) { e.InitrdModules = drop(e.InitrdModules, "virtio_pci.ko") }, KVMVirtio | HANAKVM},
 		{"one of two virtio disks", func(e *Evidence) { e.InitrdModules = drop(e.InitrdModules, "virtio_blk.ko") }, 0},
 		{"Xen network", func(e *Evidence) { e.Modules = drop(e.Modules, "xen-netfront.ko") }, XenPVOps | DiskIntensive | HighPerformance | HANAXen},
 		{"Xen disks in the initrd", func(e *Evidence) { e.InitrdModules = drop(e.InitrdModules, "xen-blkfront.ko") }, XenPVOps | DiskIntensive | HighPerformance | HANAXen},

@@ -177,7 +177,7 @@ func (e *ValueError) Error() string {
 }
 
 // FromFlags reads the capabilities that the properties of an image claim. It
-// accepts both spellings of the support flags, any number of underscores before
+// accepts both spellings of the support flags, one underscore or more before
 // them (the image factory's own table has ___support_kvm_hana), True for true,
 // and space around values; properties that it does not know are passed over.
 //
@@ -235,9 +235,8 @@ func canonicalName(name string) string {
 		return name
 	}
 	bare := strings.TrimLeft(name, "_")
-	bare = strings.TrimPrefix(bare, "is_")
-	key, ok := strings.CutPrefix(bare, "support_")
-	if !ok {
+	key, ok := strings.CutPrefix(strings.TrimPrefix(bare, "is_"), "support_")
+	if !ok || bare == name {
 		return ""
 	}
 	full := supportPrefix + key

@@ -1,10 +1,9 @@
-package capabilities_test
+package capabilities
 
 import (
 	"strings"
 	"testing"
 
-	. "github.com/opentelekomcloud/go-imagefactory/capabilities"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -156,11 +155,12 @@ func TestFromFlags(t *testing.T) {
 		{"the factory's misspelling", Flags{"___support_kvm_hana": "true"}, HANAKVM},
 		{"spelling of the factory", Flags{"__is_support_kvm": "true"}, KVMVirtio},
 		{"as the cloud writes it", Flags{"__support_xen_gpu_type": " M60_vgpu ", "__support_largememory": "True"}, M60VGPU | LargeMemory},
-		{"others' properties", Flags{"__os_type": "Linux", "__support_o3s": "true", "__support_agent_list": "ces", "support": "x"}, 0},
+		{"others' properties", Flags{"__os_type": "Linux", "__support_o3s": "true", "__support_agent_list": "ces", "support_kvm": "true"}, 0},
 		{"drivers behind a flag", Flags{"__support_xen": "true", "__support_diskintensive": "true"}, XenPVOps | DiskIntensive | IXGBEVF},
 		{"bare metal", Flags{"virtual_env_type": "Ironic", "__support_p2l": "true"}, bmsV100},
 		{"mask of the same flags", Flags{"virtual_env_type": "FusionCompute", "__support_xen": "true", MaskProperty: "0x1"}, XenClassic},
 		{"mask in decimal", Flags{"__support_kvm": "true", MaskProperty: "1073741828"}, KVMVirtio | UVPMonitor},
+		{"mask with a conflict", Flags{"__support_kvm_gpu_type": "V100", MaskProperty: (P100 | V100).Hex()}, V100},
 		{"flags win over the mask", Flags{"__support_kvm": "true", MaskProperty: (XenPVOps | CloudInit).Hex()}, KVMVirtio | CloudInit},
 	} {
 		got, err := FromFlags(tt.have)
@@ -254,4 +254,28 @@ func TestDiffLeadsToTheFlags(t *testing.T) {
 		before = want
 	})
 	assert.Greater(t, pairs, 100)
+}
+
+func FuzzFromFlags(f *testing.F) {
+	f.Add("__support_kvm", "true", "virtual_env_type", "Ironic")
+	f.Add("___support_kvm_hana", " True", MaskProperty, "0xffffffffffffffff")
+	f.Add("__is_support_kvm_gpu_type", "V100", "__support_kvm_gpu_type", "P100")
+	f.Fuzz(func(t *testing.T, name1, value1, name2, value2 string) {
+		have := Flags{name1: value1, name2: value2}
+		s, err := FromFlags(have)
+		if err != nil {
+			return
+		}
+		flags, err := s.Flags()
+		if err != nil {
+			if !isConflict(err) {
+				t.Fatal(err)
+			}
+			return
+		}
+		again, err := FromFlags(flags)
+		if err != nil || again != s.Carried() {
+			t.Fatalf("%v: %v, then %v, %v", have, s, again, err)
+		}
+	})
 }

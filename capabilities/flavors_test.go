@@ -1,11 +1,10 @@
-package capabilities_test
+package capabilities
 
 import (
 	"maps"
 	"strings"
 	"testing"
 
-	. "github.com/opentelekomcloud/go-imagefactory/capabilities"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )

@@ -82,7 +82,7 @@ type Support string
 // The states.
 const (
 	Supported  Support = "supported"
-	SupportNew Support = "beta"       // offered, not yet promised
+	InBeta     Support = "beta"       // offered, not yet promised
 	Broken     Support = "broken"     // cannot be built: what is offered is outdated
 	Superseded Support = "superseded" // there is another name for it
 )
@@ -122,7 +122,7 @@ func (s *system) UnmarshalYAML(decode func(any) error) error {
 		return err
 	}
 	for _, image := range shape.Images {
-		entry := shape.CatalogEntry.clone()
+		entry := shape.clone()
 		if err := image.decode(&entry); err != nil {
 			return err
 		}
@@ -178,7 +178,7 @@ func (e CatalogEntry) check() error {
 	if (e.Origin == OriginFactory) != (e.Driver == "kiwi" || e.Driver == "dib") {
 		errs = append(errs, fmt.Errorf("origin %s with driver %q", e.Origin, e.Driver))
 	}
-	if !slices.Contains([]Support{Supported, SupportNew, Broken, Superseded}, e.Support) {
+	if !slices.Contains([]Support{Supported, InBeta, Broken, Superseded}, e.Support) {
 		errs = append(errs, fmt.Errorf("support %q", e.Support))
 	}
 	if (e.Support == Broken || e.Support == Superseded) && e.SupportNote == "" {

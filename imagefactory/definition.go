@@ -110,6 +110,8 @@ type Test struct {
 	Profile          string   `yaml:"profile,omitempty"`
 	Waivers          []Waiver `yaml:"waivers,omitempty"`
 	RequiredPackages []string `yaml:"required_packages,omitempty"`
+	// ForbiddenPackages must not be installed.
+	ForbiddenPackages []string `yaml:"forbidden_packages,omitempty"`
 }
 
 // Waiver accepts a failing check up to and including the day Expires (UTC).

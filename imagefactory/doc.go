@@ -8,6 +8,15 @@
 // A [Factory] does that for several images at once; one image's failure never
 // stops another's. [LoadFile] reads definitions from YAML.
 //
+// # Catalog
+//
+// The [Catalog] has the facts of the cloud's public Linux images. A definition
+// inherits from one of them with `from: Standard_Debian_9` and overrides what
+// differs; a definition's capabilities become the flags of the registered
+// image, and a claim that the booted image does not bear out fails the run. The
+// extra reboot, the version of ixgbevf and LVM are recorded facts that no stage
+// acts on. Images that Huawei provides have no names on record and no entries.
+//
 // # Directories
 //
 // Below Factory.Dir:
@@ -21,9 +30,11 @@
 // # Failures and interruption
 //
 // Nothing is published from an image that did not pass all stages. A run that
-// is cut leaves either nothing or a sealed release, which the next run
-// publishes before it does anything else for that image. Two runs never work
-// on one image at a time: the second is told so.
+// is cut, by a signal or a crash, is taken up by the next run of the same
+// definition within twelve hours: what its finished stages wrote is used if it
+// is as they recorded it, and at most the stage that was cut is done again. A
+// release that was sealed is published however old it is. Two runs never
+// work on one image at a time: the second is told so.
 //
 // # Security
 //

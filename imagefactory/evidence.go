@@ -1,23 +1,39 @@
 package imagefactory
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/capabilities"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
-// verifyCapabilities holds what the definition claims against what was found
-// in the machine that the image was booted as.
-func (j *job) verifyCapabilities() error {
-	if j.def.Capabilities == 0 {
+// verifyClaims holds what the definition claims against what was found in the
+// machine that the image was booted as: the capabilities, and that forbidden
+// packages are absent.
+func (j *job) verifyClaims() error {
+	d := j.def
+	if d.Capabilities == 0 && len(d.Test.ForbiddenPackages) == 0 {
 		return nil
 	}
-	e, err := evidence(j.facts, j.def.OS.Arch)
+	e, err := evidence(j.facts, d.OS.Arch)
 	if err != nil {
 		return err
 	}
-	return capabilities.Verify(j.def.Capabilities, e)
+	var found []string
+	for _, name := range d.Test.ForbiddenPackages {
+		if slices.Contains(e.Packages, name) {
+			found = append(found, name)
+		}
+	}
+	if len(found) > 0 {
+		return fmt.Errorf("forbidden packages are installed: %s", strings.Join(found, ", "))
+	}
+	if d.Capabilities == 0 {
+		return nil
+	}
+	return capabilities.Verify(d.Capabilities, e)
 }
 
 // evidence takes from the facts of a booted image what shows its capabilities.

@@ -19,7 +19,7 @@ func debian12(t *testing.T) testsuite.Facts {
 	t.Helper()
 	f, err := os.Open("testdata/facts-debian-12.json")
 	require.NoError(t, err)
-	defer f.Close()
+	defer func() { require.NoError(t, f.Close()) }()
 	facts, err := testsuite.LoadFacts(f)
 	require.NoError(t, err)
 	return facts
@@ -63,7 +63,7 @@ func TestClaimsAreHeldAgainstTheImage(t *testing.T) {
 		{"cloud-init removed", claim, without(t, facts, "packages", "ii  cloud-init"), capabilities.CloudInit},
 	} {
 		j := &job{def: &Definition{OS: OS{Arch: "amd64"}, Capabilities: tt.claim}, facts: tt.facts}
-		err := j.verifyCapabilities()
+		err := j.verifyClaims()
 		if tt.lacks == 0 {
 			assert.NoError(t, err, tt.name)
 			continue
@@ -76,7 +76,14 @@ func TestClaimsAreHeldAgainstTheImage(t *testing.T) {
 	delete(facts.Facts, "initrd")
 	j := &job{def: &Definition{OS: OS{Arch: "amd64"}, Capabilities: claim}, facts: facts}
 	var missing *testsuite.FactError
-	assert.ErrorAs(t, j.verifyCapabilities(), &missing, "a fact that was not read proves nothing")
+	assert.ErrorAs(t, j.verifyClaims(), &missing, "a fact that was not read proves nothing")
+}
+
+func TestForbiddenPackagesFail(t *testing.T) {
+	j := &job{def: &Definition{OS: OS{Arch: "amd64"}, Test: Test{ForbiddenPackages: []string{"uvp-monitor", "otc-tools"}}}, facts: debian12(t)}
+	require.NoError(t, j.verifyClaims())
+	j.def.Test.ForbiddenPackages = append(j.def.Test.ForbiddenPackages, "chrony")
+	assert.ErrorContains(t, j.verifyClaims(), "forbidden packages are installed: chrony")
 }
 
 // A release says what its image can do.

@@ -22,7 +22,7 @@ func (e CatalogEntry) Definition() Definition {
 		Name: e.Name.String(), OS: OS{Distribution: e.Distribution, Version: e.Version},
 		DiskBytes: e.DiskBytes, MinDiskBytes: e.MinDiskBytes, User: e.User,
 		Builder: Component{Driver: e.Driver}, Repositories: e.Repositories, UVPMonitor: e.uvpMonitor(),
-		Test:         Test{Profile: e.Profile, Waivers: e.Waivers, RequiredPackages: e.RequiredPackages},
+		Test:         Test{Profile: e.Profile, Waivers: e.Waivers, RequiredPackages: e.RequiredPackages, ForbiddenPackages: e.ForbiddenPackages},
 		Capabilities: e.Capabilities, Properties: e.systemProperties(), Notes: e.Notes,
 	}
 	if e.SupportNote != "" {

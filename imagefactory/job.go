@@ -54,6 +54,7 @@ type job struct {
 	tests    *testsuite.Report
 	facts    testsuite.Facts
 	previous *publish.Release // nil if there is none that can be trusted
+	record   *record          // nil before the build is done
 }
 
 // run never fails: what went wrong is in the report.
@@ -64,6 +65,8 @@ func (j *job) run(ctx context.Context) ImageReport {
 		outcome = Failed
 		if ctx.Err() != nil {
 			err = fmt.Errorf("interrupted: %w", ctx.Err())
+		} else if j.record != nil {
+			_ = os.Remove(j.recordFile()) // it failed: nothing to take up
 		}
 		j.report.Err, j.report.Error = err, err.Error()
 		j.report.Artifacts = j.leftovers()
@@ -89,11 +92,17 @@ func (j *job) all(ctx context.Context) (Outcome, error) {
 	if done, err := j.resume(ctx); done || err != nil {
 		return Published, err
 	}
-	if err := j.begin(); err != nil {
+	taken, err := j.takeUp(ctx)
+	if err != nil {
 		return Failed, err
 	}
-	if err := j.stage(ctx, StageBuild, j.runBuild); err != nil {
-		return Failed, err
+	if !taken {
+		if err := j.begin(); err != nil {
+			return Failed, err
+		}
+		if err := j.stage(ctx, StageBuild, j.runBuild); err != nil {
+			return Failed, err
+		}
 	}
 	if unchanged, err := j.unchanged(ctx); unchanged || err != nil {
 		return Unchanged, err
@@ -159,8 +168,7 @@ func (j *job) workDir() string { return filepath.Join(j.dir, workName, j.name) }
 func (j *job) sealedDir() string { return filepath.Join(j.dir, workName, releaseName, j.name) }
 
 // resume publishes a release of the same definition that an earlier run sealed
-// and could not publish. What earlier runs did before sealing is not taken up:
-// a nightly image is worth its fresh packages.
+// and could not publish.
 func (j *job) resume(ctx context.Context) (done bool, err error) {
 	entries, err := os.ReadDir(j.sealedDir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -198,6 +206,9 @@ func (j *job) resume(ctx context.Context) (done bool, err error) {
 	}
 	if done {
 		j.report.Stage = ""
+		if err := os.RemoveAll(filepath.Join(j.workDir(), j.report.Build)); err != nil {
+			return false, err
+		}
 	}
 	return done, nil
 }
@@ -206,7 +217,7 @@ func (j *job) resume(ctx context.Context) (done bool, err error) {
 // nobody needs any more: images, and all but the newest reports.
 func (j *job) begin() error {
 	const keep = 10
-	old, err := filepath.Glob(filepath.Join(j.workDir(), "[0-9]*-[0-9]*"))
+	old, err := j.runs()
 	if err != nil {
 		return err
 	}
@@ -243,6 +254,11 @@ func (j *job) begin() error {
 	}
 }
 
+// runs are the directories of this image's runs, the oldest first.
+func (j *job) runs() ([]string, error) {
+	return filepath.Glob(filepath.Join(j.workDir(), "[0-9]*-[0-9]*"))
+}
+
 // file is the path in the run's directory of the release's file with a suffix.
 func (j *job) file(suffix string) string {
 	return filepath.Join(j.runDir, j.name+"-"+j.build.String()+suffix)
@@ -271,7 +287,13 @@ func (j *job) runBuild(ctx context.Context) (err error) {
 	if err := j.writeConfig(); err != nil {
 		return fmt.Errorf("cannot write the configuration's archive: %w", err)
 	}
-	return os.RemoveAll(j.built.ConfigDir)
+	if err := os.RemoveAll(j.built.ConfigDir); err != nil {
+		return err
+	}
+	if err := log.Sync(); err != nil {
+		return fmt.Errorf("cannot write the build log: %w", err)
+	}
+	return j.save(ctx, builtFiles)
 }
 
 func (j *job) writePackages() error {
@@ -357,7 +379,18 @@ func (j *job) runInspect(ctx context.Context) error {
 	return errors.Join(append(errs, err)...)
 }
 
-func (j *job) runTest(ctx context.Context) (err error) {
+func (j *job) runTest(ctx context.Context) error {
+	if done, err := j.tested(); done || err != nil {
+		return err
+	}
+	if err := j.test(ctx); err != nil {
+		return err
+	}
+	return j.save(ctx, testedFiles)
+}
+
+// test boots the image and holds it to its suite.
+func (j *job) test(ctx context.Context) (err error) {
 	suite, err := j.def.suite(j.mirrors)
 	if err != nil {
 		return err
@@ -387,7 +420,7 @@ func (j *job) runTest(ctx context.Context) (err error) {
 	if !j.tests.OK() {
 		failed = &TestError{Report: j.tests}
 	}
-	return errors.Join(ctx.Err(), failed, j.verifyCapabilities())
+	return errors.Join(ctx.Err(), failed, j.verifyClaims())
 }
 
 // TestError says that an image failed its checks.

@@ -171,6 +171,7 @@ func TestUnchanged(t *testing.T) {
 	f, d := newFactory(t)
 	j, dir := sealed(t, f, d)
 	require.NoError(t, j.publishSealed(t.Context(), dir))
+	require.NoError(t, os.RemoveAll(j.runDir))
 
 	report, err := f.Run(t.Context(), []Definition{d})
 	require.NoError(t, err)
@@ -181,7 +182,7 @@ func TestUnchanged(t *testing.T) {
 	require.Equal(t, 59, got.Checks.Pass)
 	left, err := filepath.Glob(filepath.Join(f.Dir, ".work", d.Name, "*"))
 	require.NoError(t, err)
-	require.Len(t, left, 1, "only the sealed job's directory, which this test has made")
+	require.Empty(t, left)
 
 	for name, change := range map[string]func(*Definition){
 		"packages":   func(d *Definition) { *d = withPackages(*d, "a 1 all") },
@@ -221,6 +222,76 @@ func TestSealedReleaseIsPublishedByTheNextRun(t *testing.T) {
 	require.NotEmpty(t, got.Artifacts)
 	require.NotContains(t, got.DurationMS, StageBuild)
 	require.NoDirExists(t, dir)
+	require.NoDirExists(t, filepath.Join(f.Dir, ".work", d.Name, got.Build))
+}
+
+func TestCutRunIsTakenUp(t *testing.T) {
+	for name, test := range map[string]struct {
+		tested bool
+		spoil  func(t *testing.T, f *Factory, j *job)
+		taken  bool
+	}{
+		"after the build":    {taken: true},
+		"after the test":     {tested: true, taken: true},
+		"image changed":      {spoil: func(t *testing.T, _ *Factory, j *job) { require.NoError(t, os.Truncate(j.file(".qcow2"), 1<<20)) }},
+		"record damaged":     {spoil: func(t *testing.T, _ *Factory, j *job) { require.NoError(t, os.Truncate(j.recordFile(), 20)) }},
+		"definition changed": {spoil: func(_ *testing.T, _ *Factory, j *job) { j.def.NTPServers = []string{"other"} }},
+		"too old": {spoil: func(_ *testing.T, f *Factory, _ *job) {
+			then := f.Now()
+			f.Now = func() time.Time { return then.Add(takeUpWithin + time.Hour) }
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, d := newFactory(t)
+			j := begun(t, f, d)
+			require.NoError(t, j.runBuild(t.Context()))
+			if test.tested {
+				j.tests = &testsuite.Report{Checks: []testsuite.Result{{ID: "a.b", Status: testsuite.Pass}}, Summary: testsuite.Summary{Pass: 1}}
+				require.NoError(t, j.writeTests())
+				require.NoError(t, j.save(t.Context(), testedFiles))
+			}
+			if test.spoil != nil {
+				test.spoil(t, f, j)
+				d = *j.def
+			}
+			jobs, err := f.prepare([]Definition{d})
+			require.NoError(t, err)
+			taken, err := jobs[0].takeUp(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, test.taken, taken)
+			if !taken {
+				return
+			}
+			require.Equal(t, "20261122-031507", jobs[0].report.Build)
+			done, err := jobs[0].tested()
+			require.NoError(t, err)
+			require.Equal(t, test.tested, done)
+			if !done {
+				return
+			}
+			report, err := f.Run(t.Context(), []Definition{d})
+			require.NoError(t, err)
+			require.Equal(t, Published, report.Images[0].Result, report.Images[0].Error)
+			require.Equal(t, "Standard_Test_1/20261122-031507", report.Images[0].Release)
+			require.NotContains(t, report.Images[0].DurationMS, StageBuild)
+			left, err := filepath.Glob(filepath.Join(f.Dir, ".work", d.Name, "*"))
+			require.NoError(t, err)
+			require.Empty(t, left)
+		})
+	}
+}
+
+func TestFailedRunIsNotTakenUp(t *testing.T) {
+	f, d := newFactory(t)
+	d.DiskBytes = 32 * MiB // the image has 16 MiB: it fails in inspect
+	report, err := f.Run(t.Context(), []Definition{d})
+	require.NoError(t, err)
+	require.Equal(t, StageInspect, report.Images[0].Stage)
+	jobs, err := f.prepare([]Definition{d})
+	require.NoError(t, err)
+	taken, err := jobs[0].takeUp(t.Context())
+	require.NoError(t, err)
+	require.False(t, taken)
 }
 
 func TestSealedReleaseOfAnotherDefinitionIsDiscarded(t *testing.T) {

@@ -125,13 +125,14 @@ func (j *job) runSeal(ctx context.Context) (string, error) {
 	parent := j.sealedDir()
 	staging := filepath.Join(j.runDir, "release")
 	sealed := filepath.Join(parent, j.build.String())
-	if err := errors.Join(os.MkdirAll(parent, 0o755), os.Mkdir(staging, 0o755)); err != nil {
+	if err := errors.Join(os.RemoveAll(staging), os.MkdirAll(parent, 0o755), os.Mkdir(staging, 0o755)); err != nil {
 		return "", err
 	}
 	digests := map[string]signing.FileDigest{}
-	for _, suffix := range []string{".qcow2", ".config.tar.gz", ".packages", ".changes", ".build.log", ".test.json", ".test.xml", ".test.log"} {
+	for _, suffix := range slices.Concat(builtFiles, testedFiles, []string{".changes"}) {
 		name := filepath.Base(j.file(suffix))
-		if err := os.Rename(j.file(suffix), filepath.Join(staging, name)); err != nil {
+		// Linked, so that a run that is cut here can be taken up.
+		if err := os.Link(j.file(suffix), filepath.Join(staging, name)); err != nil {
 			return "", err
 		}
 		d, err := digestFile(ctx, filepath.Join(staging, name))

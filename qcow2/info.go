@@ -3,6 +3,7 @@ package qcow2
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -430,16 +431,18 @@ func (i *Info) readImageEnd(r io.ReaderAt) error {
 	perBlock := i.ClusterSize * 8 / bits
 	for _, b := range blocks {
 		last, err := lastNonZero(r, b.offset, i.ClusterSize)
+		if errors.Is(err, errNotKept) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
 		if last < 0 {
 			continue // a block without references
 		}
-		cluster := b.index*perBlock + last*8/bits
-		if bits < 8 {
-			cluster = b.index*perBlock + last*8/bits + 8/bits - 1 // at most; bits within the byte do not matter here
-		}
+		// Of refcounts narrower than a byte, the last one in it may be 0; the
+		// few clusters between do not matter here.
+		cluster := b.index*perBlock + (last*8+7)/bits
 		if cluster > maxHostOffset>>h.ClusterBits {
 			return nil
 		}
@@ -481,10 +484,8 @@ func lastRefcountBlocks(r io.ReaderAt, h *Header, fileSize int64) ([]refcountBlo
 // lastNonZero returns the index of the last byte that is not zero of length
 // bytes at offset, or -1.
 func lastNonZero(r io.ReaderAt, offset, length int64) (int64, error) {
-	if s, ok := r.(interface{ lastNonZero(int64) (int64, bool) }); ok {
-		if last, ok := s.lastNonZero(offset); ok {
-			return last, nil
-		}
+	if s, ok := r.(sparse); ok {
+		return s.lastNonZero(offset)
 	}
 	buf := make([]byte, min(length, 64<<10))
 	for end := length; end > 0; {

@@ -197,7 +197,8 @@ sed -n 's#.*/\([^/]*\.ko\)\(\.[a-z0-9]*\)*$#initrd \1#p' "$tmp/initrd" |
 X
 
 fact modules <<'X'
-for m in ixgbevf virtio_blk virtio_net virtio_scsi xen_blkfront xen_netfront; do
+for m in ixgbevf virtio_blk virtio_net virtio_scsi xen_blkfront xen_netfront xen_vbd xen_vnif xen_scsi xen_scsifront \
+	scsi_ep_front nvme hinic mlx4_ib mlx5_ib ib_ipoib nvidia drv_davinci_intf_host; do
 	f=$(modinfo -F filename "$m" 2>/dev/null | head -n 1) || f=
 	echo "$m ${f:-missing} $(modinfo -F version "$m" 2>/dev/null | head -n 1)"
 done

@@ -52,7 +52,8 @@ type Config struct {
 	// relative to the spec's Dir.
 	ElementPaths []string `yaml:"element_paths,omitempty"`
 	// Environment is set for the tool and its elements in addition to what the
-	// driver sets; names that the driver needs for itself are refused.
+	// driver sets, such as http_proxy; names that the driver needs for itself
+	// are refused. It is part of what is published: no secrets.
 	Environment map[string]string `yaml:"environment,omitempty"`
 }
 
@@ -97,7 +98,7 @@ func New(c Config) (builder.Builder, error) {
 
 var (
 	elementName  = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-	variableName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]{0,63}$`)
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
 )
 
 // reserved reports whether a variable is set by the driver, decides where
@@ -247,19 +248,20 @@ func (r *run) environment() map[string]string {
 		"ELEMENTS_PATH": strings.Join(elements, ":"),
 		"TMP_DIR":       r.at("tmp"), // and not TMPDIR, which would reach into the chroot
 		// In KiB steps, since dib takes GiB as a decimal fraction.
-		"DIB_IMAGE_SIZE":             fmt.Sprintf("%.10f", float64(s.DiskBytes)/(1<<30)),
-		"DIB_RELEASE":                s.Release,
-		"DIB_DISTRIBUTION_MIRROR":    mirror,
-		"DIB_APT_SOURCES_CONF":       strings.Join(sources, "\n"),
-		"DIB_DEBOOTSTRAP_EXTRA_ARGS": "--force-check-gpg --keyring=" + r.at("keyring.gpg"),
-		"DIB_IMAGE_CACHE":            r.at("cache"),
-		"DIB_LOCKFILES":              r.at("locks"),
-		"IMAGEFACTORY_USER":          s.User,
-		"IMAGEFACTORY_NTP_SERVERS":   strings.Join(s.NTPServers, " "),
-		"IMAGEFACTORY_KEYRING":       r.at("keyring.gpg"),
-		"IMAGEFACTORY_REPOSITORIES":  r.at("repositories"),
-		"DIB_DEBUG_TRACE":            "0",
-		"DEBIAN_FRONTEND":            "noninteractive",
+		"DIB_IMAGE_SIZE":          fmt.Sprintf("%.10f", float64(s.DiskBytes)/(1<<30)),
+		"DIB_RELEASE":             s.Release,
+		"DIB_DISTRIBUTION_MIRROR": mirror,
+		"DIB_APT_SOURCES_CONF":    strings.Join(sources, "\n"),
+		"DIB_DEBOOTSTRAP_EXTRA_ARGS": "--force-check-gpg --keyring=" + r.at("keyring.gpg") +
+			" --include=ca-certificates", // for apt inside, where a mirror is https
+		"DIB_IMAGE_CACHE":           r.at("cache"),
+		"DIB_LOCKFILES":             r.at("locks"),
+		"IMAGEFACTORY_USER":         s.User,
+		"IMAGEFACTORY_NTP_SERVERS":  strings.Join(s.NTPServers, " "),
+		"IMAGEFACTORY_KEYRING":      r.at("keyring.gpg"),
+		"IMAGEFACTORY_REPOSITORIES": r.at("repositories"),
+		"DIB_DEBUG_TRACE":           "0",
+		"DEBIAN_FRONTEND":           "noninteractive",
 	}
 }
 

@@ -32,6 +32,7 @@ func TestNewRefuses(t *testing.T) {
 		"other programs":     {Elements: []string{"vm"}, Environment: map[string]string{"PATH": "/x"}},
 		"driver's own":       {Elements: []string{"vm"}, Environment: map[string]string{"TMP_DIR": "/x"}},
 		"for a shell":        {Elements: []string{"vm"}, Environment: map[string]string{"DIB_X": "$(id)"}},
+		"another shell":      {Elements: []string{"vm"}, Environment: map[string]string{"BASH_ENV": "/x"}},
 		"bad name":           {Elements: []string{"vm"}, Environment: map[string]string{"a b": "x"}},
 	} {
 		t.Run(name, func(t *testing.T) {

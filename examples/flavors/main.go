@@ -41,12 +41,12 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	flavor := flags.String("flavor", "", "")
 	format := flags.String("format", "text", "")
 	fail := func(err error) int {
-		fmt.Fprintln(stderr, "flavors:", err)
+		_, _ = fmt.Fprintln(stderr, "flavors:", err)
 		return 2
 	}
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
+		_, _ = fmt.Fprint(stdout, usage)
 		return 0
 	case err != nil:
 		return fail(fmt.Errorf("%w\n%s", err, usage))
@@ -58,7 +58,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		}
 	}
 	if given != 1 || flags.NArg() > 0 || (*format != "text" && *format != "json") {
-		fmt.Fprint(stderr, usage)
+		_, _ = fmt.Fprint(stderr, usage)
 		return 2
 	}
 

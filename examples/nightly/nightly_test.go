@@ -91,6 +91,7 @@ func TestMainJob(t *testing.T) {
 	}
 	first := n.report(t).Build
 
+	var cut string
 	t.Run("a spoiled image is not published", func(t *testing.T) { n.spoiled(t, first) })
 	t.Run("unchanged", func(t *testing.T) {
 		require.Equal(t, 0, n.run(t, ""))
@@ -106,12 +107,15 @@ func TestMainJob(t *testing.T) {
 		require.Contains(t, got.Error, "interrupted")
 		require.Equal(t, image+"/"+first, got.Release)
 		n.nothingLeft(t)
+		cut = got.Build
 	})
-	t.Run("second release", func(t *testing.T) {
+	t.Run("second release, of the build that was cut", func(t *testing.T) {
 		require.Equal(t, 0, n.run(t, "", "-force"))
 		got := n.report(t)
 		require.Equal(t, imagefactory.Published, got.Result, got.Error)
 		require.NotEqual(t, first, got.Build)
+		require.Equal(t, cut, got.Build)
+		require.NotContains(t, got.DurationMS, imagefactory.StageBuild)
 		n.complete(t, got)
 		for label, want := range map[string]string{"latest": got.Build, "prev": first} {
 			target, err := os.Readlink(filepath.Join(n.out, image, label))
@@ -190,6 +194,16 @@ func (n *nightly) complete(t *testing.T, r imagefactory.ImageReport) {
 	sums.Dir = dir
 	out, err := sums.CombinedOutput()
 	require.NoError(t, err, string(out))
+
+	// The archive of the configuration is one that the program takes.
+	rebuild := t.TempDir()
+	out, err = exec.Command("tar", "-C", rebuild, "-xzf", filepath.Join(dir, base+".config.tar.gz")).CombinedOutput()
+	require.NoError(t, err, string(out))
+	definitions, err := imagefactory.LoadFile(filepath.Join(rebuild, "nightly.yaml"))
+	require.NoError(t, err)
+	require.Equal(t, image, definitions[0].Name)
+	require.FileExists(t, filepath.Join(rebuild, definitions[0].TrustedKeys[0].File))
+	require.DirExists(t, filepath.Join(rebuild, "elements", "0", "otc-base"))
 
 	packages, err := os.ReadFile(filepath.Join(dir, base+".packages"))
 	require.NoError(t, err)

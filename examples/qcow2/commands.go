@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
 )
 
 func info(_ context.Context, c *command) error {
@@ -26,27 +27,33 @@ func info(_ context.Context, c *command) error {
 	if err != nil && (info == nil || c.policy == "") {
 		return fmt.Errorf("%s: %w", c.args[0], err)
 	}
-	safety := info.Safety(policy)
-	switch {
-	case c.json:
-		var shown *qcow2.Safety
-		if c.policy != "" {
-			shown = &safety
-		}
-		if err := printInfo(c, info, shown); err != nil {
+	var disk *guestdisk.Disk
+	if c.disk {
+		if disk, err = guestDisk(c); err != nil {
 			return err
 		}
-	case c.policy == "":
-		fmt.Fprintf(c.out, "image: %s\n%v", c.args[0], info)
-	default:
-		for _, f := range safety.Findings {
-			fmt.Fprintln(c.out, f)
-		}
+	}
+	safety := info.Safety(policy)
+	if err := printInfo(c, info, safety, disk); err != nil {
+		return err
 	}
 	if c.policy != "" && !safety.Safe {
 		return errFindings
 	}
 	return nil
+}
+
+func guestDisk(c *command) (*guestdisk.Disk, error) {
+	image, closeAll, err := open(c, c.args[0])
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll()
+	disk, err := guestdisk.Inspect(image, image.Size())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.args[0], err)
+	}
+	return disk, nil
 }
 
 func choosePolicy(c *command) (qcow2.Policy, error) {
@@ -66,8 +73,29 @@ func choosePolicy(c *command) (qcow2.Policy, error) {
 	return policy, nil
 }
 
-// printInfo writes qemu-img's fields with the file's name and the verdict.
-func printInfo(c *command, info *qcow2.Info, safety *qcow2.Safety) error {
+// printInfo writes what was asked for: with a policy its findings, else the
+// whole description.
+func printInfo(c *command, info *qcow2.Info, safety qcow2.Safety, disk *guestdisk.Disk) error {
+	if c.json {
+		return printInfoJSON(c, info, safety, disk)
+	}
+	if c.policy == "" {
+		fmt.Fprintf(c.out, "image: %s\n%v", c.args[0], info)
+	}
+	if disk != nil {
+		fmt.Fprint(c.out, disk)
+	}
+	if c.policy != "" {
+		for _, f := range safety.Findings {
+			fmt.Fprintln(c.out, f)
+		}
+	}
+	return nil
+}
+
+// printInfoJSON adds to qemu-img's fields the file's name, the verdict and
+// the guest's disk.
+func printInfoJSON(c *command, info *qcow2.Info, safety qcow2.Safety, disk *guestdisk.Disk) error {
 	b, err := json.Marshal(info)
 	if err != nil {
 		return err
@@ -76,11 +104,15 @@ func printInfo(c *command, info *qcow2.Info, safety *qcow2.Safety) error {
 	if err := json.Unmarshal(b, &fields); err != nil {
 		return err
 	}
-	if fields["filename"], err = json.Marshal(c.args[0]); err != nil {
-		return err
+	more := map[string]any{"filename": c.args[0]}
+	if c.policy != "" {
+		more["safety"] = safety
 	}
-	if safety != nil {
-		if fields["safety"], err = json.Marshal(safety); err != nil {
+	if disk != nil {
+		more["guest-disk"] = disk
+	}
+	for name, v := range more {
+		if fields[name], err = json.Marshal(v); err != nil {
 			return err
 		}
 	}

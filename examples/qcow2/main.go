@@ -1,6 +1,6 @@
 // Command qcow2 examines and rewrites qcow2 images with the qcow2 package.
 //
-//	qcow2 info    [-json] [-policy public|private] [-min-disk GIB] FILE
+//	qcow2 info    [-json] [-disk] [-policy public|private] [-min-disk GIB] FILE
 //	qcow2 check   [-json] FILE
 //	qcow2 map     [-json] [-files DIR] FILE
 //	qcow2 convert [-workers N] [-files DIR] IN OUT      writes a raw image
@@ -52,7 +52,7 @@ func main() {
 
 // command is what the command line asks for.
 type command struct {
-	json        bool
+	json, disk  bool
 	policy      string
 	minDiskGiB  int64
 	workers     int
@@ -120,6 +120,8 @@ func jsonFlag(f *flag.FlagSet, c *command) {
 
 func infoFlags(f *flag.FlagSet, c *command) {
 	jsonFlag(f, c)
+	filesFlag(f, c)
+	f.BoolVar(&c.disk, "disk", false, "tell what the guest's disk holds")
 	f.StringVar(&c.policy, "policy", "", "judge the image's safety: `public` or private")
 	f.Int64Var(&c.minDiskGiB, "min-disk", 0, "with -policy: the disk the image must fit on, in `GiB`")
 }

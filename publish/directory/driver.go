@@ -14,7 +14,7 @@ type Driver struct {
 
 // Config is what a definition may say of its download directory.
 type Config struct {
-	Path string `yaml:"path,omitempty"` // if empty, the Driver's Dir
+	Path string `yaml:"path,omitempty"` // if empty, the Driver's Dir; if relative, to the working directory
 }
 
 // Name is the driver's key in a definition: "directory".

@@ -345,9 +345,19 @@ func TestTheirsSequoia(t *testing.T) {
 				require.NoError(t, os.WriteFile(revocation, out, 0o644))
 				g := newGnuPG(t)
 				g.gpg("--import", public, revocation)
-				v := &signing.Verifier{Keyring: pinned(t, g.exported(key.Fingerprint())), Time: clock(late)}
-				_, err = v.File(t.Context(), path)
-				require.ErrorIs(t, err, errorOf(want))
+				merged := pinned(t, g.exported(key.Fingerprint()))
+
+				// Appended to the key it counts just so.
+				text, err := os.ReadFile(public)
+				require.NoError(t, err)
+				both := filepath.Join(dir, reason+".both")
+				require.NoError(t, os.WriteFile(both, append(text, out...), 0o644))
+				appended, err := signing.LoadKeyring(both)
+				require.NoError(t, err)
+				for _, ring := range []*signing.Keyring{merged, appended} {
+					_, err = (&signing.Verifier{Keyring: ring, Time: clock(late)}).File(t.Context(), path)
+					require.ErrorIs(t, err, errorOf(want))
+				}
 			}
 		})
 	}

@@ -101,6 +101,7 @@ var tamperings = []tampering{
 // TestTampering: whatever is done to whichever file of a release is detected,
 // and no untouched file is blamed.
 func TestTampering(t *testing.T) {
+	t.Parallel()
 	key := newKey(t, signing.KeyConfig{})
 	v := verifier(pinned(t, key))
 	signer := newSigner(t, key)

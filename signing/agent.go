@@ -62,9 +62,8 @@ func newAgentSigner(ctx context.Context, key *Key, agent AgentConfig, c SignerCo
 		return nil, err
 	}
 	why := errors.New("the agent does not have it")
-	parts := key.state().parts
-	for i := len(parts) - 1; i >= 0; i-- {
-		pub := parts[i].pub
+	for i := key.countParts() - 1; i >= 0; i-- {
+		pub := key.publicKey(i)
 		grip, ok := grips[publicValue(pub)]
 		if !ok {
 			continue

@@ -14,6 +14,7 @@ import (
 
 // TestAgent signs with keys that only gpg-agent has: we get the public key.
 func TestAgent(t *testing.T) {
+	t.Parallel()
 	g := newGnuPG(t)
 	out, err := g.try("gpgconf", "--list-dirs", "agent-socket")
 	require.NoError(t, err)

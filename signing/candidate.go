@@ -16,8 +16,7 @@ import (
 // candidate is a signature packet and the keys that may have made it.
 type candidate struct {
 	sig    *packet.Signature
-	own    hash.Hash // not shared: salted or of text
-	direct hash.Hash // beneath own
+	direct hash.Hash // not shared: salted or of text
 	reason Reason    // why it is not even tried
 	detail string
 }
@@ -118,16 +117,13 @@ func (c *candidate) prepare(d *digester) {
 		d.use(sig.Hash)
 		return
 	}
-	direct, err := sig.PrepareVerify()
-	if err != nil {
-		refuse(Malformed, err.Error())
-		return
-	}
-	c.direct, c.own = direct, direct
+	c.direct = newHash(sig.Hash)
+	_, _ = c.direct.Write(sig.Salt()) // which version 4 has none of
 	if sig.SigType == packet.SigTypeText {
-		c.own = openpgp.NewCanonicalTextHash(direct)
+		d.add(openpgp.NewCanonicalTextHash(c.direct))
+	} else {
+		d.add(c.direct)
 	}
-	d.add(c.own)
 }
 
 func strongHash(h crypto.Hash) bool {

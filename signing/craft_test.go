@@ -84,6 +84,19 @@ func (c *crafted) addSubkey(change func(*packet.Config)) *openpgp.Subkey {
 	return &c.entity.Subkeys[len(c.entity.Subkeys)-1]
 }
 
+// rebind adds a signing subkey and then binds it again for encryption only.
+func (c *crafted) rebind(when time.Time) {
+	c.t.Helper()
+	sub := c.addSubkey(nil)
+	sig := &packet.Signature{
+		Version: c.entity.PrimaryKey.Version, SigType: packet.SigTypeSubkeyBinding,
+		PubKeyAlgo: c.entity.PrimaryKey.PubKeyAlgo, Hash: crypto.SHA256, CreationTime: when,
+		IssuerKeyId: &c.entity.PrimaryKey.KeyId, FlagsValid: true, FlagEncryptStorage: true,
+	}
+	require.NoError(c.t, sig.SignKey(sub.PublicKey, c.entity.PrivateKey, nil))
+	sub.Bindings = append(sub.Bindings, packet.NewVerifiableSig(sig))
+}
+
 // sign makes a detached signature of data at the given time with the primary
 // key, or the newest subkey.
 func (c *crafted) sign(data []byte, when time.Time, change func(*packet.Signature)) []byte {

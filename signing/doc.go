@@ -66,8 +66,8 @@
 //
 // # Limits
 //
-//   - Revocations by a designated revoker, and revocations that come apart from
-//     the key, are not seen: merge them into the key with gpg --import.
+//   - Revocations by a designated revoker are not seen, nor those of subkeys and
+//     user IDs that do not follow what they revoke: gpg --import merges them.
 //   - A key is given in one copy; two copies in a keyring are an error.
 //   - Signatures with MD5 or RIPEMD-160 are reported as unsupported, not as
 //     weak, because go-crypto does not parse them; likewise version 3.

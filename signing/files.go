@@ -36,7 +36,10 @@ func writeNewFile(path string, mode os.FileMode, content func(io.Writer) error) 
 // place.
 func replaceFile(root *os.Root, name string, data []byte) error {
 	beside := "." + name + unfinished
-	f, err := root.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err := root.Remove(beside); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a run that was killed
+		return err
+	}
+	f, err := root.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}

@@ -63,9 +63,9 @@ func FuzzVerify(f *testing.F) {
 		require.NoError(f, err)
 		armored, err := signing.Armor(sig)
 		require.NoError(f, err)
-		clear, err := sealer.Cleartext(f.Context(), bytes.NewReader(data))
+		text, err := sealer.Cleartext(f.Context(), bytes.NewReader(data))
 		require.NoError(f, err)
-		for _, s := range [][]byte{sig, armored, clear} {
+		for _, s := range [][]byte{sig, armored, text} {
 			f.Add(s)
 		}
 		good[string(sig)] = true

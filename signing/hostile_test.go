@@ -292,6 +292,7 @@ func TestLargeKeyring(t *testing.T) {
 }
 
 func TestLargeDirectory(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("makes 100,000 files")
 	}

@@ -90,6 +90,7 @@ func now(k *signing.Keyring) *signing.Verifier { return &signing.Verifier{Keyrin
 
 // TestOursWithOthers: what we sign gpg, gpgv and sq verify.
 func TestOursWithOthers(t *testing.T) {
+	t.Parallel()
 	sq := needs.Tools(t, "sq")[0]
 	g := newGnuPG(t)
 	algorithms := []signing.Algorithm{signing.Ed25519, signing.RSA3072, signing.RSA4096, signing.ECDSAP256, signing.ECDSAP384}
@@ -155,6 +156,7 @@ func TestOursWithOthers(t *testing.T) {
 
 // TestTheirsGnuPG: what gpg signs we verify.
 func TestTheirsGnuPG(t *testing.T) {
+	t.Parallel()
 	g := newGnuPG(t)
 	weak := map[string]signing.Reason{"dsa2048": signing.WeakKey, "secp256k1": signing.WeakKey}
 	for _, algorithm := range []string{
@@ -197,8 +199,58 @@ func errorOf(r signing.Reason) error {
 	return r
 }
 
+// TestKeysOfGnuPG: we sign with secret keys as gpg exports them, locked and in
+// part, and gpg verifies it.
+func TestKeysOfGnuPG(t *testing.T) {
+	t.Parallel()
+	g := newGnuPG(t)
+	const passphrase = "correct horse"
+	gpg := func(args ...string) { g.gpg(append([]string{"--passphrase", passphrase}, args...)...) }
+	sign := func(t *testing.T, secret string) {
+		asked := 0
+		key, err := signing.LoadKey(secret, func(hint string) ([]byte, error) {
+			asked++
+			require.Contains(t, hint, "@example.com")
+			return []byte(passphrase), nil
+		})
+		require.NoError(t, err)
+		require.Equal(t, 1, asked)
+		signer, err := signing.NewSigner(key, signing.SignerConfig{})
+		require.NoError(t, err)
+		path := writeData(t)
+		_, err = (&signing.Sealer{Signers: []*signing.Signer{signer}}).SignFile(t.Context(), path)
+		require.NoError(t, err)
+		require.Contains(t, g.gpg("--status-fd", "1", "--verify", path+".asc", path), "GOODSIG")
+
+		_, err = signing.LoadKey(secret, nil)
+		require.ErrorContains(t, err, "locked")
+		_, err = signing.LoadKey(secret, func(string) ([]byte, error) { return []byte("wrong"), nil })
+		require.ErrorContains(t, err, "does not unlock")
+		_, err = signing.LoadKey(secret, func(string) ([]byte, error) { return nil, os.ErrClosed })
+		require.ErrorIs(t, err, os.ErrClosed)
+	}
+	for _, algorithm := range []string{"rsa2048", "ed25519", "nistp256", "nistp521", "brainpoolP384r1"} {
+		t.Run(algorithm, func(t *testing.T) {
+			gpg("--quick-generate-key", algorithm+"@example.com", algorithm, "sign", "never")
+			secret := filepath.Join(t.TempDir(), "secret")
+			gpg("--output", secret, "--export-secret-keys", algorithm+"@example.com")
+			sign(t, secret)
+		})
+	}
+	t.Run("subkey alone", func(t *testing.T) {
+		gpg("--quick-generate-key", "alone@example.com", "ed25519", "cert", "never")
+		fpr := g.fingerprint("alone@example.com")
+		gpg("--quick-add-key", string(fpr), "rsa2048", "sign", "never")
+		gpg("--quick-add-key", string(fpr), "cv25519", "encr", "never")
+		secret := filepath.Join(t.TempDir(), "secret")
+		gpg("--armor", "--output", secret, "--export-secret-subkeys", string(fpr))
+		sign(t, secret)
+	})
+}
+
 // TestTheirsGnuPGStates: keys whose state gpg made.
 func TestTheirsGnuPGStates(t *testing.T) {
+	t.Parallel()
 	g := newGnuPG(t)
 	dated := func(when string, args ...string) []string {
 		return append([]string{"--faked-system-time", when + "T120000!"}, args...)
@@ -297,6 +349,7 @@ func (g *gnupg) revoke(fpr signing.Fingerprint, when, reason string) {
 
 // TestTheirsSequoia: what sq signs we verify.
 func TestTheirsSequoia(t *testing.T) {
+	t.Parallel()
 	sq := needs.Tools(t, "sq")[0]
 	run := func(t *testing.T, args ...string) {
 		out, err := exec.Command(sq, args...).CombinedOutput()
@@ -345,9 +398,19 @@ func TestTheirsSequoia(t *testing.T) {
 				require.NoError(t, os.WriteFile(revocation, out, 0o644))
 				g := newGnuPG(t)
 				g.gpg("--import", public, revocation)
-				v := &signing.Verifier{Keyring: pinned(t, g.exported(key.Fingerprint())), Time: clock(late)}
-				_, err = v.File(t.Context(), path)
-				require.ErrorIs(t, err, errorOf(want))
+				merged := pinned(t, g.exported(key.Fingerprint()))
+
+				// Appended to the key it counts just so.
+				text, err := os.ReadFile(public)
+				require.NoError(t, err)
+				both := filepath.Join(dir, reason+".both")
+				require.NoError(t, os.WriteFile(both, append(text, out...), 0o644))
+				appended, err := signing.LoadKeyring(both)
+				require.NoError(t, err)
+				for _, ring := range []*signing.Keyring{merged, appended} {
+					_, err = (&signing.Verifier{Keyring: ring, Time: clock(late)}).File(t.Context(), path)
+					require.ErrorIs(t, err, errorOf(want))
+				}
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -42,7 +43,7 @@ type KeyConfig struct {
 	// Algorithm of the key; if empty, Ed25519.
 	Algorithm Algorithm
 
-	// Lifetime after which the key expires; if zero, never.
+	// Lifetime after which the key expires, in whole seconds; if zero, never.
 	Lifetime time.Duration
 
 	// V6 makes a version 6 key (RFC 9580), which gpg does not read.
@@ -63,9 +64,9 @@ type KeyConfig struct {
 	Rand io.Reader
 }
 
-// Key is an OpenPGP key: a primary key, its user IDs and subkeys, and, where
-// HasSecret says so, the unlocked secret material. It is not changed after it
-// was made and may be used concurrently.
+// Key is an OpenPGP key: a primary key, its user IDs and subkeys and, if it was
+// generated or read as a secret key, the secret parts. It is not changed after
+// it was made and may be used concurrently.
 type Key struct {
 	entity *openpgp.Entity
 	state  func() *keyState // worked out at first use
@@ -77,6 +78,9 @@ func GenerateKey(c KeyConfig) (*Key, error) {
 		return nil, errors.New("cannot generate a key: it needs a name or an email address")
 	}
 	cfg := packetConfig(c.Time, c.Rand)
+	if c.Lifetime < 0 || c.Lifetime > 0 && c.Lifetime < time.Second || c.Lifetime/time.Second > math.MaxUint32 {
+		return nil, fmt.Errorf("cannot generate a key: its lifetime cannot be %s", c.Lifetime)
+	}
 	cfg.KeyLifetimeSecs = uint32(c.Lifetime / time.Second)
 	cfg.V6Keys = c.V6
 	if c.Signer != nil {
@@ -113,7 +117,8 @@ func newKey(entity *openpgp.Entity) *Key {
 
 // ReadKeys reads every public or secret key in r, armored or binary. The
 // secret parts stay locked where they have a passphrase; [LoadKey] unlocks.
-// A key that this package cannot read is an error, not left out.
+// A key that this package cannot read is an error, not left out. Revocations of
+// a key count wherever they are in r, so they may be appended to it.
 func ReadKeys(r io.Reader) ([]*Key, error) {
 	data, err := readBounded(r, maxKeyFile)
 	if err != nil {
@@ -123,7 +128,11 @@ func ReadKeys(r io.Reader) ([]*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read keys: %w", err)
 	}
-	reader := packet.NewReader(packets)
+	revocations, err := findRevocations(bytes.NewReader(packets))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read keys: %w", err)
+	}
+	reader := packet.NewReader(bytes.NewReader(packets))
 	var keys []*Key
 	for {
 		entity, err := openpgp.ReadEntity(reader)
@@ -133,12 +142,36 @@ func ReadKeys(r io.Reader) ([]*Key, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot read keys: key %d: %w", len(keys)+1, err)
 		}
+		entity.Revocations = slices.DeleteFunc(entity.Revocations, func(r *packet.VerifiableSignature) bool {
+			return r.Packet.IssuerKeyId != nil // it is among those found
+		})
+		entity.Revocations = append(entity.Revocations, revocations[entity.PrimaryKey.KeyId]...)
 		keys = append(keys, newKey(entity))
 	}
 	if len(keys) == 0 {
 		return nil, errors.New("cannot read keys: there is no OpenPGP key in it")
 	}
 	return keys, nil
+}
+
+// findRevocations returns all key revocations by the key ID that they name. The
+// library sees only those that directly follow the key; whether they are
+// genuine is found out later.
+func findRevocations(packets io.Reader) (map[uint64][]*packet.VerifiableSignature, error) {
+	found := map[uint64][]*packet.VerifiableSignature{}
+	reader := packet.NewReader(packets)
+	for {
+		p, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			return found, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if sig, ok := p.(*packet.Signature); ok && sig.SigType == packet.SigTypeKeyRevocation && sig.IssuerKeyId != nil {
+			found[*sig.IssuerKeyId] = append(found[*sig.IssuerKeyId], packet.NewVerifiableSig(sig))
+		}
+	}
 }
 
 // LoadKey reads the one secret key in the named file, armored or binary, and
@@ -189,15 +222,15 @@ func (k *Key) unlock(passphrase func(hint string) ([]byte, error)) error {
 // Fingerprint of the primary key.
 func (k *Key) Fingerprint() Fingerprint { return fingerprintOf(k.entity.PrimaryKey.Fingerprint) }
 
-// ids are the key IDs of the primary key and the subkeys, in the order of the
-// state's parts.
-func (k *Key) ids() []uint64 {
-	ids := []uint64{k.entity.PrimaryKey.KeyId}
-	for _, sub := range k.entity.Subkeys {
-		ids = append(ids, sub.PublicKey.KeyId)
+// publicKey returns a part: 0 is the primary key, then come the subkeys.
+func (k *Key) publicKey(part int) *packet.PublicKey {
+	if part == 0 {
+		return k.entity.PrimaryKey
 	}
-	return ids
+	return k.entity.Subkeys[part-1].PublicKey
 }
+
+func (k *Key) countParts() int { return 1 + len(k.entity.Subkeys) }
 
 // UserID is the first user ID in alphabetical order, or empty.
 func (k *Key) UserID() string {
@@ -247,9 +280,9 @@ func (k *Key) WritePublicFile(path string) error {
 
 // dearmorAll returns the packets of data: data itself where it is binary, and
 // else the contents of all its armor blocks, which must be of the given types.
-func dearmorAll(data []byte, types ...string) (io.Reader, error) {
+func dearmorAll(data []byte, types ...string) ([]byte, error) {
 	if len(data) > 0 && data[0]&0x80 != 0 {
-		return bytes.NewReader(data), nil
+		return data, nil
 	}
 	var packets bytes.Buffer
 	for rest := data; ; {
@@ -281,7 +314,7 @@ func dearmorAll(data []byte, types ...string) (io.Reader, error) {
 	if packets.Len() == 0 {
 		return nil, errors.New("it is neither binary nor armored OpenPGP data")
 	}
-	return &packets, nil
+	return packets.Bytes(), nil
 }
 
 func readBounded(r io.Reader, limit int64) ([]byte, error) {

@@ -86,7 +86,8 @@ func NewKeyring(pins []Pin, keys ...*Key) (*Keyring, error) {
 			return nil, fmt.Errorf("cannot make the keyring: key %s comes twice", fpr)
 		}
 		k.keys[fpr] = key
-		for i, id := range key.ids() {
+		for i := range key.countParts() {
+			id := key.publicKey(i).KeyId
 			k.parts[id] = append(k.parts[id], keyRef{key: key, part: i})
 		}
 	}

@@ -250,17 +250,25 @@ func (p *keyPart) judge(at, now time.Time, mustSign bool) verdict {
 // statements returns the self-signature that says how long the key counts, which
 // is the last one made, and the one that says what it may do, which is the last
 // one before it signed (or else the first, since copies of keys often
-// carry none but the newest).
+// carry none but the newest). A certification that says nothing on how long
+// leaves that to a direct-key signature.
 func (p *keyPart) statements(at, now time.Time) (latest, then *binding) {
+	var direct *binding
 	for i := range p.bindings {
 		b := &p.bindings[i]
 		if b.sig.CreationTime.After(now) || signatureExpired(b.sig, at) {
 			continue
 		}
 		latest = b
+		if b.sig.SigType == packet.SigTypeDirectSignature {
+			direct = b
+		}
 		if then == nil || !b.sig.CreationTime.After(at) {
 			then = b
 		}
+	}
+	if direct != nil && latest.sig.KeyLifetimeSecs == nil {
+		latest = direct
 	}
 	return latest, then
 }

@@ -4,8 +4,9 @@ import (
 	"cmp"
 	"context"
 	"crypto"
-	_ "crypto/md5" // stores that want an MD5 checksum ask for it by name
+	_ "crypto/md5" //nolint:gosec // a checksum that stores ask for, not a signature's hash
 	_ "crypto/sha256"
+	"crypto/sha3"
 	_ "crypto/sha512"
 	"encoding/hex"
 	"errors"
@@ -79,6 +80,18 @@ func hashBlock(hashes []hash.Hash, block []byte, meanwhile func()) {
 	wg.Wait()
 }
 
+// newHash returns a hash whose state can be cloned, which what is registered for
+// SHA-3 cannot.
+func newHash(a crypto.Hash) hash.Hash {
+	switch a {
+	case crypto.SHA3_256:
+		return sha3.New256()
+	case crypto.SHA3_512:
+		return sha3.New512()
+	}
+	return a.New()
+}
+
 // digester shares one hash per algorithm between digests and signatures.
 type digester struct {
 	shared map[crypto.Hash]hash.Hash
@@ -96,7 +109,7 @@ func newDigester(algorithms ...crypto.Hash) *digester {
 // use makes the algorithm part of the pass.
 func (d *digester) use(a crypto.Hash) {
 	if d.shared[a] == nil {
-		d.shared[a] = a.New()
+		d.shared[a] = newHash(a)
 	}
 }
 

@@ -178,6 +178,8 @@ var policyCases = []policyCase{
 	{name: "subkey bound by another key", craft: simple(func(c *crafted) {
 		c.addSubkey(nil).Bindings = craft(c.t, nil).addSubkey(nil).Bindings
 	}), want: signing.KeyInvalid},
+	{name: "subkey no longer for signing", craft: simple(func(c *crafted) { c.rebind(at.Add(24 * time.Hour)) })},
+	{name: "subkey was no longer for signing", craft: simple(func(c *crafted) { c.rebind(at.Add(-24 * time.Hour)) }), want: signing.KeyNotForSigning},
 	{name: "version 6", craft: func(t *testing.T) (*crafted, []byte) {
 		c := craft(t, func(p *packet.Config) { p.V6Keys, p.Algorithm = true, packet.PubKeyAlgoEd25519 })
 		return c, c.sign(data, at, nil)

@@ -52,8 +52,8 @@ func NewSigner(key *Key, c SignerConfig) (*Signer, error) {
 		why = errors.New("the external signer has another key")
 	}
 	state := key.state()
-	for i := len(state.parts) - 1; i >= 0 && s.part < 0; i-- {
-		pub := state.parts[i].pub
+	for i := key.countParts() - 1; i >= 0 && s.part < 0; i-- {
+		pub := key.publicKey(i)
 		if !pub.PubKeyAlgo.CanSign() || !s.holds(pub) {
 			continue
 		}
@@ -92,7 +92,7 @@ func (s *Signer) holds(pub *packet.PublicKey) bool {
 	return false
 }
 
-func (s *Signer) public() *packet.PublicKey { return s.key.state().parts[s.part].pub }
+func (s *Signer) public() *packet.PublicKey { return s.key.publicKey(s.part) }
 
 // Fingerprint of the primary key, which is what others pin.
 func (s *Signer) Fingerprint() Fingerprint { return s.key.Fingerprint() }

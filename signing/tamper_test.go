@@ -101,6 +101,7 @@ var tamperings = []tampering{
 // TestTampering: whatever is done to whichever file of a release is detected,
 // and no untouched file is blamed.
 func TestTampering(t *testing.T) {
+	t.Parallel()
 	key := newKey(t, signing.KeyConfig{})
 	v := verifier(pinned(t, key))
 	signer := newSigner(t, key)
@@ -136,7 +137,7 @@ func TestTampering(t *testing.T) {
 						continue
 					}
 					own := strings.HasSuffix(f.Name, ".qcow2") || strings.HasSuffix(f.Name, ".config.tar.gz")
-					if sums && !(own && !slices.Contains(touched, f.Name+".asc")) {
+					if sums && (!own || slices.Contains(touched, f.Name+".asc")) {
 						require.Contains(t, []signing.Status{signing.Untrusted, signing.Good}, f.Status, f.Name)
 						continue
 					}

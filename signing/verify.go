@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,8 +18,6 @@ import (
 )
 
 const (
-	sigTypeBinary = packet.SigTypeBinary
-
 	maxSignatureFile = 128 << 10 // an armored RSA signature has about 700 bytes
 	maxSignatures    = 64        // in one file
 )
@@ -90,7 +89,7 @@ func (v *Verifier) judge(c *candidate, d *digester, purposes []Purpose) Signatur
 	for _, ref := range refs { // key IDs can collide: the one that verifies made it
 		s.Fingerprint = ref.key.Fingerprint()
 		s.Reason, s.Detail = BadSignature, ""
-		pub := ref.key.state().parts[ref.part].pub
+		pub := ref.key.publicKey(ref.part)
 		if (pub.Version >= 6) != (sig.Version >= 6) {
 			continue
 		}
@@ -114,11 +113,7 @@ func (v *Verifier) judge(c *candidate, d *digester, purposes []Purpose) Signatur
 func (v *Verifier) candidates(sig *packet.Signature) []keyRef {
 	var refs []keyRef
 	for _, ref := range v.Keyring.parts[*sig.IssuerKeyId] {
-		state := ref.key.state()
-		if state.err != nil || ref.part >= len(state.parts) {
-			continue
-		}
-		if sig.CheckKeyIdOrFingerprint(state.parts[ref.part].pub) {
+		if sig.CheckKeyIdOrFingerprint(ref.key.publicKey(ref.part)) {
 			refs = append(refs, ref)
 		}
 	}
@@ -198,8 +193,9 @@ func purposesOf(name string) []Purpose {
 	return []Purpose{ForImage, ForConfig}
 }
 
-// outcome is the policy over all signatures of a file: the one that decides,
-// first the good ones, and whether they are enough.
+// outcome is the policy over all signatures of a file: the one that decides (a
+// good one, or else one by a known key, which says more than an unknown one) and
+// whether there are enough.
 func (v *Verifier) outcome(all []Signature) (decides Signature, good bool) {
 	keys := map[Fingerprint]bool{}
 	for _, s := range all {
@@ -217,16 +213,21 @@ func (v *Verifier) outcome(all []Signature) (decides Signature, good bool) {
 	case len(all) == 0:
 		return Signature{Reason: NoSignature}, false
 	case len(keys) > 0 || required > 1:
-		decides = all[0]
 		var why []string
 		for _, s := range all {
 			if s.Reason != "" {
 				why = append(why, fmt.Sprintf("key %s: %s", s.KeyID, s.Reason))
 			}
 		}
+		if len(keys) == 0 {
+			decides = all[0]
+		}
 		decides.Reason = TooFewSignatures
 		decides.Detail = strings.Join(append([]string{fmt.Sprintf("%d of %d", len(keys), required)}, why...), "; ")
 		return decides, false
+	}
+	if i := slices.IndexFunc(all, func(s Signature) bool { return s.Reason != UnknownKey }); i >= 0 {
+		return all[i], false
 	}
 	return all[0], false
 }
@@ -280,9 +281,10 @@ func (v *Verifier) digester() *digester {
 }
 
 // Detached judges the signatures over data, which is read once: armored or
-// binary ones, or a cleartext signature of the same text. name, the file's name without a directory, decides which purpose a key
-// must have. The error is not nil if the file is not good: it is then, or joins,
-// an [Error].
+// binary ones, or a cleartext signature of the same text. name, the file's name
+// without a directory, decides which purpose a key must have. The error is not
+// nil if the file is not good: it is then an [Error]. Where ctx is cancelled the
+// result is nil.
 func (v *Verifier) Detached(ctx context.Context, name string, data, signatures io.Reader) (*Verification, error) {
 	if v.Keyring == nil {
 		return nil, errors.New("cannot verify: there is no keyring")

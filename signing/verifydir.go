@@ -109,8 +109,8 @@ type job struct {
 	name, sha256 string
 }
 
-// readSums verifies SHA256SUMS into r.sums and returns what it lists, also if
-// it is not trusted.
+// readSums verifies SHA256SUMS into r.sums and returns what it lists, if it is
+// good.
 func (r *release) readSums(ctx context.Context) []sumEntry {
 	r.sums.Name = SumsFile
 	data, err := readSmall(r.root, SumsFile, maxSumsFile)

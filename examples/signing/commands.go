@@ -18,7 +18,7 @@ func keygen(_ context.Context, o *options) error {
 	}
 	public := o.file + ".pub"
 	for _, path := range []string{o.file, public} {
-		if _, err := os.Lstat(path); err == nil {
+		if _, err := os.Lstat(path); err == nil { //nolint:gosec // the path is the caller's
 			return fmt.Errorf("%s exists: keys are never overwritten", path)
 		}
 	}
@@ -32,7 +32,7 @@ func keygen(_ context.Context, o *options) error {
 		return err
 	}
 	if err := key.WritePublicFile(public); err != nil {
-		return errors.Join(err, os.Remove(o.file))
+		return errors.Join(err, os.Remove(o.file)) //nolint:gosec // the path is the caller's
 	}
 	if o.json {
 		return o.writeJSON(map[string]any{"fingerprint": key.Fingerprint(), "user_id": key.UserID(), "secret": o.file, "public": public})

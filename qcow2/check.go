@@ -111,7 +111,8 @@ type checker struct {
 	stopped  bool  // the check cannot go on
 	budget   int64 // bytes of tables that may still be read
 	snapSize int64 // bytes of the snapshot table
-	buf      []byte
+	buf      []byte // for an L2 table
+	part     []byte // for a part of any other table
 }
 
 func newChecker(r io.ReaderAt, size int64, info *Info) *checker {
@@ -127,7 +128,7 @@ func newChecker(r io.ReaderAt, size int64, info *Info) *checker {
 	// No table may overlap another, so together they are no longer than the
 	// file; a table may end beyond it by less than a cluster.
 	c.budget = c.size + 2*c.cluster
-	c.buf = make([]byte, max(c.cluster, 64<<10))
+	c.buf, c.part = make([]byte, c.cluster), make([]byte, 64<<10)
 	c.result.TotalClusters = (info.VirtualSize + c.cluster - 1) / c.cluster
 	c.result.Problems, c.result.Notes = []string{}, []string{}
 	return c
@@ -181,12 +182,11 @@ func (c *checker) take(length int64) bool {
 // end of the file is zero, and not visited.
 func (c *checker) entries(ctx context.Context, offset, length int64, visit func(int64, uint64) error) error {
 	length = min(length, max(0, c.size-offset))
-	buf := make([]byte, 64<<10)
-	for at := int64(0); at < length; at += int64(len(buf)) {
+	for at := int64(0); at < length; at += int64(len(c.part)) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		b := buf[:min(int64(len(buf)), length-at)]
+		b := c.part[:min(int64(len(c.part)), length-at)]
 		if _, err := readFull(c.r, b, offset+at); err != nil {
 			return err
 		}
@@ -289,19 +289,23 @@ type l2Visit struct {
 	next   int64 // where the next data cluster would continue the last one
 }
 
+// String names the entry, for problems.
+func (v *l2Visit) String() string {
+	return fmt.Sprintf("entry %d (%#x) of the L2 table at %#x", v.index, v.entry, v.table)
+}
+
 func (c *checker) l2Entry(v *l2Visit) {
 	res, external := &c.result, c.h.Incompatible.Has(ExternalData)
-	where := func() string { return fmt.Sprintf("entry %d (%#x) of the L2 table at %#x", v.index, v.entry, v.table) }
 	kind := c.h.l2Kind(v.entry)
 	if kind != kindCompressed && v.entry&l2Reserved != 0 {
-		res.corrupt(v.times, "%s has reserved bits set", where())
+		res.corrupt(v.times, "%v has reserved bits set", v)
 	}
 	if c.h.Version == 2 && (kind == kindZero || kind == kindZeroAlloc) {
-		res.note("%s is a zero cluster, which version 2 does not have", where())
+		res.note("%v is a zero cluster, which version 2 does not have", v)
 	}
 	switch kind {
 	case kindCompressed:
-		c.compressedEntry(v, where)
+		c.compressedEntry(v)
 	case kindNormal, kindZeroAlloc:
 		offset := int64(v.entry & entryOffset)
 		if v.copied {
@@ -310,14 +314,14 @@ func (c *checker) l2Entry(v *l2Visit) {
 				count, ok = c.disk.get(offset >> c.h.ClusterBits)
 			}
 			if ok && (count == 1) != (v.entry&entryCopied != 0) {
-				res.corrupt(v.times, "%s and the refcount %d of its cluster contradict each other", where(), count)
+				res.corrupt(v.times, "%v and the refcount %d of its cluster contradict each other", v, count)
 			}
 		}
 		if v.bitmap>>subclusters&v.bitmap != 0 {
-			res.corrupt(v.times, "%s has subclusters that are both allocated and zero: %#x", where(), v.bitmap)
+			res.corrupt(v.times, "%v has subclusters that are both allocated and zero: %#x", v, v.bitmap)
 		}
 		if offset%c.cluster != 0 {
-			res.corrupt(v.times, "%s refers to a cluster that is not aligned", where())
+			res.corrupt(v.times, "%v refers to a cluster that is not aligned", v)
 		}
 		if v.active {
 			res.AllocatedClusters += v.times
@@ -331,22 +335,22 @@ func (c *checker) l2Entry(v *l2Visit) {
 		}
 	case kindZero, kindUnallocated:
 		if v.bitmap&allSubclusters != 0 {
-			res.corrupt(v.times, "%s has no cluster but allocated subclusters", where())
+			res.corrupt(v.times, "%v has no cluster but allocated subclusters", v)
 		}
 	}
 }
 
-func (c *checker) compressedEntry(v *l2Visit, where func() string) {
+func (c *checker) compressedEntry(v *l2Visit) {
 	res := &c.result
 	if v.entry&entryCopied != 0 {
-		res.corrupt(v.times, "%s is compressed and has the copied bit", where())
+		res.corrupt(v.times, "%v is compressed and has the copied bit", v)
 	}
 	switch {
 	case c.h.Incompatible.Has(ExternalData):
-		res.corrupt(v.times, "%s is compressed in an image with a data file", where())
+		res.corrupt(v.times, "%v is compressed in an image with a data file", v)
 		return
 	case v.bitmap != 0:
-		res.corrupt(v.times, "%s is compressed and has subclusters", where())
+		res.corrupt(v.times, "%v is compressed and has subclusters", v)
 		return
 	}
 	offset, length := c.h.compressedRange(v.entry)
@@ -386,6 +390,10 @@ func (c *checker) snapshotTables(ctx context.Context) error {
 		case uint64(s.L1Size)*8 > maxL1Bytes:
 			c.result.corrupt(1, "the L1 table of snapshot %q is too large: %d entries", s.ID, s.L1Size)
 			continue
+		case s.L1Offset > maxHostOffset:
+			c.stopped = true
+			c.result.incomplete("the L1 table of snapshot %q at %#x is out of range", s.ID, s.L1Offset)
+			return nil
 		}
 		if err := c.l1(ctx, s.L1Offset, s.L1Size, false); err != nil || c.stopped {
 			return err

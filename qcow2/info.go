@@ -193,7 +193,7 @@ func (i *Info) fault(err error) error {
 // readNames reads the extensions and the backing file's name.
 func (i *Info) readNames(r io.ReaderAt) error {
 	h := &i.Header
-	if h.BackingFileOffset != 0 && h.BackingFileSize <= maxBackingName &&
+	if h.BackingFileOffset != 0 && h.BackingFileOffset <= uint64(i.ClusterSize) && h.BackingFileSize <= maxBackingName &&
 		h.BackingFileOffset+uint64(h.BackingFileSize) <= uint64(i.ClusterSize) {
 		b := make([]byte, h.BackingFileSize)
 		if _, err := readFull(r, b, int64(h.BackingFileOffset)); err != nil {
@@ -281,7 +281,7 @@ func (i *Info) readSnapshots(r io.ReaderAt) error {
 	for _, s := range i.Snapshots {
 		if s.L1Offset%uint64(i.ClusterSize) != 0 || uint64(s.L1Size)*8 > maxL1Bytes {
 			i.add(FindInvalidValue, s.offset, "the L1 table of snapshot %q is not acceptable", s.ID)
-		} else if s.L1Offset+uint64(s.L1Size)*8 > uint64(i.FileSize) {
+		} else if s.L1Offset > maxHostOffset || int64(s.L1Offset)+int64(s.L1Size)*8 > i.FileSize {
 			i.add(FindTableOutside, s.offset, "the L1 table of snapshot %q reaches beyond the file", s.ID)
 		}
 	}

@@ -165,6 +165,9 @@ func (r sparse) ReadAt(p []byte, off int64) (int, error) {
 
 // lastNonZero is used by Inspect in place of reading a refcount block.
 func (r sparse) lastNonZero(offset int64) (int64, error) {
+	if r.s.cluster == 0 {
+		return -1, nil // the file is shorter than any cluster
+	}
 	number := offset / r.s.cluster
 	switch {
 	case number < int64(len(r.s.last)):

@@ -33,7 +33,7 @@ func (r *references) add(offset, length, times int64, use uint32) {
 	if length <= 0 {
 		return
 	}
-	if offset+length-r.size >= 1<<r.bits {
+	if offset < 0 || offset+length-r.size >= 1<<r.bits {
 		r.result.corrupt(times, "%d bytes at %#x lie beyond the end of the file", length, offset)
 		return
 	}

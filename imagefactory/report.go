@@ -136,9 +136,10 @@ func (r *Report) WriteText(w io.Writer) error {
 		}
 		printf("\n")
 		if len(took) > 0 {
-			c := i.Checks
-			printf("  build %s: %s\n  checks: %d passed, %d failed, %d errors, %d waived, %d skipped\n",
-				i.Build, strings.Join(took, ", "), c.Pass, c.Fail, c.Error, c.Waived, c.Skipped)
+			printf("  build %s: %s\n", i.Build, strings.Join(took, ", "))
+		}
+		if c := i.Checks; c != (testsuite.Summary{}) {
+			printf("  checks: %d passed, %d failed, %d errors, %d waived, %d skipped\n", c.Pass, c.Fail, c.Error, c.Waived, c.Skipped)
 		}
 		if i.Release != "" {
 			printf("  latest release: %s\n", i.Release)

@@ -34,6 +34,9 @@
 //   - A revocation as superseded or retired counts from its date; any other,
 //     also one without a reason, for all times, because whoever has the key can
 //     put any date on a signature.
+//   - Self-signatures may have SHA-1, as keys of the years before 2020 do, and
+//     no key flags on the primary key; subkeys need theirs, and the signature
+//     back on the primary key.
 //   - Signatures from the future, with SHA-1 or weaker, with a critical notation
 //     (none is known), that have expired, or by RSA below 2048 bits, DSA or
 //     secp256k1 do not count.

@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"context"
 	"crypto"
-	_ "crypto/md5" //nolint:gosec // a checksum that stores ask for, not a signature's hash
-	_ "crypto/sha256"
+	_ "crypto/md5"    //nolint:gosec // a checksum that stores ask for, not a signature's hash
+	_ "crypto/sha256" // signatures and digests name their hash by number
 	"crypto/sha3"
-	_ "crypto/sha512"
+	_ "crypto/sha512" // as above
 	"encoding/hex"
 	"errors"
 	"fmt"

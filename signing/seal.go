@@ -24,7 +24,7 @@ type Sealer struct {
 	Digests []crypto.Hash
 
 	// Parallel is how many files are read at once; if zero, as many as there
-	// are processors. Each takes 2 MiB of memory.
+	// are processors, but at most 8. Each takes 2 MiB of memory.
 	Parallel int
 }
 
@@ -116,7 +116,7 @@ func parallel(n int) int {
 	if n > 0 {
 		return n
 	}
-	return max(1, runtime.GOMAXPROCS(0))
+	return min(runtime.GOMAXPROCS(0), 8)
 }
 
 // filesToSeal lists the files to read: all but those that sealing writes.

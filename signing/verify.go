@@ -50,7 +50,7 @@ type Verifier struct {
 	Digests []crypto.Hash
 
 	// Parallel is how many files are read at once; if zero, as many as there
-	// are processors. Each takes 2 MiB of memory.
+	// are processors, but at most 8. Each takes 2 MiB of memory.
 	Parallel int
 }
 

@@ -9,11 +9,12 @@ build:
 	$(GO) build -o bin/ ./examples/...
 
 # The main job: builds, tests, signs and publishes the images of
-# examples/nightly/nightly.yaml into $(DIST). FORCE=1 releases unchanged ones too.
+# examples/nightly/nightly.yaml into $(DIST). FORCE=1 releases unchanged ones too,
+# MIRROR=URL names the Debian mirror where apt does not (on Ubuntu).
 nightly:
 	.ci/install nightly
 	$(GO) build -o bin/ ./examples/nightly
-	bin/nightly -config examples/nightly/nightly.yaml -out $(DIST) $(if $(FORCE),-force)
+	bin/nightly -config examples/nightly/nightly.yaml -out $(DIST) $(if $(FORCE),-force) $(if $(MIRROR),-mirror $(MIRROR))
 
 # All tests, with the real tools: about half an hour on two cores without KVM.
 test:

@@ -14,7 +14,8 @@ import (
 // /etc/os-release, /etc/apt/sources.list and /etc/apt/sources.list.d below
 // fsys (os.DirFS("/") for this machine). The result has "debian", the mirror of
 // the machine's own release, and "debian-security" where one is configured.
-// Both formats of sources.list(5) are read; options are ignored.
+// Both formats of sources.list(5) are read, and lists of mirrors (mirror+file:,
+// apt-transport-mirror(1)); options are ignored.
 func AptMirrors(fsys fs.FS) (map[string]string, error) {
 	release, err := osRelease(fsys)
 	if err != nil {
@@ -61,7 +62,10 @@ func osRelease(fsys fs.FS) (map[string]string, error) {
 func aptSuites(fsys fs.FS) (map[string]string, error) {
 	suites := map[string]string{}
 	add := func(url, suite string) {
-		if _, ok := suites[suite]; !ok {
+		if list, ok := strings.CutPrefix(url, "mirror+file:"); ok {
+			url = firstMirror(fsys, list)
+		}
+		if _, ok := suites[suite]; !ok && (strings.HasPrefix(url, "http") || strings.HasPrefix(url, "file:")) {
 			suites[suite] = strings.TrimRight(url, "/")
 		}
 	}
@@ -87,12 +91,26 @@ func aptSuites(fsys fs.FS) (map[string]string, error) {
 	return suites, nil
 }
 
+// firstMirror is the first URL in a list of mirrors, or "".
+func firstMirror(fsys fs.FS, list string) string {
+	data, err := fs.ReadFile(fsys, strings.TrimLeft(list, "/"))
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) > 0 && !strings.HasPrefix(f[0], "#") {
+			return f[0]
+		}
+	}
+	return ""
+}
+
 // oneLineSources reads `deb [options] URL suite component…` lines.
 func oneLineSources(text string, add func(url, suite string)) {
 	for line := range strings.Lines(text) {
 		line, _, _ = strings.Cut(line, "#")
-		rest, ok := strings.CutPrefix(strings.TrimSpace(line), "deb ")
-		if !ok {
+		rest, ok := strings.CutPrefix(strings.TrimSpace(line), "deb")
+		if !ok || strings.TrimLeft(rest, " \t[") == rest {
 			continue
 		}
 		if rest = strings.TrimSpace(rest); strings.HasPrefix(rest, "[") {

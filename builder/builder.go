@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -38,6 +39,13 @@ type Builder interface {
 	// spec.OutputDir. A failed tool is a *ToolError; when ctx ends, the error
 	// wraps ctx's.
 	Build(ctx context.Context, host Host, spec Spec) (*Result, error)
+}
+
+// A Digester is a Builder that can tell whether it would build from the same:
+// InputsDigest stands for everything that Build reads beside the spec and the
+// network, such as a description's files, trusted keys and the driver itself.
+type Digester interface {
+	InputsDigest(spec Spec) (string, error)
 }
 
 // Spec says what to build. It has what every driver needs; what one tool needs
@@ -63,7 +71,8 @@ type Spec struct {
 	// Dir is the directory that relative paths in the driver's Config refer to.
 	Dir string
 	// WorkDir is a directory on the host that this build has for itself. It is
-	// made where missing and removed at the end.
+	// made where missing and removed at the end; one with other content than a
+	// build's is refused.
 	WorkDir string
 	// OutputDir is a local directory that must exist; the results are written
 	// into it.
@@ -143,11 +152,13 @@ func (e *ToolError) Error() string {
 func (e *ToolError) Unwrap() error { return e.Err }
 
 // reason is the line of the tail that most likely says why: the last one that
-// reads like an error, or the last.
+// is an error, else one that reads like it, else the last.
 func (e *ToolError) reason() string {
-	for _, line := range slices.Backward(e.Tail) {
-		if reasonLine.MatchString(line) {
-			return strings.TrimSpace(line)
+	for _, likely := range reasonLines {
+		for _, line := range slices.Backward(e.Tail) {
+			if likely.MatchString(line) {
+				return strings.TrimSpace(line)
+			}
 		}
 	}
 	if n := len(e.Tail); n > 0 {
@@ -156,7 +167,10 @@ func (e *ToolError) reason() string {
 	return ""
 }
 
-var reasonLine = regexp.MustCompile(`^(E|W|ERROR|error): |(Exception|Error): |No space left|cannot |failed`)
+var reasonLines = []*regexp.Regexp{
+	regexp.MustCompile(`^(E|ERROR|error): |(Exception|Error): |No space left`),
+	regexp.MustCompile(`^W: |cannot |failed`),
+}
 
 var (
 	fileName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
@@ -170,7 +184,10 @@ var (
 )
 
 // Validate reports all that is wrong with s. Build tools hand such values to
-// shells, so each is held to the characters that its kind needs.
+// shells, so each is held to the characters that its kind needs. URLs may not
+// carry a user or password: they end up in logs and in what is published, so
+// those belong into the package manager's own configuration. Each message
+// begins with the key that a definition file has for the field.
 func (s *Spec) Validate() error {
 	var errs []error
 	check := func(ok bool, field string, value any) {
@@ -179,31 +196,30 @@ func (s *Spec) Validate() error {
 		}
 	}
 	check(fileName.MatchString(s.Name), "name", s.Name)
-	check(word.MatchString(s.Distribution), "distribution", s.Distribution)
-	check(word.MatchString(s.Release), "release", s.Release)
-	check(word.MatchString(s.Arch), "arch", s.Arch)
+	check(word.MatchString(s.Distribution), "os: distribution", s.Distribution)
+	check(word.MatchString(s.Release), "os: release", s.Release)
+	check(word.MatchString(s.Arch), "os: arch", s.Arch)
 	check(s.DiskBytes > 0, "disk", s.DiskBytes)
-	check(userName.MatchString(s.User), "user", s.User)
+	check(userName.MatchString(s.User) && s.User != "root", "user", s.User)
 	for _, n := range s.NTPServers {
-		check(hostName.MatchString(n), "NTP server", n)
+		check(hostName.MatchString(n), "ntp", n)
 	}
-	for name, u := range s.Mirrors {
-		check(validURL(u), "mirror "+name, u)
+	for _, name := range slices.Sorted(maps.Keys(s.Mirrors)) {
+		check(validURL(s.Mirrors[name]), "mirrors: "+name, s.Mirrors[name])
 	}
 	if len(s.TrustedKeys) == 0 {
-		errs = append(errs, errors.New("no trusted keys: packages could not be verified"))
+		errs = append(errs, errors.New("trusted_keys: none, so packages could not be verified"))
 	}
 	for _, k := range s.TrustedKeys {
 		for _, f := range k.Fingerprints {
-			check(fingerprint.MatchString(f), "fingerprint of "+k.File, f)
+			check(fingerprint.MatchString(f), "trusted_keys: fingerprint in "+k.File, f)
 		}
 	}
 	for _, r := range s.Repositories {
-		check(fileName.MatchString(r.Name), "repository name", r.Name)
-		check(validURL(r.URL), "repository "+r.Name, r.URL)
-		check(len(r.Suites) > 0, "suites of repository "+r.Name, r.Suites)
+		check(fileName.MatchString(r.Name), "repositories: name", r.Name)
+		check(validURL(r.URL), "repositories: URL of "+r.Name, r.URL)
 		for _, w := range slices.Concat(r.Suites, r.Components) {
-			check(suite.MatchString(w), "repository "+r.Name, w)
+			check(suite.MatchString(w), "repositories: "+r.Name, w)
 		}
 	}
 	check(hostPath.MatchString(s.WorkDir) && s.WorkDir != "/", "work directory (use plain characters)", s.WorkDir)
@@ -213,7 +229,7 @@ func (s *Spec) Validate() error {
 
 func validURL(s string) bool {
 	u, err := url.Parse(s)
-	if err != nil || !urlText.MatchString(s) {
+	if err != nil || !urlText.MatchString(s) || u.User != nil {
 		return false
 	}
 	switch u.Scheme {

@@ -43,7 +43,8 @@ func TestValidate(t *testing.T) {
 		"no keys":               func(s *Spec) { s.TrustedKeys = nil },
 		"short fingerprint":     func(s *Spec) { s.TrustedKeys[0].Fingerprints = []string{"350947F8"} },
 		"repository's name":     func(s *Spec) { s.Repositories[0].Name = "a/b" },
-		"no suites":             func(s *Spec) { s.Repositories[0].Suites = nil },
+		"password in a mirror":  func(s *Spec) { s.Mirrors["debian"] = "http://u:secret@mirror.example.org/debian" },
+		"root as login user":    func(s *Spec) { s.User = "root" },
 		"suite with newline":    func(s *Spec) { s.Repositories[0].Suites = []string{"a\nTrusted: yes"} },
 		"work in /":             func(s *Spec) { s.WorkDir = "/" },
 		"relative work":         func(s *Spec) { s.WorkDir = "build" },
@@ -79,9 +80,17 @@ func TestAptMirrors(t *testing.T) {
 			map[string]string{"etc/os-release": debian, "etc/apt/sources.list.d/a.list": "deb http://vendor/ nodistro main\n", "etc/apt/sources.list.d/b.list": "deb http://a/debian bookworm main\n"},
 			map[string]string{"debian": "http://a/debian"},
 		},
-		"disabled file":  {map[string]string{"etc/os-release": debian, "etc/apt/sources.list.d/a.list.disabled": "deb http://a/ bookworm main\n"}, nil},
-		"another system": {map[string]string{"etc/os-release": "ID=ubuntu\nVERSION_CODENAME=noble\n", "etc/apt/sources.list": "deb http://a/ noble main\n"}, nil},
-		"nothing":        {map[string]string{}, nil},
+		"list of mirrors": {
+			map[string]string{
+				"etc/os-release": debian, "etc/apt/sources.list": "deb\tmirror+file:///etc/apt/mirrors/debian.list bookworm main\n",
+				"etc/apt/mirrors/debian.list": "# near\nhttps://a/debian\thost:x\nhttps://b/debian\n",
+			},
+			map[string]string{"debian": "https://a/debian"},
+		},
+		"other transport": {map[string]string{"etc/os-release": debian, "etc/apt/sources.list": "deb cdrom:[Debian]/ bookworm main\n"}, nil},
+		"disabled file":   {map[string]string{"etc/os-release": debian, "etc/apt/sources.list.d/a.list.disabled": "deb http://a/ bookworm main\n"}, nil},
+		"another system":  {map[string]string{"etc/os-release": "ID=ubuntu\nVERSION_CODENAME=noble\n", "etc/apt/sources.list": "deb http://a/ noble main\n"}, nil},
+		"nothing":         {map[string]string{}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fsys := fstest.MapFS{}
@@ -172,7 +181,7 @@ func TestUpload(t *testing.T) {
 
 	require.NoError(t, os.Symlink("sub/hook", filepath.Join(src, "link")))
 	require.NoError(t, Local{}.Upload(t.Context(), filepath.Join(t.TempDir(), "other"), os.DirFS(src)))
-	for _, out := range []string{"/etc/passwd", "../x", "sub/../../x"} {
+	for _, out := range []string{"/etc/passwd", "../x", "sub/../../x", "sub/../sub/hook"} {
 		require.NoError(t, os.Remove(filepath.Join(src, "link")))
 		require.NoError(t, os.Symlink(out, filepath.Join(src, "link")))
 		require.ErrorContains(t, Local{}.Upload(t.Context(), filepath.Join(t.TempDir(), "new"), os.DirFS(src)), "leads out of its tree")
@@ -181,7 +190,7 @@ func TestUpload(t *testing.T) {
 
 func TestToolErrorSaysWhy(t *testing.T) {
 	e := &ToolError{Tool: "disk-image-create", Phase: "root.d/08-debootstrap", Err: &ExitError{Status: 1}, Tail: []string{
-		"I: Retrieving", "E: Failed getting release file", "+ trap", "cleanup done",
+		"I: Retrieving", "E: Failed getting release file", "W: harmless", "+ trap", "cleanup done",
 	}}
 	require.EqualError(t, e, "disk-image-create failed in root.d/08-debootstrap: exit status 1: E: Failed getting release file")
 	require.Equal(t, "disk-image-create failed: killed by signal 9 (killed)", (&ToolError{Tool: "disk-image-create", Err: &ExitError{Status: 137}}).Error())

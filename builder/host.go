@@ -68,7 +68,8 @@ type Local struct {
 
 // Run implements [Host]. The command runs in a session of its own: a terminal's
 // Ctrl-C reaches this process only, which then ends the command in order. It
-// gets SIGTERM when this process dies.
+// gets SIGTERM when this process dies, unless it runs through sudo: then it goes
+// on, and the next build in its work directory ends it.
 func (l Local) Run(ctx context.Context, c Command) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -204,7 +205,9 @@ func uploadLink(root *os.Root, fsys fs.FS, name string) error {
 	if err != nil {
 		return err
 	}
-	if path.IsAbs(target) || !filepath.IsLocal(path.Join(path.Dir(name), target)) {
+	// In its shortest form a target has ".." only at its beginning, where it
+	// cannot go through another link.
+	if path.IsAbs(target) || path.Clean(target) != target || !filepath.IsLocal(path.Join(path.Dir(name), target)) {
 		return fmt.Errorf("cannot upload %s: the link to %s leads out of its tree", name, target)
 	}
 	return root.Symlink(target, name)
@@ -220,12 +223,17 @@ func uploadFile(root *os.Root, fsys fs.FS, name string) error {
 	if err != nil {
 		return err
 	}
-	dst, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, st.Mode().Perm()|0o200)
+	mode := st.Mode().Perm() | 0o200
+	dst, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
+	if err := dst.Chmod(mode); err != nil { // whatever the umask
+		_ = dst.Close()
+		return err
+	}
 	if _, err := io.Copy(dst, src); err != nil {
-		dst.Close()
+		_ = dst.Close()
 		return err
 	}
 	return dst.Close()

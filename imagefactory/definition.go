@@ -3,7 +3,9 @@ package imagefactory
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -72,14 +74,29 @@ type Definition struct {
 	// Dir is the directory that relative paths refer to: the YAML file's.
 	Dir string `yaml:"-"`
 
-	file string // the YAML file's name, for errors
+	source source
+}
+
+// source is where a definition comes from, for the positions of mistakes.
+type source struct {
+	file string
+	node ast.Node // nil if it comes from Go
+}
+
+// locate makes an error that begins with a definition's key a *ConfigError,
+// with the key's position.
+func (s source) locate(err error) *ConfigError {
+	if s.node == nil {
+		return locate(s.file, err)
+	}
+	return locateIn(s.file, field(s.node, err), err)
 }
 
 // OS names an operating system.
 type OS struct {
 	Distribution string `yaml:"distribution"`       // "debian"
 	Version      string `yaml:"version"`            // "12"
-	Codename     string `yaml:"codename,omitempty"` // "bookworm"; what the builder asks mirrors for. Default: Version
+	Codename     string `yaml:"codename,omitempty"` // "bookworm"; what the builder asks mirrors for. Default: Version, such as 11-sp4
 	Arch         string `yaml:"arch,omitempty"`     // "amd64", "arm64". Default: amd64
 }
 
@@ -121,14 +138,21 @@ type Waiver struct {
 	Expires Date   `yaml:"expires"`
 }
 
+// until is when the waiver ends.
+func (w Waiver) until() time.Time { return w.Expires.AddDate(0, 0, 1) }
+
 // Date is a day. Its text form is 2027-06-30.
 type Date struct{ time.Time }
 
 // UnmarshalYAML reads the text form; the error has its position.
 func (d *Date) UnmarshalYAML(node ast.Node) error {
-	t, err := time.Parse(time.DateOnly, node.String())
+	text := node.String()
+	if n, ok := node.(*ast.StringNode); ok {
+		text = n.Value
+	}
+	t, err := time.Parse(time.DateOnly, text)
 	if err != nil {
-		return at(node, fmt.Errorf("bad date %q: want YYYY-MM-DD", node.String()))
+		return at(node, fmt.Errorf("bad date %q: want YYYY-MM-DD", text))
 	}
 	d.Time = t
 	return nil
@@ -213,7 +237,7 @@ func (d *Definition) Complete() error {
 	}
 	setDefault(&d.User, "linux")
 	setDefault(&d.OS.Arch, "amd64")
-	setDefault(&d.OS.Codename, d.OS.Version)
+	setDefault(&d.OS.Codename, strings.ToLower(strings.ReplaceAll(d.OS.Version, " ", "-")))
 	setDefault(&d.Test.Profile, "otc")
 	setDefault(&d.UVPMonitor.State, testsuite.UVPRequired)
 	if d.MinDiskBytes == 0 {
@@ -253,6 +277,14 @@ func (d *Definition) Complete() error {
 	for _, w := range d.Test.Waivers {
 		check(w.Check != "" && w.Reason != "" && !w.Expires.IsZero(), "test: a waiver needs check, reason and expires")
 	}
+	spec := d.spec(maps.Clone(d.Mirrors))
+	maps.DeleteFunc(spec.Mirrors, func(_, url string) bool { return url == "host" })
+	// What is not the definition's to say, or not every driver's to want.
+	spec.WorkDir, spec.OutputDir = "/work", "."
+	if len(spec.TrustedKeys) == 0 {
+		spec.TrustedKeys = []builder.TrustedKey{{}}
+	}
+	errs = append(errs, unjoin(spec.Validate())...)
 	if _, err := d.suite(nil); err != nil {
 		errs = append(errs, fmt.Errorf("test: %w", err))
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -48,7 +49,8 @@ type Factory struct {
 	// filled in for each image. The zero value works.
 	Sandbox sandbox.QEMU
 	// Key signs the releases; it has its secret part, or Signer holds it.
-	// Required. Releases are verified against it and nothing else.
+	// Required. Releases are verified against it and nothing else; Dir belongs
+	// to the key that it was used with first.
 	Key *signing.Key
 	// Signer signs with the key. If nil, one is made from Key.
 	Signer *signing.Signer
@@ -56,6 +58,10 @@ type Factory struct {
 	// BuilderID is the URI that names this factory in the provenance of what
 	// it builds. If empty, DefaultBuilderID.
 	BuilderID string
+
+	// HostMirrors is what "host" stands for in a definition's mirrors. If nil,
+	// what this machine's own package manager uses.
+	HostMirrors map[string]string
 
 	Jobs  int  // images at once; if 0, 1
 	Force bool // release also what is unchanged
@@ -77,11 +83,13 @@ func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, e
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(f.Dir, workName), 0o755); err != nil {
+	// What was not tested is nobody's business: .work is the owner's alone, also
+	// where the directory is served.
+	if err := errors.Join(os.MkdirAll(f.Dir, 0o755), os.MkdirAll(filepath.Join(f.Dir, workName), 0o700)); err != nil {
 		return nil, fmt.Errorf("cannot make the factory's directory: %w", err)
 	}
-	if err := writeFile(filepath.Join(f.Dir, "imagefactory.pub"), f.Key.WritePublic); err != nil {
-		return nil, fmt.Errorf("cannot publish the public key: %w", err)
+	if err := f.publishKey(); err != nil {
+		return nil, err
 	}
 	report := &Report{Started: f.now(), Images: make([]ImageReport, len(jobs))}
 	var group errgroup.Group
@@ -95,6 +103,39 @@ func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, e
 	_ = group.Wait()
 	report.Finished = f.now()
 	return report, nil
+}
+
+// Validate reports what Run would refuse before it begins anything, but for the
+// key: mistakes in the definitions, each a *ConfigError where its place is known.
+func (f *Factory) Validate(definitions []Definition) error {
+	_, err := f.jobs(definitions)
+	return err
+}
+
+// publishKey writes the public key into the download directory. One that is
+// there already must be this one, or users could no longer verify what is there.
+func (f *Factory) publishKey() error {
+	name := filepath.Join(f.Dir, "imagefactory.pub")
+	have, err := os.Open(name)
+	if errors.Is(err, os.ErrNotExist) {
+		if err := writeFile(name, f.Key.WritePublic); err != nil {
+			return fmt.Errorf("cannot publish the public key: %w", err)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer have.Close()
+	keys, err := signing.ReadKeys(io.LimitReader(have, 1<<20))
+	if err != nil {
+		return fmt.Errorf("cannot read the public key %s: %w", name, err)
+	}
+	if len(keys) != 1 || keys[0].Fingerprint() != f.Key.Fingerprint() {
+		return fmt.Errorf("cannot sign with the key %s: the releases in %s are signed with another; use that one, or remove %s to change the key",
+			f.Key.Fingerprint(), f.Dir, name)
+	}
+	return nil
 }
 
 // prepare checks everything that can be checked before an image is begun.
@@ -116,10 +157,19 @@ func (f *Factory) prepare(definitions []Definition) ([]*job, error) {
 			return nil, fmt.Errorf("cannot use the signing key: %w", err)
 		}
 	}
+	jobs, err := f.jobs(definitions)
+	progress := newProgress(f.Progress)
+	for _, j := range jobs {
+		j.dir, j.keyring, j.signer, j.progress = dir, keyring, signer, progress
+	}
+	return jobs, err
+}
+
+// jobs instantiates the drivers of all definitions.
+func (f *Factory) jobs(definitions []Definition) ([]*job, error) {
 	var jobs []*job
 	var errs []error
 	seen := map[string]bool{}
-	progress := newProgress(f.Progress)
 	for i := range definitions {
 		d := definitions[i]
 		j, err := f.newJob(&d)
@@ -131,7 +181,6 @@ func (f *Factory) prepare(definitions []Definition) ([]*job, error) {
 			continue
 		}
 		seen[d.Name] = true
-		j.dir, j.keyring, j.signer, j.progress = dir, keyring, signer, progress
 		jobs = append(jobs, j)
 	}
 	return jobs, errors.Join(errs...)
@@ -144,9 +193,9 @@ func (f *Factory) newJob(d *Definition) (*job, error) {
 	}
 	j := &job{factory: f, def: d, name: d.Name, log: f.logger().With("image", d.Name)}
 	mistake := func(key string, c Component, err error) error {
-		config := locate(d.file, err)
+		config := locate(d.source.file, err)
 		if config.Line == 0 {
-			config = locate(d.file, c.at(config.Err))
+			config = locate(d.source.file, c.at(config.Err))
 		}
 		config.Err = fmt.Errorf("image %s: %s: %w", d.Name, key, config.Err)
 		return config
@@ -170,16 +219,21 @@ func (f *Factory) newJob(d *Definition) (*job, error) {
 		}
 		j.targets = append(j.targets, target)
 	}
-	if j.mirrors, err = hostMirrors(d.Mirrors); err != nil {
-		return nil, fmt.Errorf("image %s: mirrors: %w", d.Name, err)
+	if j.mirrors, err = f.mirrors(d.Mirrors); err != nil {
+		return nil, d.source.locate(fmt.Errorf("mirrors: %w", err))
+	}
+	for _, k := range d.spec(nil).TrustedKeys {
+		if _, err := os.Stat(k.File); err != nil {
+			return nil, d.source.locate(fmt.Errorf("trusted_keys: %w", err))
+		}
 	}
 	return j, nil
 }
 
-// hostMirrors replaces "host" by what this machine uses.
-func hostMirrors(mirrors map[string]string) (map[string]string, error) {
+// mirrors replaces "host" by what this machine uses.
+func (f *Factory) mirrors(mirrors map[string]string) (map[string]string, error) {
 	mirrors = maps.Clone(mirrors)
-	var host map[string]string
+	host := f.HostMirrors
 	for name, url := range mirrors {
 		if url != "host" {
 			continue
@@ -220,7 +274,7 @@ func (d *Definition) suite(mirrors map[string]string) (*testsuite.Suite, error) 
 		}
 	}
 	for _, w := range d.Test.Waivers {
-		s.Waivers = append(s.Waivers, testsuite.Waiver{Check: w.Check, Reason: w.Reason, Expires: w.Expires.AddDate(0, 0, 1)})
+		s.Waivers = append(s.Waivers, testsuite.Waiver{Check: w.Check, Reason: w.Reason, Expires: w.until()})
 	}
 	return s, s.Validate()
 }

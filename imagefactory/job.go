@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
@@ -53,6 +54,7 @@ type job struct {
 	image    *signing.FileDigest // of the image that was inspected and tested
 	tests    *testsuite.Report
 	facts    testsuite.Facts
+	digest   string           // of the definition and what it refers to
 	previous *publish.Release // nil if there is none that can be trusted
 	record   *record          // nil before the build is done
 }
@@ -89,6 +91,9 @@ func (j *job) all(ctx context.Context) (Outcome, error) {
 		return Failed, err
 	}
 	defer unlock()
+	if j.digest, err = j.inputs(); err != nil {
+		return Failed, err
+	}
 	if done, err := j.resume(ctx); done || err != nil {
 		return Published, err
 	}
@@ -122,7 +127,15 @@ func (j *job) all(ctx context.Context) (Outcome, error) {
 		}
 	}
 	j.report.Stage = ""
-	return Published, os.RemoveAll(j.runDir)
+	j.remove(j.runDir)
+	return Published, nil
+}
+
+// remove removes what is no longer needed; the image is as good without.
+func (j *job) remove(dir string) {
+	if err := os.RemoveAll(dir); err != nil {
+		j.log.Warn("cannot remove what a run has left", "error", err)
+	}
 }
 
 // stage runs a stage and accounts for it.
@@ -174,18 +187,21 @@ func (j *job) resume(ctx context.Context) (done bool, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	digest, err := j.def.digest()
-	if err != nil {
-		return false, err
-	}
 	for _, e := range slices.Backward(entries) {
 		dir := filepath.Join(j.sealedDir(), e.Name())
 		r, err := publish.Open(ctx, dir, j.keyring)
-		if ctx.Err() != nil {
+		var bad *signing.Error
+		switch {
+		case ctx.Err() != nil:
 			return false, ctx.Err()
+		case errors.As(err, &bad):
+			j.log.WarnContext(ctx, "discarding an unpublished release that does not verify", "build", e.Name(), "error", err)
+		case err != nil:
+			return false, err
+		case done || r.Index.DefinitionSHA256 != j.digest:
+			j.log.WarnContext(ctx, "discarding an unpublished release of another definition", "build", e.Name())
 		}
-		if err != nil || done || r.Index.DefinitionSHA256 != digest {
-			j.log.InfoContext(ctx, "discarding an unpublished release", "build", e.Name())
+		if err != nil || done || r.Index.DefinitionSHA256 != j.digest {
 			if err := os.RemoveAll(dir); err != nil {
 				return false, err
 			}
@@ -195,20 +211,24 @@ func (j *job) resume(ctx context.Context) (done bool, err error) {
 		j.report.Checks = testsuite.Summary(r.Index.Tests)
 		j.log.InfoContext(ctx, "publishing a release that an earlier run sealed", "build", e.Name())
 		err = j.stage(ctx, StagePublish, func(ctx context.Context) error { return j.publishSealed(ctx, dir) })
-		if errors.Is(err, publish.ErrOlder) { // a newer one is out already
-			err = os.RemoveAll(dir)
-		} else if err == nil {
-			done = true
+		old := j.factory.now().Sub(r.Index.Build.Time()) > takeUpWithin
+		if ctx.Err() == nil && (errors.Is(err, publish.ErrOlder) || err != nil && old) {
+			// A newer one is out, or a target fails for so long that a newer
+			// build is worth more.
+			j.log.WarnContext(ctx, "discarding a release that cannot be published", "build", e.Name(), "error", err)
+			j.remove(dir)
+			j.remove(filepath.Join(j.workDir(), e.Name()))
+			j.report = ImageReport{Name: j.name, Stage: StageBuild, DurationMS: map[Stage]int64{}, Artifacts: []string{}, Notes: j.report.Notes}
+			continue
 		}
 		if err != nil {
 			return false, err
 		}
+		done = true
 	}
 	if done {
 		j.report.Stage = ""
-		if err := os.RemoveAll(filepath.Join(j.workDir(), j.report.Build)); err != nil {
-			return false, err
-		}
+		j.remove(filepath.Join(j.workDir(), j.report.Build))
 	}
 	return done, nil
 }
@@ -228,10 +248,12 @@ func (j *job) begin() error {
 			}
 			continue
 		}
-		images, _ := filepath.Glob(filepath.Join(dir, "*.qcow2"))
-		for _, image := range images {
-			if err := os.Remove(image); err != nil {
-				return err
+		for _, pattern := range []string{"*.qcow2", "release", "imagefactory-sandbox-*"} {
+			large, _ := filepath.Glob(filepath.Join(dir, pattern))
+			for _, name := range large {
+				if err := os.RemoveAll(name); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -324,7 +346,7 @@ func (j *job) unchanged(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	j.previous = previous
-	if j.factory.Force {
+	if j.factory.Force || j.waiverExpired() {
 		return false, nil
 	}
 	for _, suffix := range []string{".packages", ".config.tar.gz"} {
@@ -342,7 +364,16 @@ func (j *job) unchanged(ctx context.Context) (bool, error) {
 	}
 	j.report.Stage = ""
 	j.report.Checks = testsuite.Summary(previous.Index.Tests)
-	return true, os.RemoveAll(j.runDir)
+	j.remove(j.runDir)
+	return true, nil
+}
+
+// waiverExpired reports whether a waiver that may have let the previous release
+// through holds no longer: then the same image is tested again.
+func (j *job) waiverExpired() bool {
+	return slices.ContainsFunc(j.def.Test.Waivers, func(w Waiver) bool {
+		return !j.factory.now().Before(w.until())
+	})
 }
 
 func (j *job) runInspect(ctx context.Context) error {
@@ -447,6 +478,12 @@ func (e *TestError) Error() string {
 // oneLine shortens a text from a guest for an error.
 func oneLine(s string) string {
 	const most = 120
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
 	s = strings.Join(strings.Fields(s), " ")
 	if r := []rune(s); len(r) > most {
 		s = string(r[:most]) + "…"

@@ -115,6 +115,8 @@ func begun(t *testing.T, f *Factory, d Definition) *job {
 	j := jobs[0]
 	j.report = ImageReport{Name: j.name, DurationMS: map[Stage]int64{}}
 	require.NoError(t, os.MkdirAll(j.workDir(), 0o755))
+	j.digest, err = j.inputs()
+	require.NoError(t, err)
 	require.NoError(t, j.begin())
 	return j
 }
@@ -256,6 +258,8 @@ func TestCutRunIsTakenUp(t *testing.T) {
 			}
 			jobs, err := f.prepare([]Definition{d})
 			require.NoError(t, err)
+			jobs[0].digest, err = jobs[0].inputs()
+			require.NoError(t, err)
 			taken, err := jobs[0].takeUp(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, test.taken, taken)
@@ -288,6 +292,8 @@ func TestFailedRunIsNotTakenUp(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, StageInspect, report.Images[0].Stage)
 	jobs, err := f.prepare([]Definition{d})
+	require.NoError(t, err)
+	jobs[0].digest, err = jobs[0].inputs()
 	require.NoError(t, err)
 	taken, err := jobs[0].takeUp(t.Context())
 	require.NoError(t, err)

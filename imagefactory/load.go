@@ -38,8 +38,9 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 const maxConfig = 4 << 20
 
 // LoadFile reads the definitions in a YAML file: a map with the one key
-// "images", a list of [Definition]s. Decoding is strict. The error joins one
-// *ConfigError for each mistake that was found.
+// "images", a list of [Definition]s. Decoding is strict; anchors of one image
+// cannot be referred to in another, but images can inherit from the [Catalog].
+// The error joins one *ConfigError for each mistake that was found.
 func LoadFile(name string) ([]Definition, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -87,10 +88,10 @@ func parse(name, dir string, data []byte) ([]Definition, error) {
 			errs = append(errs, locateIn(name, node, err))
 			continue
 		}
-		d.Dir, d.file = dir, name
+		d.Dir, d.source = dir, source{name, node}
 		if err := d.Complete(); err != nil {
 			for _, err := range unjoin(err) {
-				errs = append(errs, locate(name, at(field(node, err), err)))
+				errs = append(errs, d.source.locate(err))
 			}
 			continue
 		}
@@ -171,6 +172,9 @@ func value(node ast.Node, key string) ast.Node {
 
 // unjoin splits what errors.Join has joined.
 func unjoin(err error) []error {
+	if err == nil {
+		return nil
+	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}

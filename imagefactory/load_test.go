@@ -51,6 +51,10 @@ func TestLoadReportsMistakesWithTheirPlace(t *testing.T) {
 		"wrong unit":       {replace("4GiB", "4G"), `f.yaml:4:11: bad size "4G"`},
 		"fraction":         {replace("4GiB", "4.5GiB"), `f.yaml:4:11: bad size "4.5GiB"`},
 		"too large":        {replace("4GiB", "99999999999GiB"), `f.yaml:4:11: bad size`},
+		"no size":          {replace("4GiB", "0GiB"), `f.yaml:4:11: bad size "0GiB"`},
+		"bad server":       {minimal + "    ntp: [\"a b\"]\n", `f.yaml:6:10: ntp: bad value "a b"`},
+		"root":             {minimal + "    user: root\n", `f.yaml:6:11: user: bad value "root"`},
+		"bad mirror":       {minimal + "    mirrors: {debian: \"ftp://x/\"}\n", `mirrors: debian: bad value "ftp://x/"`},
 		"small min_disk":   {replace("disk: 4GiB", "disk: 4GiB\n    min_disk: 2GiB"), "f.yaml:5:15: min_disk: 2GiB is less than the disk's 4GiB"},
 		"bad name":         {replace("Standard_Debian_12", "../x"), "f.yaml:2:11: name: "},
 		"no class":         {replace("Standard_Debian_12", "Debian_12"), "f.yaml:2:11: name: "},
@@ -89,9 +93,9 @@ func TestDefinitionRoundTrip(t *testing.T) {
 	require.NoError(t, err)
 	again, err := parse("again.yaml", "/x", text)
 	require.NoError(t, err, string(text))
-	one, err := got[0].digest()
+	one, err := (&job{def: &got[0]}).inputs()
 	require.NoError(t, err)
-	two, err := again[0].digest()
+	two, err := (&job{def: &again[0]}).inputs()
 	require.NoError(t, err)
 	require.Equal(t, one, two)
 }

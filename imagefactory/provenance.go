@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
@@ -21,7 +22,7 @@ const (
 
 // writeProvenance writes two signed statements about the image into the
 // release: how it was built (SLSA provenance) and how its tests ended.
-func (j *job) writeProvenance(ctx context.Context, dir, definition string, digests map[string]signing.FileDigest) error {
+func (j *job) writeProvenance(ctx context.Context, dir string, digests map[string]signing.FileDigest) error {
 	sealer := signing.Sealer{Signers: []*signing.Signer{j.signer}}
 	resource := func(suffix string) signing.Resource {
 		d := digests[suffix]
@@ -39,8 +40,8 @@ func (j *job) writeProvenance(ctx context.Context, dir, definition string, diges
 	built, err := signing.Provenance{
 		Subjects: subjects, BuildType: buildType, BuilderID: id,
 		BuilderVersions: map[string]string{j.built.Tool: j.built.ToolVersion},
-		External:        map[string]any{"image": j.name, "builder": j.def.Builder.Driver, "definition_sha256": definition},
-		Internal:        map[string]any{"args": j.built.Args, "env": j.built.Env},
+		External:        map[string]any{"image": j.name, "builder": j.def.Builder.Driver, "definition_sha256": j.digest},
+		Internal:        map[string]any{"args": j.anywhere(j.built.Args), "env": j.anywhere(j.built.Env)},
 		Materials:       materials,
 		InvocationID:    j.name + "/" + j.build.String(), Started: j.build.Time(), Finished: j.builtAt,
 		Byproducts: []signing.Resource{resource(".build.log")},
@@ -74,4 +75,13 @@ func (j *job) writeProvenance(ctx context.Context, dir, definition string, diges
 		}
 	}
 	return nil
+}
+
+// anywhere replaces the paths of this factory, which say nothing to others.
+func (j *job) anywhere(values []string) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = strings.ReplaceAll(v, filepath.Join(j.workDir(), "build"), "$WORK")
+	}
+	return out
 }

@@ -43,12 +43,8 @@ func (j *job) recordFile() string { return filepath.Join(j.runDir, "run.json") }
 // save records a finished stage that wrote the given files.
 func (j *job) save(ctx context.Context, suffixes []string) error {
 	if j.record == nil {
-		definition, err := j.def.digest()
-		if err != nil {
-			return err
-		}
 		b := j.built
-		j.record = &record{DefinitionSHA256: definition, BuiltAt: j.builtAt, Tool: b.Tool, ToolVersion: b.ToolVersion, Args: b.Args, Env: b.Env, Files: map[string]string{}}
+		j.record = &record{DefinitionSHA256: j.digest, BuiltAt: j.builtAt, Tool: b.Tool, ToolVersion: b.ToolVersion, Args: b.Args, Env: b.Env, Files: map[string]string{}}
 	}
 	for _, suffix := range suffixes {
 		d, err := digestFile(ctx, j.file(suffix))
@@ -63,10 +59,6 @@ func (j *job) save(ctx context.Context, suffixes []string) error {
 // takeUp looks for a run of the same definition that was cut after its build,
 // and continues it. What it finds other than recorded is not used.
 func (j *job) takeUp(ctx context.Context) (bool, error) {
-	definition, err := j.def.digest()
-	if err != nil {
-		return false, err
-	}
 	dirs, err := j.runs()
 	if err != nil {
 		return false, err
@@ -77,7 +69,7 @@ func (j *job) takeUp(ctx context.Context) (bool, error) {
 			continue
 		}
 		r, err := readRecord(j.recordFile())
-		if err != nil || r.DefinitionSHA256 != definition || j.factory.now().Sub(j.build.Time()) > takeUpWithin {
+		if err != nil || r.DefinitionSHA256 != j.digest || j.factory.now().Sub(j.build.Time()) > takeUpWithin {
 			continue
 		}
 		if ok, err := j.asRecorded(ctx, r); err != nil || !ok {

@@ -19,18 +19,28 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/opentelekomcloud/go-imagefactory/builder"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
-// digest stands for the definition as it was given, with its defaults.
-func (d *Definition) digest() (string, error) {
-	data, err := yaml.Marshal(d)
+// inputs stands for the definition as it was given, with its defaults, and what
+// it refers to, as far as the builder can tell.
+func (j *job) inputs() (string, error) {
+	h := sha256.New()
+	data, err := yaml.Marshal(j.def)
 	if err != nil {
-		return "", fmt.Errorf("cannot write the definition of %s: %w", d.Name, err)
+		return "", fmt.Errorf("cannot write the definition of %s: %w", j.name, err)
 	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:]), nil
+	h.Write(data)
+	if b, ok := j.builder.(builder.Digester); ok {
+		digest, err := b.InputsDigest(j.def.spec(j.mirrors))
+		if err != nil {
+			return "", fmt.Errorf("cannot read what %s is built from: %w", j.name, err)
+		}
+		fmt.Fprintf(h, "\n%s\n", digest)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // rebuildReadme is the first file of a configuration's archive.
@@ -144,14 +154,10 @@ func (j *job) runSeal(ctx context.Context) (string, error) {
 		}
 		digests[suffix] = *d
 	}
-	definition, err := j.def.digest()
-	if err != nil {
-		return "", err
-	}
-	if err := j.writeProvenance(ctx, staging, definition, digests); err != nil {
+	if err := j.writeProvenance(ctx, staging, digests); err != nil {
 		return "", fmt.Errorf("cannot write the provenance: %w", err)
 	}
-	if err := j.writeIndex(staging, definition, digests); err != nil {
+	if err := j.writeIndex(staging, digests); err != nil {
 		return "", err
 	}
 	if _, err := signing.SignDir(ctx, staging, j.signer); err != nil {
@@ -166,13 +172,13 @@ func (j *job) runSeal(ctx context.Context) (string, error) {
 	return sealed, syncDir(parent)
 }
 
-func (j *job) writeIndex(dir, definition string, digests map[string]signing.FileDigest) error {
+func (j *job) writeIndex(dir string, digests map[string]signing.FileDigest) error {
 	properties, err := j.def.properties()
 	if err != nil {
 		return err
 	}
 	index := &publish.Index{
-		Image: j.name, Build: j.build, DefinitionSHA256: definition, Properties: properties,
+		Image: j.name, Build: j.build, DefinitionSHA256: j.digest, Properties: properties,
 		MinDiskGiB: j.def.MinDiskBytes.CeilGiB(), Tests: publish.Tests(j.tests.Summary),
 	}
 	for _, suffix := range slices.Sorted(maps.Keys(digests)) {

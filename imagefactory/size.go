@@ -34,12 +34,12 @@ func ParseSize(s string) (Size, error) {
 			continue
 		}
 		n, err := strconv.ParseUint(strings.TrimSuffix(number, " "), 10, 63)
-		if err != nil || n > math.MaxInt64/uint64(u.size) {
+		if err != nil || n == 0 || n > math.MaxInt64/uint64(u.size) {
 			break
 		}
 		return Size(n) * u.size, nil
 	}
-	return 0, fmt.Errorf("bad size %q: want a whole number and a unit, GiB, MiB, GB or MB, such as 4GiB", s)
+	return 0, fmt.Errorf("bad size %q: want a whole number above 0 and a unit, GiB, MiB, GB or MB, such as 4GiB", s)
 }
 
 // String is the text form, in the largest unit that gives a whole number.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -13,8 +14,8 @@ import (
 
 // Cleanup frees what a build in workDir has left on the host, such as one that
 // was killed: processes, mounts, loop devices, device mapper links and files.
-// It touches nothing that does not belong to workDir, and does nothing where
-// there is nothing.
+// It touches nothing that does not belong to workDir, does nothing where there is
+// nothing, and refuses a directory with content that is not a build's.
 func Cleanup(ctx context.Context, host builder.Host, workDir string) error {
 	if err := cleanup(ctx, host, workDir); err != nil {
 		return fmt.Errorf("cannot clean up %s: %w", workDir, err)
@@ -23,6 +24,9 @@ func Cleanup(ctx context.Context, host builder.Host, workDir string) error {
 }
 
 func cleanup(ctx context.Context, host builder.Host, workDir string) error {
+	if !plainPath.MatchString(workDir) {
+		return errors.New("not an absolute path of plain characters")
+	}
 	c := cleaner{host: host}
 	// The kernel names resolved paths.
 	out, err := c.output(ctx, "readlink", "-m", "--", workDir)
@@ -35,6 +39,10 @@ func cleanup(ctx context.Context, host builder.Host, workDir string) error {
 	}
 	if _, err := c.output(ctx, "test", "-e", c.dir); err != nil {
 		return ctx.Err()
+	}
+	if _, err := c.output(ctx, "test", "-e", path.Join(c.dir, marker)); err != nil {
+		_, err := c.output(ctx, "rmdir", "--", c.dir) // only if it is empty
+		return errors.Join(ctx.Err(), err)
 	}
 	if err := c.killProcesses(ctx, workDir); err != nil {
 		return err
@@ -57,6 +65,8 @@ func cleanup(ctx context.Context, host builder.Host, workDir string) error {
 	_, err = c.output(ctx, "rm", "-rf", "--one-file-system", "--", c.dir)
 	return err
 }
+
+var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._/+@-]+$`)
 
 type cleaner struct {
 	host builder.Host

@@ -16,8 +16,12 @@
 // # Trust
 //
 // debootstrap runs with --force-check-gpg and a keyring of the spec's trusted
-// keys only, and apt inside the image with the same keyring (signed-by). The
-// tool's knobs that could weaken this may not be set by a Config.
+// keys only, and apt inside the image with the same keyring (signed-by);
+// a mirror that cannot be read or verified fails the build. The tool's knobs that
+// could weaken this may not be set by a Config.
+//
+// Elements are programs that run as root on the host and in the image: who may
+// write a definition or its elements is trusted.
 //
 // # Limits
 //
@@ -52,8 +56,10 @@ type Config struct {
 	// relative to the spec's Dir.
 	ElementPaths []string `yaml:"element_paths,omitempty"`
 	// Environment is set for the tool and its elements in addition to what the
-	// driver sets, such as http_proxy; names that the driver needs for itself
-	// are refused. It is part of what is published: no secrets.
+	// driver sets: names DIB_… and http_proxy, https_proxy, ftp_proxy and
+	// no_proxy, without those that the driver needs for itself or that could
+	// weaken the verification of packages. It is part of what is published:
+	// no secrets.
 	Environment map[string]string `yaml:"environment,omitempty"`
 }
 
@@ -79,7 +85,7 @@ func New(c Config) (builder.Builder, error) {
 		errs = append(errs, errors.New("elements: none named"))
 	}
 	for _, e := range c.Elements {
-		if !elementName.MatchString(e) {
+		if !elementName.MatchString(e) || slices.Contains(refusedElements, e) {
 			errs = append(errs, fmt.Errorf("elements: bad name %q", e))
 		}
 	}
@@ -89,7 +95,7 @@ func New(c Config) (builder.Builder, error) {
 			errs = append(errs, fmt.Errorf("environment: bad name %q", name))
 		case reserved(name):
 			errs = append(errs, fmt.Errorf("environment: %s is the driver's own", name))
-		case strings.ContainsAny(c.Environment[name], "\x00\n`$\\\"'"):
+		case !variableValue.MatchString(c.Environment[name]):
 			errs = append(errs, fmt.Errorf("environment: the value of %s has a character that the tool's shell would read", name))
 		}
 	}
@@ -98,16 +104,22 @@ func New(c Config) (builder.Builder, error) {
 
 var (
 	elementName  = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+	variableName = regexp.MustCompile(`^(DIB_[A-Z0-9_]{1,60}|(http|https|ftp|no)_proxy)$`)
+	// Parts of dib put values into a shell's command line.
+	variableValue = regexp.MustCompile(`^[A-Za-z0-9._~:/@%+,= -]*$`)
 )
 
+// refusedElements come with diskimage-builder and let packages be installed
+// that nobody has signed.
+var refusedElements = []string{"apt-conf", "openstack-ci-mirrors"}
+
 // reserved reports whether a variable is set by the driver, decides where
-// packages come from and who may sign them, or would run another program.
+// packages come from and who may sign them, or names a program.
 func reserved(name string) bool {
 	if _, ok := (&run{}).environment()[name]; ok {
 		return true
 	}
-	for _, part := range []string{"KEY", "MIRROR", "APT_SOURCES", "DEBOOTSTRAP", "LD_", "BASH", "PYTHON", "SHELLOPTS", "IFS", "_PATH"} {
+	for _, part := range []string{"KEY", "MIRROR", "APT_SOURCES", "APT_CONF", "COMPONENTS", "DEBOOTSTRAP", "PYTHON", "GZIP"} {
 		if strings.Contains(name, part) {
 			return true
 		}
@@ -179,6 +191,20 @@ func (r *run) validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// InputsDigest implements [builder.Digester].
+func (t tool) InputsDigest(spec builder.Spec) (string, error) {
+	dir, err := os.MkdirTemp("", "dib-inputs-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	r := &run{Config: t.config, spec: spec, config: filepath.Join(dir, "config")}
+	if err := r.write(context.Background()); err != nil {
+		return "", err
+	}
+	return treeDigest(r.config)
 }
 
 func (r *run) build(ctx context.Context) (*builder.Result, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +33,14 @@ func TestNewRefuses(t *testing.T) {
 		"other programs":     {Elements: []string{"vm"}, Environment: map[string]string{"PATH": "/x"}},
 		"driver's own":       {Elements: []string{"vm"}, Environment: map[string]string{"TMP_DIR": "/x"}},
 		"for a shell":        {Elements: []string{"vm"}, Environment: map[string]string{"DIB_X": "$(id)"}},
+		"second command":     {Elements: []string{"vm"}, Environment: map[string]string{"http_proxy": "http://p; id"}},
+		"comment":            {Elements: []string{"vm"}, Environment: map[string]string{"DIB_X": "a # b"}},
+		"components":         {Elements: []string{"vm"}, Environment: map[string]string{"DIB_DEBIAN_COMPONENTS": "main --no-check-gpg"}},
+		"apt's settings":     {Elements: []string{"vm"}, Environment: map[string]string{"DIB_APT_CONF": "/x"}},
+		"apt's environment":  {Elements: []string{"vm"}, Environment: map[string]string{"APT_CONFIG": "/x"}},
+		"perl":               {Elements: []string{"vm"}, Environment: map[string]string{"PERL5OPT": "-Mx"}},
+		"temporary":          {Elements: []string{"vm"}, Environment: map[string]string{"TMPDIR": "/x"}},
+		"unsigned packages":  {Elements: []string{"vm", "openstack-ci-mirrors"}},
 		"another shell":      {Elements: []string{"vm"}, Environment: map[string]string{"BASH_ENV": "/x"}},
 		"bad name":           {Elements: []string{"vm"}, Environment: map[string]string{"a b": "x"}},
 	} {
@@ -40,8 +49,48 @@ func TestNewRefuses(t *testing.T) {
 			require.Error(t, err)
 		})
 	}
-	_, err := New(Config{Elements: []string{"debian-minimal", "vm"}, Environment: map[string]string{"DIB_GRUB_TIMEOUT": "3"}})
+	_, err := New(Config{Elements: []string{"debian-minimal", "vm"}, Environment: map[string]string{"DIB_GRUB_TIMEOUT": "3", "http_proxy": "http://proxy:3128/"}})
 	require.NoError(t, err)
+}
+
+func TestCleanupRefuses(t *testing.T) {
+	needs.Root(t)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "precious"), nil, 0o644))
+	for _, name := range []string{dir, "/", "relative", "/tmp/*", "/a\nb", ""} {
+		require.Error(t, Cleanup(t.Context(), builder.Local{}, name), "%q", name)
+	}
+	require.FileExists(t, filepath.Join(dir, "precious"))
+	empty := filepath.Join(dir, "empty")
+	require.NoError(t, os.Mkdir(empty, 0o755))
+	require.NoError(t, Cleanup(t.Context(), builder.Local{}, empty))
+	require.NoDirExists(t, empty)
+}
+
+func TestInputsDigest(t *testing.T) {
+	dir := t.TempDir()
+	hook := filepath.Join(dir, "elements", "x", "install.d", "10-x")
+	require.NoError(t, os.MkdirAll(filepath.Dir(hook), 0o755))
+	require.NoError(t, os.WriteFile(hook, []byte("#!/bin/sh\n"), 0o755))
+	e, err := openpgp.NewEntity("test", "", "test@example.org", nil)
+	require.NoError(t, err)
+	var key bytes.Buffer
+	require.NoError(t, e.Serialize(&key))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "keys.gpg"), key.Bytes(), 0o644))
+	b, err := New(Config{Elements: []string{"x"}, ElementPaths: []string{"elements"}})
+	require.NoError(t, err)
+	digest := func() string {
+		d, err := b.(builder.Digester).InputsDigest(builder.Spec{Dir: dir, TrustedKeys: []builder.TrustedKey{{File: "keys.gpg"}}})
+		require.NoError(t, err)
+		return d
+	}
+	first := digest()
+	require.Equal(t, first, digest())
+	require.NoError(t, os.WriteFile(hook, []byte("#!/bin/sh\ntrue\n"), 0o755))
+	second := digest()
+	require.NotEqual(t, first, second)
+	require.NoError(t, os.Chmod(hook, 0o644))
+	require.NotEqual(t, second, digest())
 }
 
 func TestLogWriter(t *testing.T) {
@@ -194,6 +243,19 @@ func TestBuildFails(t *testing.T) {
 			},
 			"Failed getting release file",
 		},
+		"unreachable security mirror": {
+			func(_ *Config, s *builder.Spec) {
+				s.Mirrors = maps.Clone(s.Mirrors)
+				s.Mirrors["debian-security"] = "http://127.0.0.1:9/debian-security"
+			},
+			"Failed to fetch http://127.0.0.1:9/debian-security",
+		},
+		"security mirror signed by an untrusted key": {
+			func(_ *Config, s *builder.Spec) {
+				s.TrustedKeys[0].Fingerprints = []string{"B8B80B5B623EAB6AD8775C45B7C5D7D6350947F8", "4D64FEC119C2029067D6E791F8D2585B8783D481"}
+			},
+			"is not signed",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config, spec := realSpec(t)
@@ -206,7 +268,9 @@ func TestBuildFails(t *testing.T) {
 			var failed *builder.ToolError
 			require.ErrorAs(t, err, &failed)
 			require.Contains(t, log.String(), test.want)
-			require.Contains(t, err.Error(), test.want)
+			if name != "security mirror signed by an untrusted key" { // apt says it in two lines
+				require.Contains(t, err.Error(), test.want)
+			}
 			nothingLeft(t, spec)
 		})
 	}
@@ -224,8 +288,8 @@ func TestCancelledBuildLeavesNothing(t *testing.T) {
 	nothingLeft(t, spec)
 }
 
-// TestCleanupAfterKill builds in a process of its own, which is killed together
-// with the tool while everything is mounted.
+// TestCleanupAfterKill kills the tool while everything is mounted and keeps the
+// driver from cleaning up, as if it had been killed as well.
 func TestCleanupAfterKill(t *testing.T) {
 	config, spec := realSpec(t)
 	var pids []string

@@ -3,14 +3,15 @@ package dib
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -30,8 +31,11 @@ var embedded embed.FS
 // maxKeyFile bounds the size of a file of trusted keys.
 const maxKeyFile = 4 << 20
 
-// stage puts together what the tool is given, locally in r.config, and uploads
-// it to the host's work directory.
+// marker is what a work directory has from the beginning (its name comes first
+// in what is uploaded), so that no other directory is taken for one.
+const marker = "driver/" + hookElement
+
+// stage uploads what the tool is given to the host's work directory.
 func (r *run) stage(ctx context.Context) error {
 	var mapper strings.Builder
 	err := r.host.Run(ctx, builder.Command{Args: []string{"dmsetup", "version"}, Stdout: &mapper})
@@ -40,6 +44,20 @@ func (r *run) stage(ctx context.Context) error {
 	}
 	r.mapper = err == nil
 
+	if err := r.write(ctx); err != nil {
+		return err
+	}
+	err = errors.Join(
+		r.host.Upload(ctx, r.spec.WorkDir, os.DirFS(r.config)),
+		r.host.Run(ctx, builder.Command{Args: []string{"mkdir", "-p", r.at("tmp"), r.at("home"), r.at("repositories")}}))
+	if err != nil {
+		return fmt.Errorf("cannot prepare the work directory: %w", err)
+	}
+	return nil
+}
+
+// write puts together what the tool is given, in r.config.
+func (r *run) write(ctx context.Context) error {
 	if err := os.RemoveAll(r.config); err != nil {
 		return err
 	}
@@ -50,49 +68,76 @@ func (r *run) stage(ctx context.Context) error {
 		if !filepath.IsAbs(dir) {
 			dir = filepath.Join(r.spec.Dir, dir)
 		}
-		if err := copyTree(filepath.Join(r.config, "elements", strconv.Itoa(i)), dir); err != nil {
+		if err := copyTree(ctx, filepath.Join(r.config, "elements", strconv.Itoa(i)), dir); err != nil {
 			return fmt.Errorf("cannot read the elements in %s: %w", dir, err)
 		}
+	}
+	if err := errors.Join(r.writeOwn("element", marker), r.writeOwn("shims", "shims")); err != nil {
+		return err
 	}
 	if err := r.writeKeyring(); err != nil {
 		return err
 	}
-	if err := r.writeRepositories(); err != nil {
-		return err
-	}
-	if err := r.host.Upload(ctx, r.spec.WorkDir, os.DirFS(r.config)); err != nil {
-		return fmt.Errorf("cannot prepare the work directory: %w", err)
-	}
-	element, _ := fs.Sub(embedded, "element")
-	shims, _ := fs.Sub(embedded, "shims")
-	err = errors.Join(
-		r.host.Upload(ctx, path.Join(r.at("driver"), hookElement), element),
-		r.host.Upload(ctx, r.at("shims"), shims))
-	if err != nil {
-		return fmt.Errorf("cannot prepare the work directory: %w", err)
-	}
-	// embed keeps no modes; all of these are programs.
-	commands := [][]string{
-		{"chmod", "-R", "u=rwX,go=rX,a+x", r.at("driver"), r.at("shims")},
-		{"mkdir", "-p", r.at("tmp"), r.at("home"), r.at("repositories")},
-	}
-	for _, args := range commands {
-		if err := r.host.Run(ctx, builder.Command{Args: args}); err != nil {
-			return fmt.Errorf("cannot prepare the work directory: %w", err)
-		}
-	}
-	return nil
+	return r.writeRepositories()
 }
 
-// copyTree copies a directory of elements: regular files with their modes.
-// os.DirFS would follow links out of it, os.Root does not.
-func copyTree(dst, src string) error {
+// writeOwn writes programs of the driver, which embed keeps without their modes.
+func (r *run) writeOwn(from, to string) error {
+	return fs.WalkDir(embedded, from, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		dst := filepath.Join(r.config, to, strings.TrimPrefix(name, from))
+		if d.IsDir() {
+			return os.MkdirAll(dst, 0o755)
+		}
+		data, err := embedded.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(dst, data, 0o755)
+	})
+}
+
+// copyTree copies a directory of elements: regular files with their modes and
+// links. os.DirFS would follow links out of it, os.Root does not.
+func copyTree(ctx context.Context, dst, src string) error {
 	root, err := os.OpenRoot(src)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	return builder.Local{}.Upload(context.Background(), dst, root.FS())
+	return builder.Local{}.Upload(ctx, dst, root.FS())
+}
+
+// treeDigest stands for the names, modes and contents of a tree.
+func treeDigest(dir string) (string, error) {
+	h := sha256.New()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		st, err := d.Info()
+		if err != nil {
+			return err
+		}
+		var data []byte
+		if d.Type() == fs.ModeSymlink {
+			var target string
+			target, err = root.Readlink(name)
+			data = []byte(target)
+		} else {
+			data, err = root.ReadFile(name)
+		}
+		fmt.Fprintf(h, "%q %v %x\n", name, st.Mode(), sha256.Sum256(data))
+		return err
+	})
+	return hex.EncodeToString(h.Sum(nil)), err
 }
 
 // writeKeyring writes the trusted keys, and only them, as one binary keyring.

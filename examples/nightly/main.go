@@ -1,7 +1,7 @@
 // Nightly runs an image factory once: it builds, inspects, boots, tests, signs
 // and publishes the images of a definition file.
 //
-//	nightly -config FILE -out DIR [-key FILE] [-only NAME,…] [-jobs N] [-force] [-v]
+//	nightly -config FILE -out DIR [-key FILE] [-only NAME,…] [-jobs N] [-force] [-mirror URL] [-v]
 //
 // It exits with 0 when every image is published or unchanged, 1 when one failed
 // or the run was interrupted, and 2 on bad usage or configuration. What came of
@@ -30,6 +30,7 @@ import (
 )
 
 func main() {
+	syscall.Umask(0o022) // releases are public, and builders take it into images
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
@@ -44,6 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	only := fs.String("only", "", "run only the images of these `names`, separated by commas")
 	jobs := fs.Int("jobs", 1, "images at once")
 	force := fs.Bool("force", false, "release also images that are unchanged")
+	mirror := fs.String("mirror", "", "base `URL` of Debian's mirror that \"host\" stands for in definitions; default: what this machine's apt uses")
 	verbose := fs.Bool("v", false, "log every line of the builders")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -70,38 +72,48 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if inside(*keyFile, *out) {
 		return usage(fmt.Errorf("the secret key %s must not lie in the download directory %s", *keyFile, *out))
 	}
-	key, made, err := imagefactory.OpenKey(*keyFile)
-	if err != nil {
-		return usage(err)
-	}
-	level := slog.LevelInfo
+	level := new(slog.LevelVar)
 	if *verbose {
-		level = slog.LevelDebug
+		level.Set(slog.LevelDebug)
 	}
 	factory := &imagefactory.Factory{
-		Dir: *out, Key: key, Jobs: *jobs, Force: *force,
+		Dir: *out, Jobs: *jobs, Force: *force,
 		Builders: []imagefactory.BuilderDriver{dib.Driver{}},
 		Targets:  []imagefactory.TargetDriver{directory.Driver{Dir: *out}},
 		Logger:   slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
 	}
+	if *mirror != "" {
+		factory.HostMirrors = map[string]string{"debian": *mirror}
+	}
+	if err := factory.Validate(definitions); err != nil {
+		return usage(err)
+	}
+	key, made, err := imagefactory.OpenKey(*keyFile)
+	if err != nil {
+		return usage(err)
+	}
+	factory.Key = key
 	if made {
-		fmt.Fprintf(stdout, "made a new signing key in %s; keep it safe\n", *keyFile)
+		fmt.Fprintf(stdout, "made a new signing key in %s; keep it safe\nits fingerprint is %s\n", *keyFile, key.Fingerprint())
 	}
 	if f, ok := stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) && !*verbose {
-		factory.Logger, factory.Progress = nil, newLines(stdout, definitions).show
+		level.Set(slog.LevelWarn)
+		factory.Progress = newLines(stdout, definitions).show
 	}
 	report, err := factory.Run(ctx, definitions)
 	if err != nil {
 		return usage(err)
 	}
-	if err := report.WriteFile(filepath.Join(*out, "report.json")); err != nil {
-		return usage(err)
+	// The text first: it is the one that a full disk does not stop.
+	err = errors.Join(report.WriteText(stdout), report.WriteFile(filepath.Join(*out, "report.json")))
+	if err != nil {
+		fmt.Fprintln(stderr, "nightly:", err)
 	}
-	if err := report.WriteText(stdout); err != nil {
-		return usage(err)
-	}
-	if !report.OK() || ctx.Err() != nil {
+	switch {
+	case !report.OK() || ctx.Err() != nil:
 		return 1
+	case err != nil:
+		return 2
 	}
 	return 0
 }

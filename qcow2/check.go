@@ -108,9 +108,9 @@ type checker struct {
 	l2       []uint32 // how often each cluster is referred to as an L2 table
 	disk     *refcounts
 	result   CheckResult
-	stopped  bool  // the check cannot go on
-	budget   int64 // bytes of tables that may still be read
-	snapSize int64 // bytes of the snapshot table
+	stopped  bool   // the check cannot go on
+	budget   int64  // bytes of tables that may still be read
+	snapSize int64  // bytes of the snapshot table
 	buf      []byte // for an L2 table
 	part     []byte // for a part of any other table
 }

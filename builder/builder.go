@@ -151,14 +151,16 @@ func (e *ToolError) Error() string {
 
 func (e *ToolError) Unwrap() error { return e.Err }
 
-// reason is the line of the tail that most likely says why: the last one that
-// is an error, else one that reads like it, else the last.
+// reason is the line of the tail that most likely says why: the first error of
+// apt or debootstrap, whose later ones follow from it; else the last line that
+// reads like an error; else the last.
 func (e *ToolError) reason() string {
-	for _, likely := range reasonLines {
-		for _, line := range slices.Backward(e.Tail) {
-			if likely.MatchString(line) {
-				return strings.TrimSpace(line)
-			}
+	if i := slices.IndexFunc(e.Tail, aptError.MatchString); i >= 0 {
+		return strings.TrimSpace(e.Tail[i])
+	}
+	for _, line := range slices.Backward(e.Tail) {
+		if likelyReason.MatchString(line) {
+			return strings.TrimSpace(line)
 		}
 	}
 	if n := len(e.Tail); n > 0 {
@@ -167,10 +169,10 @@ func (e *ToolError) reason() string {
 	return ""
 }
 
-var reasonLines = []*regexp.Regexp{
-	regexp.MustCompile(`^(E|ERROR|error): |(Exception|Error): |No space left`),
-	regexp.MustCompile(`^W: |cannot |failed`),
-}
+var (
+	aptError     = regexp.MustCompile(`^E: `)
+	likelyReason = regexp.MustCompile(`(?i)^error: |(Exception|Error): |No space left|cannot |failed`)
+)
 
 var (
 	fileName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)

@@ -21,7 +21,8 @@ type CompactOptions struct {
 
 // Compact writes the guest's disk to dst as a new image: version 3, clusters
 // of 64 KiB, each compressed or, where that would not be shorter, plain.
-// Clusters that read as zero are left out, and so are backing files, snapshots
+// The disk's size is rounded up to whole sectors of 512 bytes. Clusters that
+// read as zero are left out, and so are backing files, snapshots
 // and bitmaps. Only dst's first bytes up to the returned size are written; it
 // must be new. The header is written last: an image that was cut short is not
 // a qcow2 image.
@@ -153,6 +154,7 @@ type imageWriter struct {
 }
 
 func newImageWriter(dst io.WriterAt, virtual int64, kind Compression) (*imageWriter, error) {
+	virtual = (virtual + sectorSize - 1) &^ (sectorSize - 1) // QEMU knows whole sectors only
 	perL2 := int64(l2PerTable) * grain
 	entries := (virtual + perL2 - 1) / perL2
 	if entries*8 > maxL1Bytes {

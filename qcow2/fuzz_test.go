@@ -138,7 +138,7 @@ func FuzzRead(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		image, err := qcow2.Open(bytes.NewReader(b), int64(len(b)), qcow2.OpenOptions{
-			Resolve: func(qcow2.Reference) (qcow2.Source, error) { return bytesSource{bytes.NewReader(b)}, nil }})
+			Resolve: func(qcow2.Reference) (qcow2.Source, error) { return bytes.NewReader(b), nil }})
 		if err != nil {
 			typed(t, err)
 			return

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 )
 
-// DefaultMaxDepth is how many backing files may follow each other.
-const DefaultMaxDepth = 16
+const defaultMaxDepth = 16
 
 // A Source is a file that a resolver opened. If it is an io.Closer it is
 // closed with the image. ReadAt is called concurrently.
@@ -36,7 +34,7 @@ type OpenOptions struct {
 	// another file is refused with ErrUnsupported.
 	Resolve func(Reference) (Source, error)
 	// MaxDepth is the greatest number of backing files that follow each
-	// other. If 0 it is DefaultMaxDepth.
+	// other. If 0 it is 16.
 	MaxDepth int
 }
 
@@ -88,7 +86,7 @@ func (c *chain) open(r io.ReaderAt, size int64) (*Image, error) {
 	if c.visited(r) {
 		return nil, malformed(8, uint64(len(c.seen)), "the chain of backing files is a loop")
 	}
-	if depth := cmp.Or(c.options.MaxDepth, DefaultMaxDepth); len(c.seen) > depth {
+	if depth := cmp.Or(c.options.MaxDepth, defaultMaxDepth); len(c.seen) > depth {
 		return nil, unsupported(8, uint64(len(c.seen)), "more than %d backing files", depth)
 	}
 	c.seen = append(c.seen, r)
@@ -395,54 +393,4 @@ func (i *Image) inTable(table, l1Index, at int64) (extent, error) {
 		}
 	}
 	return e, nil
-}
-
-// l2Cache keeps slices of L2 tables: at most 2 × maxSlices × 4 KiB.
-type l2Cache struct {
-	mu         sync.Mutex
-	young, old map[int64][]byte
-}
-
-const (
-	sliceBytes = 4 << 10
-	maxSlices  = 256
-)
-
-// entry returns the one or two words of the L2 entry at offset.
-func (c *l2Cache) entry(r io.ReaderAt, offset, size, cluster int64) ([2]uint64, error) {
-	length := min(sliceBytes, cluster)
-	begin := offset &^ (length - 1)
-	b, err := c.slice(r, begin, length)
-	if err != nil {
-		return [2]uint64{}, err
-	}
-	b = b[offset-begin:]
-	out := [2]uint64{binary.BigEndian.Uint64(b)}
-	if size == 16 {
-		out[1] = binary.BigEndian.Uint64(b[8:])
-	}
-	return out, nil
-}
-
-func (c *l2Cache) slice(r io.ReaderAt, begin, length int64) ([]byte, error) {
-	c.mu.Lock()
-	b, ok := c.young[begin]
-	if !ok {
-		b, ok = c.old[begin]
-	}
-	c.mu.Unlock()
-	if ok {
-		return b, nil
-	}
-	b = make([]byte, length)
-	if _, err := readFull(r, b, begin); err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.young == nil || len(c.young) >= maxSlices {
-		c.old, c.young = c.young, make(map[int64][]byte)
-	}
-	c.young[begin] = b
-	return b, nil
 }

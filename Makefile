@@ -2,7 +2,7 @@ GO ?= go
 DIST ?= dist
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build nightly test vet lint clean
+.PHONY: build nightly test vet lint bench-signing bench-publish fuzz-signing clean
 
 # The example programs, in bin/.
 build:
@@ -26,6 +26,17 @@ vet:
 
 lint:
 	$(GO) run $(GOLANGCI) run
+
+# Ours and the peers in turns on the same files; ratios of medians.
+bench-signing: build
+	$(GO) run ./signing/internal/bench -program bin/signing
+
+bench-publish:
+	$(GO) test ./publish/directory -run XXX -bench Push -benchtime 7x
+
+fuzz-signing:
+	for f in FuzzVerify FuzzKeyring FuzzSums FuzzAgentAnswer; do \
+		$(GO) test -run XXX -fuzz "^$$f\$$" -fuzztime 30s -fuzzminimizetime 20x ./signing || exit 1; done
 
 clean:
 	rm -rf bin

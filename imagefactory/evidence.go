@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/capabilities"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
@@ -17,7 +18,7 @@ func (j *job) verifyClaims() error {
 	if d.Capabilities == 0 && len(d.Test.ForbiddenPackages) == 0 {
 		return nil
 	}
-	e, err := evidence(j.facts, d.OS.Arch)
+	e, err := evidence(j.facts, j.disk, d.OS.Arch)
 	if err != nil {
 		return err
 	}
@@ -36,14 +37,18 @@ func (j *job) verifyClaims() error {
 	return capabilities.Verify(d.Capabilities, e)
 }
 
-// evidence takes from the facts of a booted image what shows its capabilities.
-// The sandbox boots with a BIOS, so an x86 image that has facts boots with one;
-// nothing shows UEFI.
-func evidence(facts testsuite.Facts, arch string) (capabilities.Evidence, error) {
+// evidence takes from the facts of a booted image and from its disk what shows
+// its capabilities.
+func evidence(facts testsuite.Facts, disk *guestdisk.Disk, arch string) (capabilities.Evidence, error) {
 	e := capabilities.Evidence{Arch: arch}
-	if arch == "amd64" {
-		e.Firmware = "bios"
+	var firmware []string
+	if disk.BootBIOS {
+		firmware = append(firmware, string(guestdisk.BIOS))
 	}
+	if disk.BootUEFI {
+		firmware = append(firmware, string(guestdisk.UEFI))
+	}
+	e.Firmware = strings.Join(firmware, " ")
 	var err error
 	lines := func(fact string) []string {
 		text, factErr := facts.Text(fact)

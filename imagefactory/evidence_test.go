@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opentelekomcloud/go-imagefactory/capabilities"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
@@ -36,7 +37,7 @@ func without(t *testing.T, facts testsuite.Facts, name, text string) testsuite.F
 }
 
 func TestEvidenceOfARecordedMachine(t *testing.T) {
-	e, err := evidence(debian12(t), "amd64")
+	e, err := evidence(debian12(t), &guestdisk.Disk{BootBIOS: true}, "amd64")
 	require.NoError(t, err)
 	s := capabilities.Detect(e)
 	const want = capabilities.XenPVOps | capabilities.KVMVirtio | capabilities.IXGBEVF | capabilities.NVMe | capabilities.LargeMemory |
@@ -57,12 +58,12 @@ func TestClaimsAreHeldAgainstTheImage(t *testing.T) {
 		{"nothing claimed", 0, testsuite.Facts{}, 0},
 		{"all there", claim, facts, 0},
 		{"agent not installed", claim | capabilities.UVPMonitor, facts, capabilities.UVPMonitor},
-		{"UEFI was not tried", claim | capabilities.UEFI, facts, capabilities.UEFI},
+		{"no EFI system partition", claim | capabilities.UEFI, facts, capabilities.UEFI},
 		{"Xen disk not in the initrd", claim, without(t, facts, "initrd", "xen-blkfront.ko"), capabilities.XenPVOps},
 		{"virtio network missing", claim, without(t, without(t, facts, "modules", "virtio_net"), "initrd", "virtio_net.ko"), capabilities.KVMVirtio},
 		{"cloud-init removed", claim, without(t, facts, "packages", "ii  cloud-init"), capabilities.CloudInit},
 	} {
-		j := &job{def: &Definition{OS: OS{Arch: "amd64"}, Capabilities: tt.claim}, facts: tt.facts}
+		j := &job{disk: &guestdisk.Disk{BootBIOS: true}, def: &Definition{OS: OS{Arch: "amd64"}, Capabilities: tt.claim}, facts: tt.facts}
 		err := j.verifyClaims()
 		if tt.lacks == 0 {
 			assert.NoError(t, err, tt.name)
@@ -74,13 +75,13 @@ func TestClaimsAreHeldAgainstTheImage(t *testing.T) {
 	}
 
 	delete(facts.Facts, "initrd")
-	j := &job{def: &Definition{OS: OS{Arch: "amd64"}, Capabilities: claim}, facts: facts}
+	j := &job{disk: &guestdisk.Disk{BootBIOS: true}, def: &Definition{OS: OS{Arch: "amd64"}, Capabilities: claim}, facts: facts}
 	var missing *testsuite.FactError
 	assert.ErrorAs(t, j.verifyClaims(), &missing, "a fact that was not read proves nothing")
 }
 
 func TestForbiddenPackagesFail(t *testing.T) {
-	j := &job{def: &Definition{OS: OS{Arch: "amd64"}, Test: Test{ForbiddenPackages: []string{"uvp-monitor", "otc-tools"}}}, facts: debian12(t)}
+	j := &job{disk: &guestdisk.Disk{BootBIOS: true}, def: &Definition{OS: OS{Arch: "amd64"}, Test: Test{ForbiddenPackages: []string{"uvp-monitor", "otc-tools"}}}, facts: debian12(t)}
 	require.NoError(t, j.verifyClaims())
 	j.def.Test.ForbiddenPackages = append(j.def.Test.ForbiddenPackages, "chrony")
 	assert.ErrorContains(t, j.verifyClaims(), "forbidden packages are installed: chrony")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/url"
@@ -20,6 +21,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/builder"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
@@ -52,6 +54,7 @@ type job struct {
 	built    *builder.Result
 	builtAt  time.Time
 	image    *signing.FileDigest // of the image that was inspected and tested
+	disk     *guestdisk.Disk
 	tests    *testsuite.Report
 	facts    testsuite.Facts
 	digest   string           // of the definition and what it refers to
@@ -406,8 +409,26 @@ func (j *job) runInspect(ctx context.Context) error {
 	if check.Corruptions > 0 {
 		errs = append(errs, fmt.Errorf("the image has %d corruptions", check.Corruptions))
 	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if j.disk, err = inspectDisk(f, st.Size()); err != nil {
+		return fmt.Errorf("cannot inspect the image's disk: %w", err)
+	}
+	for _, problem := range j.disk.Problems {
+		errs = append(errs, fmt.Errorf("the image's disk: %s", problem))
+	}
 	j.image, err = digestFile(ctx, j.built.ImagePath)
 	return errors.Join(append(errs, err)...)
+}
+
+func inspectDisk(r io.ReaderAt, size int64) (*guestdisk.Disk, error) {
+	image, err := qcow2.Open(r, size, qcow2.OpenOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer image.Close()
+	return guestdisk.Inspect(image, image.Size())
 }
 
 func (j *job) runTest(ctx context.Context) error {

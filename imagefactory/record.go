@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -97,10 +98,12 @@ func (j *job) asRecorded(ctx context.Context, r *record) (bool, error) {
 	}
 	for _, suffix := range slices.Sorted(maps.Keys(r.Files)) {
 		d, err := digestFile(ctx, j.file(suffix))
-		if ctx.Err() != nil {
-			return false, ctx.Err()
-		}
-		if err != nil || d.SHA256 != r.Files[suffix] {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return false, nil
+		case err != nil:
+			return false, err
+		case d.SHA256 != r.Files[suffix]:
 			return false, nil
 		}
 	}

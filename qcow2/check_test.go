@@ -213,3 +213,41 @@ func mutate(rnd *rand.Rand, good []byte, spots []int) ([]byte, string) {
 	}
 	return b, what
 }
+
+// TestCheckNotes checks an image that QEMU finds clean although a guest
+// cluster is the L1 table: whoever starts the guest can rewrite its own image.
+func TestCheckNotes(t *testing.T) {
+	const l1, l2 = 3 << 16, 4 << 16
+	b := append(emptyImage(), make([]byte, 1<<16)...)
+	b = put64(l1, 1<<63|l2)(b)
+	b = put64(l2, l1)(b)
+	b = put64(2<<16, 0x0001_0001_0001_0002)(b)
+	b = put64(2<<16+8, 0x0001_0000_0000_0000)(b)
+	path := filepath.Join(t.TempDir(), "image")
+	require.NoError(t, os.WriteFile(path, b, 0o600))
+	peer := qemuCheck(t, path)
+	assert.Zero(t, peer.exit, peer.text)
+	ours, err := checkFile(t, path)
+	require.NoError(t, err)
+	sameCheck(t, peer, ours)
+	assert.Equal(t, []string{"cluster 3 is both metadata and data"}, ours.Notes)
+}
+
+// TestCheckOverlaps checks an image whose snapshots all have the same large
+// L1 table, which would take forever to walk along for each of them.
+func TestCheckOverlaps(t *testing.T) {
+	const snapshots, at = 60000, 5 << 16
+	b := append(emptyImage(), make([]byte, 8<<20)...)
+	b = put32(60, snapshots)(put64(64, at)(b))
+	for n := range snapshots {
+		e := b[at+n*56:]
+		binary.BigEndian.PutUint64(e, 1<<16)
+		binary.BigEndian.PutUint32(e[8:], 4<<20) // 32 MiB
+		binary.BigEndian.PutUint32(e[36:], 16)
+	}
+	result, err := qcow2.Check(context.Background(), bytes.NewReader(b), int64(len(b)))
+	require.NoError(t, err)
+	assert.NotZero(t, result.Corruptions)
+	assert.Equal(t, 1, result.ExitCode())
+	assert.Contains(t, result.Problems, "the check stopped at overlapping tables")
+}

@@ -135,9 +135,10 @@ type imageWriter struct {
 	dst     io.WriterAt
 	kind    Compression
 	virtual int64
-	l1      []uint64
-	l2      []byte // of the table that is being filled
-	l2Index int64  // in l1; -1 before the first
+	entries int64     // of the L1 table
+	l1      []l1Entry // those that are not zero
+	l2      []byte    // of the table that is being filled
+	l2Index int64     // of its L1 entry; -1 before the first
 	l2Used  bool
 	end     int64 // the next free cluster
 	pack    int64 // where the next compressed cluster goes
@@ -153,6 +154,12 @@ type imageWriter struct {
 	bufAt int64
 }
 
+// l1Entry is one entry of an L1 table that may be mostly zero.
+type l1Entry struct {
+	index int64
+	value uint64
+}
+
 func newImageWriter(dst io.WriterAt, virtual int64, kind Compression) (*imageWriter, error) {
 	virtual = (virtual + sectorSize - 1) &^ (sectorSize - 1) // QEMU knows whole sectors only
 	perL2 := int64(l2PerTable) * grain
@@ -160,7 +167,7 @@ func newImageWriter(dst io.WriterAt, virtual int64, kind Compression) (*imageWri
 	if entries*8 > maxL1Bytes {
 		return nil, unsupported(24, uint64(virtual), "the disk is too large for clusters of 64 KiB")
 	}
-	w := &imageWriter{dst: dst, kind: kind, virtual: virtual, l1: make([]uint64, entries),
+	w := &imageWriter{dst: dst, kind: kind, virtual: virtual, entries: entries,
 		l2: make([]byte, grain), l2Index: -1, refs: make([]uint16, 0, 2*refsPerBlock), bufAt: grain}
 	w.allocate(1, 1) // the header
 	return w, nil
@@ -262,7 +269,7 @@ func (w *imageWriter) flushL2() error {
 		return nil
 	}
 	at := w.allocate(1, 1)
-	w.l1[w.l2Index] = entryCopied | uint64(at)
+	w.l1 = append(w.l1, l1Entry{w.l2Index, entryCopied | uint64(at)})
 	err := w.put(at, w.l2)
 	clear(w.l2)
 	w.l2Used = false
@@ -308,7 +315,7 @@ func (w *imageWriter) close() (int64, error) {
 		return 0, err
 	}
 	l1At := w.end
-	l1Clusters := (int64(len(w.l1))*8 + grain - 1) / grain
+	l1Clusters := (w.entries*8 + grain - 1) / grain
 	w.allocate(l1Clusters, 1)
 	// The refcount table and the remaining blocks count themselves.
 	tableAt := w.end
@@ -329,7 +336,7 @@ func (w *imageWriter) close() (int64, error) {
 		}
 		tableClusters = need
 	}
-	if err := w.put(l1At, bigEndian(w.l1, l1Clusters)); err != nil {
+	if err := w.putL1(l1At); err != nil {
 		return 0, err
 	}
 	if err := w.put(tableAt, bigEndian(w.blocks, tableClusters)); err != nil {
@@ -343,6 +350,23 @@ func (w *imageWriter) close() (int64, error) {
 	}
 	_, err := w.dst.WriteAt(w.header(l1At, tableAt, tableClusters), 0)
 	return w.end, err
+}
+
+// putL1 writes the clusters of the L1 table that are not zero.
+func (w *imageWriter) putL1(at int64) error {
+	const perCluster = grain / 8
+	for rest := w.l1; len(rest) > 0; {
+		number := rest[0].index / perCluster
+		b := make([]byte, grain)
+		for len(rest) > 0 && rest[0].index/perCluster == number {
+			binary.BigEndian.PutUint64(b[rest[0].index%perCluster*8:], rest[0].value)
+			rest = rest[1:]
+		}
+		if err := w.put(at+number*grain, b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func bigEndian(words []uint64, clusters int64) []byte {
@@ -361,7 +385,7 @@ func (w *imageWriter) header(l1At, tableAt, tableClusters int64) []byte {
 	be.PutUint32(b[4:], 3)
 	be.PutUint32(b[20:], grainBits)
 	be.PutUint64(b[24:], uint64(w.virtual))
-	be.PutUint32(b[36:], uint32(len(w.l1)))
+	be.PutUint32(b[36:], uint32(w.entries))
 	be.PutUint64(b[40:], uint64(l1At))
 	be.PutUint64(b[48:], uint64(tableAt))
 	be.PutUint32(b[56:], uint32(tableClusters))

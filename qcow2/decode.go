@@ -47,7 +47,7 @@ func (i *Image) decode(d *decoder, dst []byte, entry uint64) error {
 		return malformed(offset, entry, "a compressed cluster beyond the end of the file")
 	}
 	if int64(cap(d.in)) < length {
-		d.in = make([]byte, length, 2*i.cluster)
+		d.in = make([]byte, length, (length+grain-1)&^(grain-1))
 	}
 	in := d.in[:length]
 	n, err := readFull(i.r, in, offset)
@@ -89,8 +89,10 @@ func (d *decoder) inflateZstd(dst, src []byte) error {
 	}
 	// With room for a whole block behind the cluster the library takes its
 	// faster path; copying the result costs less.
+	// Clusters of several blocks are large enough without it.
 	const block = 128<<10 + 64
-	if cap(d.frame) < len(dst)+block {
+	large := len(dst) > 2*block
+	if !large && cap(d.frame) < len(dst)+block {
 		d.frame = make([]byte, 0, len(dst)+block)
 	}
 	for done := 0; done < len(dst); {
@@ -98,7 +100,11 @@ func (d *decoder) inflateZstd(dst, src []byte) error {
 		if length < 0 {
 			return errZstd
 		}
-		out, err := d.zstd.DecodeAll(src[:length], d.frame[:0])
+		buf := d.frame[:0]
+		if large {
+			buf = dst[done:done:len(dst)]
+		}
+		out, err := d.zstd.DecodeAll(src[:length], buf)
 		if err != nil {
 			return fmt.Errorf("zstd: %w", err)
 		}

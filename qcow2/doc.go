@@ -26,10 +26,10 @@
 // length and the specification's range. Nothing is allocated because a header
 // claims it: Inspect needs less than 1 MiB, Check at most 8 bytes for each
 // cluster that the file really has and a few MiB, everything else less than
-// 64 MiB for any image, of which an L1 table of the greatest size would be the
-// half. Other files are opened only by the resolver that the caller passes. A
-// claimed disk of exabytes takes time where its tables say that it is full of
-// data: pass a context with a deadline, and look at [Info.VirtualSize] first.
+// 64 MiB for any image and number of workers. Other files are opened only by
+// the resolver that the caller passes. A small file can claim, with tables that
+// it uses again and again, a disk of exabytes full of data, which takes time:
+// pass a context with a deadline, and look at Info.VirtualSize first.
 //
 // # Compatibility
 //

@@ -2,7 +2,6 @@ package qcow2
 
 import (
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -47,13 +46,12 @@ type Image struct {
 	size    int64 // of the file
 	virtual int64
 	cluster int64
-	l1      []uint64
 	data    io.ReaderAt // where the guest clusters lie: r, or the data file
 	dataLen int64
 	backing *Image
 	closers []io.Closer
 
-	tables   l2Cache
+	tables   tableCache
 	decoders decoderPool
 	recent   clusterCache
 }
@@ -99,7 +97,7 @@ func (c *chain) open(r io.ReaderAt, size int64) (*Image, error) {
 		return nil, &FormatError{Kind: ErrEncrypted, Offset: 32, Value: uint64(h.CryptMethod), Text: "there is no decryption here"}
 	}
 	i := &Image{info: info, h: h, r: r, size: size, virtual: info.VirtualSize, cluster: info.ClusterSize, data: r, dataLen: size}
-	if err := i.readL1(); err != nil {
+	if err := i.checkL1(); err != nil {
 		return nil, fmt.Errorf("cannot open the image: %w", err)
 	}
 	if err := c.references(i); err != nil {
@@ -173,20 +171,13 @@ func (c *chain) resolve(i *Image, ref Reference, offset int64) (Source, error) {
 	return source, nil
 }
 
-// readL1 reads as much of the L1 table as the virtual size needs.
-func (i *Image) readL1() error {
+// checkL1 says whether the L1 table, as far as the virtual size needs it, is in
+// the file. It is not kept in memory: it may be 32 MiB long.
+func (i *Image) checkL1() error {
 	perL1 := i.h.ClusterBits + i.h.l2Bits()
 	entries := (i.h.Size + 1<<perL1 - 1) >> perL1
 	if end := i.h.L1TableOffset + entries*8; entries > 0 && end > uint64(i.size) {
 		return malformed(40, i.h.L1TableOffset, "the L1 table reaches beyond the file of %d bytes", i.size)
-	}
-	b := make([]byte, entries*8)
-	if _, err := readFull(i.r, b, int64(i.h.L1TableOffset)); err != nil {
-		return err
-	}
-	i.l1 = make([]uint64, entries)
-	for n := range i.l1 {
-		i.l1[n] = binary.BigEndian.Uint64(b[n*8:])
 	}
 	return nil
 }
@@ -307,14 +298,13 @@ func (i *Image) own(e *extent, end int64) error {
 	first := true
 	for at < end {
 		index := at / perL2
-		entry := i.l1[index]
-		var next extent
-		switch table := int64(entry & entryOffset); {
-		case table == 0:
-			next = extent{kind: kindUnallocated, length: perL2 - at%perL2}
-		default:
-			var err error
-			if next, err = i.inTable(table, index, at); err != nil {
+		words, err := i.tables.entry(i.r, int64(i.h.L1TableOffset)+index*8, 8, i.cluster)
+		if err != nil {
+			return err
+		}
+		next := extent{kind: kindUnallocated, length: perL2 - at%perL2}
+		if words[0]&entryOffset != 0 {
+			if next, err = i.inTable(words[0], index, at); err != nil {
 				return err
 			}
 		}
@@ -335,11 +325,12 @@ func (i *Image) own(e *extent, end int64) error {
 	return nil
 }
 
-// inTable finds what an L2 table says of the guest's offset at, up to the end
-// of the cluster or subcluster.
-func (i *Image) inTable(table, l1Index, at int64) (extent, error) {
+// inTable finds what the L2 table of an L1 entry says of the guest's offset at,
+// up to the end of the cluster or subcluster.
+func (i *Image) inTable(l1Entry uint64, l1Index, at int64) (extent, error) {
+	table := int64(l1Entry & entryOffset)
 	if table%i.cluster != 0 || table >= i.size {
-		return extent{}, malformed(int64(i.h.L1TableOffset)+l1Index*8, i.l1[l1Index], "the L2 table is not aligned or outside the file")
+		return extent{}, malformed(int64(i.h.L1TableOffset)+l1Index*8, l1Entry, "the L2 table is not aligned or outside the file")
 	}
 	index := at >> i.h.ClusterBits & (1<<i.h.l2Bits() - 1)
 	size := i.h.l2EntrySize()

@@ -14,8 +14,8 @@ const (
 	grain = 64 << 10
 	// partBytes is the length of a part.
 	partBytes  = 512 << 10
-	maxWorkers = 16
-	maxBuffers = 24 << 20
+	maxWorkers = 8
+	maxBuffers = 12 << 20
 	zeroBlock  = 4 << 10
 )
 
@@ -24,7 +24,7 @@ var zeros [grain]byte
 // Options configure what works through a whole disk.
 type Options struct {
 	// Workers is how many goroutines read and decompress, or compress, beside
-	// the caller's. If 0 there is one for each processor; never more than 16.
+	// the caller's. If 0 there is one for each processor; never more than 8.
 	Workers int
 	// Progress, if not nil, is called now and then with how many bytes of the
 	// guest's disk are done. Calls come one after the other.
@@ -80,6 +80,7 @@ func (p *pipeline) run(ctx context.Context) error {
 	// A job has at most two buffers.
 	workers := p.options.workers()
 	jobs := min(2*workers+2, int(max(3, maxBuffers/(2*p.size))))
+	workers = min(workers, jobs)
 	free, todo, order := make(chan *job, jobs), make(chan *job, jobs), make(chan *job, jobs)
 	for range jobs {
 		free <- &job{done: make(chan struct{}, 1)}
@@ -157,8 +158,11 @@ func (i *Image) part(off int64) (part, error) {
 	end := off
 	for end < i.virtual && end-off < 1<<40 {
 		// Not farther than a part, or long runs of data would be walked along
-		// for each of their parts.
+		// for each of their parts; runs of zeros become one part.
 		e, err := i.extent(end, min(end+i.partSize(), i.virtual))
+		if err == nil && e.zero() {
+			e, err = i.extent(end, i.virtual)
+		}
 		if err != nil {
 			return part{}, err
 		}

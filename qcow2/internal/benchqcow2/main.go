@@ -163,7 +163,7 @@ func execute(ctx context.Context, dir string, steps [][]string) (cost, error) {
 		sum.wall += time.Since(start)
 		sum.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 		if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-			sum.peakKiB = max(sum.peakKiB, usage.Maxrss)
+			sum.peakKiB = max(sum.peakKiB, int64(usage.Maxrss)) //nolint:unconvert // 32 bits on some machines
 		}
 	}
 	return sum, nil

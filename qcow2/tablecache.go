@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// l2Cache keeps slices of L2 tables: at most 2 × maxSlices × 4 KiB.
-type l2Cache struct {
+// tableCache keeps slices of L1 and L2 tables: at most 2 × maxSlices × 4 KiB.
+type tableCache struct {
 	mu         sync.Mutex
 	young, old map[int64][]byte
 }
@@ -17,8 +17,8 @@ const (
 	maxSlices  = 256
 )
 
-// entry returns the one or two words of the L2 entry at offset.
-func (c *l2Cache) entry(r io.ReaderAt, offset, size, cluster int64) ([2]uint64, error) {
+// entry returns the one or two words of the table entry at offset.
+func (c *tableCache) entry(r io.ReaderAt, offset, size, cluster int64) ([2]uint64, error) {
 	length := min(sliceBytes, cluster)
 	begin := offset &^ (length - 1)
 	b, err := c.slice(r, begin, length)
@@ -33,7 +33,7 @@ func (c *l2Cache) entry(r io.ReaderAt, offset, size, cluster int64) ([2]uint64, 
 	return out, nil
 }
 
-func (c *l2Cache) slice(r io.ReaderAt, begin, length int64) ([]byte, error) {
+func (c *tableCache) slice(r io.ReaderAt, begin, length int64) ([]byte, error) {
 	c.mu.Lock()
 	b, ok := c.young[begin]
 	if !ok {

@@ -48,7 +48,7 @@ type refcountBlock struct{ index, offset int64 }
 // lastRefcountBlocks returns the last blocks of the refcount table, the last
 // one first: enough of them to find one that is in use.
 func lastRefcountBlocks(r io.ReaderAt, h *Header, fileSize int64) ([]refcountBlock, error) {
-	const chunk, enough = 64 << 10, 8
+	const chunk, enough = 16 << 10, 8
 	var out []refcountBlock
 	begin := int64(h.RefcountTableOffset)
 	end := min(begin+int64(h.RefcountTableClusters)<<h.ClusterBits, fileSize)
@@ -59,7 +59,7 @@ func lastRefcountBlocks(r io.ReaderAt, h *Header, fileSize int64) ([]refcountBlo
 		if _, err := readFull(r, b, start); err != nil {
 			return nil, err
 		}
-		for at := len(b) - 8; at >= 0 && len(out) < enough; at -= 8 {
+		for at := lastByte(b) &^ 7; at >= 0 && len(out) < enough; at -= 8 {
 			if v := binary.BigEndian.Uint64(b[at:]); v != 0 && v <= maxHostOffset && v%uint64(h.clusterSize()) == 0 {
 				out = append(out, refcountBlock{(start - begin + int64(at)) / 8, int64(v)})
 			}
@@ -75,7 +75,7 @@ func lastNonZero(r io.ReaderAt, offset, length int64) (int64, error) {
 	if s, ok := r.(sparse); ok {
 		return s.lastNonZero(offset)
 	}
-	buf := make([]byte, min(length, 64<<10))
+	buf := make([]byte, min(length, 16<<10))
 	for end := length; end > 0; {
 		start := max(0, end-int64(len(buf)))
 		if _, err := readFull(r, buf[:end-start], offset+start); err != nil {

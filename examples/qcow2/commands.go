@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
@@ -218,10 +220,33 @@ func rewrite(c *command, write func(*qcow2.Image, *os.File) error) (err error) {
 			err = errors.Join(err, os.Remove(out.Name()))
 		}
 	}()
-	if err := errors.Join(write(image, out), out.Chmod(0o644), out.Sync(), out.Close()); err != nil {
+	stop := flush(out)
+	err = write(image, out)
+	stop()
+	if err = errors.Join(err, out.Chmod(0o644), out.Sync(), out.Close()); err != nil {
 		return fmt.Errorf("%s: %w", c.args[0], err)
 	}
 	return os.Rename(out.Name(), name)
+}
+
+// flush begins to bring a file to the disk while it is written, so that
+// little is left to wait for at the end. The caller must call what it returns.
+func flush(f *os.File) (stop func()) {
+	done := make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		tick := time.NewTicker(150 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				_ = f.Sync() // an error comes again with the last one
+			}
+		}
+	})
+	return func() { close(done); group.Wait() }
 }
 
 func compare(ctx context.Context, c *command) error {

@@ -256,7 +256,7 @@ func (c *checker) bitmaps(ctx context.Context) error {
 		c.stopped = true
 		c.result.corrupt(1, "the bitmap directory is not acceptable")
 		c.result.incomplete("the check stopped at the bitmap directory")
-		return nil
+		return nil //nolint:nilerr // the fault is in the result
 	}
 	for _, m := range list {
 		c.refs.add(int64(m.TableOffset), int64(m.TableSize)*8, 1, useMetadata)

@@ -167,7 +167,7 @@ func TestCompare(t *testing.T) {
 func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	disk := qcow2.Raw(bytes.NewReader(make([]byte, 64<<20)), 64<<20)
-	stop := qcow2.Options{Progress: func(done, total int64) {
+	stop := qcow2.Options{Progress: func(_, total int64) {
 		assert.Equal(t, int64(64<<20), total)
 		cancel()
 	}}

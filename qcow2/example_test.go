@@ -68,7 +68,7 @@ func ExampleOpen() {
 		fmt.Println(err)
 		return
 	}
-	defer image.Close() //nolint:errcheck // opens no other file
+	defer image.Close()
 	p := make([]byte, 10)
 	if _, err := image.ReadAt(p, 110000); err != nil {
 		fmt.Println(err)

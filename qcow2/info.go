@@ -3,6 +3,7 @@ package qcow2
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -97,7 +98,7 @@ func (i *Info) addFault(f *FormatError) {
 	name := f.finding
 	switch {
 	case name != "":
-	case f.Kind == ErrUnsupported:
+	case errors.Is(f.Kind, ErrUnsupported):
 		name = FindUnknownFeatures
 	default:
 		name = FindInvalidValue

@@ -128,7 +128,7 @@ func TestInspectHostile(t *testing.T) {
 		offset  int64
 		finding string
 	}{
-		"nothing":           {func(b []byte) []byte { return nil }, qcow2.ErrNotQCOW2, 0, ""},
+		"nothing":           {func([]byte) []byte { return nil }, qcow2.ErrNotQCOW2, 0, ""},
 		"other magic":       {put32(0, 0x7f454c46), qcow2.ErrNotQCOW2, 0, ""},
 		"version 1":         {put32(4, 1), qcow2.ErrUnsupported, 4, ""},
 		"cut header":        {func(b []byte) []byte { return b[:100] }, qcow2.ErrMalformed, 100, ""},

@@ -91,7 +91,7 @@ func parseSnapshots(b []byte, offset int64, count uint32) ([]Snapshot, int64, *F
 		}
 		s := Snapshot{
 			Time:        time.Unix(int64(be.Uint32(e[16:])), int64(be.Uint32(e[20:]))).UTC(),
-			VMClock:     time.Duration(be.Uint64(e[24:]) & (1<<63 - 1)), //nolint:gosec // the sign bit is cut off
+			VMClock:     time.Duration(be.Uint64(e[24:]) & (1<<63 - 1)),
 			VMStateSize: uint64(be.Uint32(e[32:])),
 			ICount:      ^uint64(0),
 			L1Offset:    be.Uint64(e),

@@ -171,11 +171,12 @@ func (v variant) build(t testing.TB, dir string) string {
 		qemuIO(t, dir, v.name, w)
 	}
 	for n, a := range v.after {
-		if a[0] == "bitmap" {
+		switch a[0] {
+		case "bitmap":
 			qemuImg(t, dir, append(a, v.name, fmt.Sprintf("b%d", n))...)
-		} else if a[0] == "resize" {
+		case "resize":
 			qemuImg(t, dir, append(a[:2:2], v.name, a[2])...)
-		} else {
+		default:
 			qemuImg(t, dir, append(a, v.name)...)
 			qemuIO(t, dir, v.name, fmt.Sprintf("write -P %d %dk 100k", n+1, 50*n))
 		}

@@ -24,7 +24,7 @@ func info(_ context.Context, c *command) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	info, err := qcow2.Inspect(f, size)
 	if err != nil && (info == nil || c.policy == "") {
 		return fmt.Errorf("%s: %w", c.args[0], err)
@@ -132,7 +132,7 @@ func check(ctx context.Context, c *command) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	result, err := qcow2.Check(ctx, f, size)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.args[0], err)
@@ -332,7 +332,7 @@ func resolve(dir string, ref qcow2.Reference) (qcow2.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close() //nolint:errcheck // the opened file stays open
+	defer root.Close()
 	f, err := root.Open(ref.Name)
 	if err != nil {
 		return nil, err

@@ -44,7 +44,7 @@ func inspect(t testing.TB, path string) *guestdisk.Disk {
 	t.Helper()
 	f, err := os.Open(path)
 	require.NoError(t, err)
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	stat, err := f.Stat()
 	require.NoError(t, err)
 	d, err := guestdisk.Inspect(f, stat.Size())

@@ -187,7 +187,7 @@ func median(all []cost) cost {
 
 // prepare makes the files that are not there, and reads all of them.
 func prepare(ctx context.Context, dir string) error {
-	make := func(name string, steps ...[]string) error {
+	makeFile := func(name string, steps ...[]string) error {
 		path := filepath.Join(dir, name)
 		if _, err := os.Stat(path); err == nil {
 			return nil
@@ -201,16 +201,16 @@ func prepare(ctx context.Context, dir string) error {
 			return err
 		}
 	}
-	if err := make("disk.raw", []string{"truncate", "-s", "4G", "disk.raw.new"},
+	if err := makeFile("disk.raw", []string{"truncate", "-s", "4G", "disk.raw.new"},
 		[]string{"mkfs.ext4", "-q", "-F", "-d", "sample", "disk.raw.new"}, []string{"rm", "-r", "sample"}); err != nil {
 		return err
 	}
 	convert := []string{"qemu-img", "convert", "-O", "qcow2"}
 	if err := errors.Join(
-		make("plain.qcow2", append(convert, "disk.raw", "plain.qcow2.new")),
-		make("zlib.qcow2", append(convert, "-c", "disk.raw", "zlib.qcow2.new")),
-		make("zstd.qcow2", append(convert, "-c", "-o", "compression_type=zstd", "disk.raw", "zstd.qcow2.new")),
-		make("large.qcow2", []string{"cp", "zlib.qcow2", "large.qcow2.new"}, []string{"qemu-img", "resize", "-q", "large.qcow2.new", "20G"}),
+		makeFile("plain.qcow2", append(convert, "disk.raw", "plain.qcow2.new")),
+		makeFile("zlib.qcow2", append(convert, "-c", "disk.raw", "zlib.qcow2.new")),
+		makeFile("zstd.qcow2", append(convert, "-c", "-o", "compression_type=zstd", "disk.raw", "zstd.qcow2.new")),
+		makeFile("large.qcow2", []string{"cp", "zlib.qcow2", "large.qcow2.new"}, []string{"qemu-img", "resize", "-q", "large.qcow2.new", "20G"}),
 	); err != nil {
 		return err
 	}
@@ -247,10 +247,10 @@ func sample(dir string) error {
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			return err
 		}
-		b, err := os.ReadFile(path)
+		b, err := os.ReadFile(path) //nolint:gosec // this machine's own files
 		if err != nil {
 			return nil //nolint:nilerr // likewise
 		}
-		return os.WriteFile(to, b, 0o600)
+		return os.WriteFile(to, b, 0o600) //nolint:gosec // into the directory of the benchmark
 	})
 }

@@ -107,7 +107,7 @@ func verify(t *testing.T, target *directory.Target) string {
 	have, err := target.List(t.Context(), "Image")
 	require.NoError(t, err)
 	for _, e := range have {
-		sums := exec.Command("sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS")
+		sums := exec.Command(needs.Tools(t, "sha256sum")[0], "--check", "--strict", "--quiet", "SHA256SUMS")
 		sums.Dir = filepath.Join(target.Dir, e.ID)
 		out, err := sums.CombinedOutput()
 		require.NoError(t, err, "%s: %s", e.ID, out)

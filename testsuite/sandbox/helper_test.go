@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
@@ -45,7 +46,9 @@ func helper(mode string) int {
 		fmt.Fprintln(os.Stderr, "qemu-system-x86_64: disk on fire")
 		return 3
 	case "silent":
-		select {}
+		for { // select{} would be a deadlock where nothing else runs
+			time.Sleep(time.Hour)
+		}
 	case "parent": // boots one of "silent" and is killed by its test
 		_ = os.Setenv(helperEnv, "silent")
 		q := QEMU{Binary: os.Args[0], Img: os.Args[0], Accel: "tcg", WorkDir: os.Getenv("HELPER_DIR")}

@@ -22,6 +22,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
 	"github.com/opentelekomcloud/go-imagefactory/internal/spoil"
 	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
@@ -251,7 +252,8 @@ func (n *nightly) nothingLeft(t *testing.T) {
 
 // spoiled runs the factory on a bad copy of the released image.
 func (n *nightly) spoiled(t *testing.T, release string) {
-	bad := spoil.Image(t, filepath.Join(n.out, image, release, image+"-"+release+".qcow2"))
+	// Compacted, so that what is booted here is what qcow2.Compact writes.
+	bad := compact(t, spoil.Image(t, filepath.Join(n.out, image, release, image+"-"+release+".qcow2")))
 	definitions, err := imagefactory.LoadFile("nightly.yaml")
 	require.NoError(t, err)
 	definitions[0].Builder = imagefactory.Component{Driver: "copy", Config: map[string]any{}}
@@ -277,6 +279,28 @@ func (n *nightly) spoiled(t *testing.T, release string) {
 	}
 	require.ElementsMatch(t, spoil.Checks(), ids)
 	require.NoDirExists(t, filepath.Join(out, image))
+}
+
+func compact(t *testing.T, name string) string {
+	t.Helper()
+	src, err := os.Open(name)
+	require.NoError(t, err)
+	defer src.Close()
+	st, err := src.Stat()
+	require.NoError(t, err)
+	disk, err := qcow2.Open(src, st.Size(), qcow2.OpenOptions{})
+	require.NoError(t, err)
+	defer disk.Close()
+	dst, err := os.Create(filepath.Join(t.TempDir(), "compact.qcow2"))
+	require.NoError(t, err)
+	_, err = qcow2.Compact(t.Context(), dst, disk, qcow2.CompactOptions{Compression: qcow2.Zstd})
+	require.NoError(t, err)
+	require.NoError(t, dst.Close())
+	for _, args := range [][]string{{"check", "-q", dst.Name()}, {"compare", "-q", name, dst.Name()}} {
+		out, err := exec.Command("qemu-img", args...).CombinedOutput()
+		require.NoError(t, err, string(out))
+	}
+	return dst.Name()
 }
 
 // copier is a builder driver that hands out one image.

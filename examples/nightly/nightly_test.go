@@ -102,6 +102,7 @@ func TestMainJob(t *testing.T) {
 
 	var cut string
 	t.Run("a spoiled image is not published", func(t *testing.T) { n.spoiled(t, first) })
+	t.Run("the released image stays in the sandbox", func(t *testing.T) { n.isolated(t, first) })
 	t.Run("unchanged", func(t *testing.T) {
 		require.Equal(t, 0, n.run(t, ""))
 		got := n.report(t)
@@ -279,6 +280,17 @@ func (n *nightly) spoiled(t *testing.T, release string) {
 	}
 	require.ElementsMatch(t, spoil.Checks(), ids)
 	require.NoDirExists(t, filepath.Join(out, image))
+}
+
+// isolated runs the sandbox's own test on the released image: that the guest
+// reaches neither the host nor the network, and that the image is not changed.
+// Without an image that test is skipped where it stands.
+func (n *nightly) isolated(t *testing.T, release string) {
+	cmd := exec.Command("go", "test", "-count=1", "-v", "-timeout", "30m", "-run", "^TestBootImage$", "../../testsuite/sandbox")
+	cmd.Env = append(os.Environ(), "IMAGEFACTORY_TEST_IMAGE="+filepath.Join(n.out, image, release, image+"-"+release+".qcow2"))
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Contains(t, string(out), "--- PASS: TestBootImage")
 }
 
 func compact(t *testing.T, name string) string {

@@ -122,7 +122,9 @@ var scriptFact = regexp.MustCompile(`(?m)^fact ([a-z0-9-]+)`)
 func (g *gatherer) scriptFacts() []string {
 	var names []string
 	for _, m := range scriptFact.FindAllStringSubmatch(gatherScript, -1) {
-		if name := m[1]; g.wants(name) && !(g.readOnly && slices.Contains(changesTarget, name)) {
+		name := m[1]
+		changes := slices.Contains(changesTarget, name)
+		if g.wants(name) && (!g.readOnly || !changes) {
 			names = append(names, name)
 		}
 	}

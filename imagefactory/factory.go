@@ -45,9 +45,8 @@ type Factory struct {
 	Targets  []TargetDriver
 	// Host is where builders run. If nil, this machine.
 	Host builder.Host
-	// Sandbox is what images are booted in; user, host name and files are
-	// filled in for each image. The zero value works.
-	Sandbox sandbox.QEMU
+	// Sandbox boots the images for their tests. If nil, sandbox.QEMU{}.
+	Sandbox sandbox.Sandbox
 	// Key signs the releases; it has its secret part, or Signer holds it.
 	// Required. Releases are verified against it and nothing else; Dir belongs
 	// to the key that it was used with first.

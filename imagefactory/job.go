@@ -24,6 +24,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
 )
 
 // Directories below Factory.Dir.
@@ -449,10 +450,13 @@ func (j *job) test(ctx context.Context) (err error) {
 	}
 	suite.Now, suite.Logger = j.factory.Now, j.log
 	box := j.factory.Sandbox
-	box.User = j.def.User
-	box.WorkDir, box.Logger = j.runDir, j.log
-	box.ConsoleLog = filepath.Join(j.runDir, "console.log")
-	machine, err := box.Boot(ctx, j.built.ImagePath)
+	if box == nil {
+		box = sandbox.QEMU{}
+	}
+	machine, err := box.Boot(ctx, sandbox.Image{
+		Path: j.built.ImagePath, User: j.def.User,
+		WorkDir: j.runDir, ConsoleLog: filepath.Join(j.runDir, "console.log"), Logger: j.log,
+	})
 	if err != nil {
 		return err
 	}

@@ -80,11 +80,14 @@ func isFault(err error) bool {
 	return errors.As(err, &p) || errors.Is(err, errNothing)
 }
 
-// interrupted says that err came when ctx had ended, with ctx's error and its
-// cause where err does not tell of them.
+// interrupted says that err, which may be nil, came when ctx had ended, with
+// ctx's error and its cause where err does not tell of them.
 func interrupted(ctx context.Context, err error) error {
 	for _, why := range []error{context.Cause(ctx), ctx.Err()} {
-		if !errors.Is(err, why) {
+		switch {
+		case err == nil:
+			err = why
+		case !errors.Is(err, why):
 			err = fmt.Errorf("%w: %w", why, err)
 		}
 	}

@@ -1,15 +1,18 @@
 package imagefactory
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
@@ -118,7 +121,10 @@ func newProgress(log *slog.Logger, f func(Event)) func(Event) error {
 	}
 }
 
-// WriteFile writes the report to a file, replacing it in one step.
+// WriteFile writes the report to a file, as WriteJSON does. A regular file is
+// replaced in one step and keeps its mode and owner; a new one has what the umask
+// leaves of 0666. What is not a regular file, such as a link or a pipe, stays
+// and is written to.
 func (r *Report) WriteFile(name string) error {
 	return writeFile(name, r.WriteJSON)
 }
@@ -159,16 +165,48 @@ func (r *Report) WriteText(w io.Writer) error {
 	return err
 }
 
-// writeFile writes a file beside its place and renames it there.
+// writeFile writes a file beside its place and renames it there: see
+// [Report.WriteFile].
 func writeFile(name string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-")
+	have, err := os.Lstat(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	temp := name
+	flags := os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	replace := have == nil || have.Mode().IsRegular()
+	if replace {
+		temp = filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+"-"+rand.Text())
+		flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	}
+	f, err := os.OpenFile(temp, flags, 0o666)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
-	err = errors.Join(write(f), f.Chmod(0o644), f.Sync())
-	if err := errors.Join(err, f.Close()); err != nil {
+	err = write(f)
+	if replace {
+		err = errors.Join(err, keepMode(f, have), f.Sync())
+	}
+	if err = errors.Join(err, f.Close()); err == nil && replace {
+		err = os.Rename(temp, name)
+	}
+	if err != nil {
+		if replace {
+			_ = os.Remove(temp)
+		}
 		return fmt.Errorf("cannot write %s: %w", name, err)
 	}
-	return os.Rename(f.Name(), name)
+	return nil
+}
+
+// keepMode gives a file the mode and, where that is allowed, the owner of what
+// it replaces.
+func keepMode(f *os.File, have fs.FileInfo) error {
+	if have == nil {
+		return nil
+	}
+	if sys, ok := have.Sys().(*syscall.Stat_t); ok {
+		_ = f.Chown(int(sys.Uid), int(sys.Gid))
+	}
+	return f.Chmod(have.Mode().Perm())
 }

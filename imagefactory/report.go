@@ -47,21 +47,23 @@ type Report struct {
 	Images   []ImageReport `json:"images"` // in the order of the definitions
 }
 
-// ImageReport is what came of one image.
+// ImageReport is what came of one image. Paths in it are below Factory.Dir, with
+// slashes.
 type ImageReport struct {
 	Name   string  `json:"name"`
 	Build  string  `json:"build"` // build ID; "" where none was begun
 	Result Outcome `json:"result"`
 	Stage  Stage   `json:"stage"` // where it failed; otherwise ""
 	Error  string  `json:"error"` // otherwise ""
-	// DurationMS has the stages that were begun.
+	// DurationMS has the stages that were begun, in milliseconds of elapsed time.
 	DurationMS map[Stage]int64   `json:"duration_ms"`
 	Checks     testsuite.Summary `json:"checks"`
 	// Release is the image's latest release below Factory.Dir after the run,
 	// NAME/BUILD, or "" where there is none.
 	Release string `json:"release"`
-	// Artifacts are the files of a new release, below Factory.Dir; for a
-	// failed image, what it left for finding out why. Never null.
+	// Artifacts are the files of a new release, where a target has put them
+	// below Factory.Dir; for a failed image, what it left for finding out why.
+	// Never null.
 	Artifacts []string `json:"artifacts"`
 
 	// Notes are the known issues that the definition lists.
@@ -84,18 +86,19 @@ func (r *Report) OK() bool {
 	return true
 }
 
-// WriteJSON writes the report as indented JSON.
+// WriteJSON writes the report as indented JSON, with the keys that the fields
+// name; json.Unmarshal reads it back, but for Err.
 func (r *Report) WriteJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(r)
 }
 
-// Event is a step of a run.
+// Event is the beginning or the end of a stage.
 type Event struct {
-	Time  time.Time
+	Time  time.Time // by Factory.Now
 	Image string
-	Build string
+	Build string // build ID
 	Stage Stage
 	// Done is false at a stage's beginning and true at its end. Then Err is
 	// how it failed, or nil, and Duration how long it took.

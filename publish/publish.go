@@ -105,6 +105,9 @@ func Publish(ctx context.Context, t Target, r *Release) (*Publication, error) {
 	if r == nil || !r.verified {
 		return p, errors.New("cannot publish a release that Open did not return")
 	}
+	if t == nil {
+		return p, fmt.Errorf("cannot publish %s %s: %w", r.Index.Image, r.Index.Build, errNoTarget)
+	}
 	err := inFuture(r.Index.Build)
 	if err == nil {
 		err = locked(ctx, t, r.Index.Image, func() error { return p.run(ctx, t, r) })
@@ -346,6 +349,9 @@ func takeBack(ctx context.Context, t Target, image string, build BuildID, reason
 // Retire removes from the target the image's releases that [PlanRetire] names
 // and returns the steps done. Nothing else ever removes a release.
 func Retire(ctx context.Context, t Target, image string, now time.Time) ([]Step, error) {
+	if t == nil {
+		return nil, fmt.Errorf("cannot retire releases of %s: %w", image, errNoTarget)
+	}
 	// A target may have to make a place for the image to lock it.
 	if have, err := t.List(ctx, image); err == nil && len(have) == 0 {
 		return nil, nil
@@ -377,10 +383,15 @@ func locked(ctx context.Context, t Target, image string, f func() error) error {
 		if err != nil {
 			return err
 		}
+		if unlock == nil {
+			return errors.New("the target returned neither a lock nor an error")
+		}
 		defer unlock()
 	}
 	return f()
 }
+
+var errNoTarget = errors.New("there is no target")
 
 // DryRun returns a Target that lists what t lists and changes nothing. The
 // steps of what Publish or Retire returns for it are those that t would see

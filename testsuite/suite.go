@@ -131,11 +131,7 @@ func judge(c Check, facts Facts, params Params) Result {
 		}
 		return res
 	}
-	v, panicked := callJudge(c, facts, params)
-	if panicked != nil {
-		res.Status, res.Reason = Error, fmt.Sprintf("its judge panicked: %v", panicked)
-		return res
-	}
+	v := ask(c, facts, params)
 	res.Status, res.Reason, res.Expected, res.Found = v.Status, v.Reason, v.Expected, v.Found
 	switch v.Status {
 	case Pass, Fail, Error, Skipped:
@@ -145,10 +141,15 @@ func judge(c Check, facts Facts, params Params) Result {
 	return res
 }
 
-// callJudge contains a panic: checks may be an importer's, and facts a guest's.
-func callJudge(c Check, facts Facts, params Params) (v Verdict, panicked any) {
-	defer func() { panicked = recover() }()
-	return c.Judge(facts, params), nil
+// ask calls a check's judge, whose panic is an error of that check: an importer
+// may have written it.
+func ask(c Check, facts Facts, params Params) (v Verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			v = Verdict{Status: Error, Reason: fmt.Sprintf("its judge panicked: %v", p)}
+		}
+	}()
+	return c.Judge(facts, params)
 }
 
 // applyWaiver turns a failure into a waived one. Errors are not waived: what

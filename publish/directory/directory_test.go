@@ -117,3 +117,17 @@ func TestUnknownImage(t *testing.T) {
 	assert.Empty(t, steps)
 	assert.NoDirExists(t, target.Dir)
 }
+
+// What is empty says so: the working directory is nobody's target.
+func TestZeroValues(t *testing.T) {
+	var target directory.Target
+	_, err := target.List(t.Context(), "Standard_Debian_12")
+	require.EqualError(t, err, "cannot list releases: the target has no Dir")
+	_, err = target.Push(t.Context(), &publish.Release{})
+	require.ErrorContains(t, err, "the target has no Dir")
+	_, err = target.Lock(t.Context(), "Standard_Debian_12")
+	require.ErrorContains(t, err, "the target has no Dir")
+	require.Error(t, target.Apply(t.Context(), publish.Step{}))
+	_, err = directory.Driver{}.New(func(any) error { return nil })
+	require.EqualError(t, err, "no path, and the driver has no Dir")
+}

@@ -36,7 +36,7 @@ type imageDir struct {
 
 // open opens the image's directory, which must be one.
 func (t *Target) open(image string) (*imageDir, error) {
-	if err := publish.CheckImage(image); err != nil {
+	if err := t.check(image); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(t.Dir)
@@ -56,9 +56,16 @@ func (t *Target) open(image string) (*imageDir, error) {
 	return d, err
 }
 
+func (t *Target) check(image string) error {
+	if t.Dir == "" {
+		return errors.New("the target has no Dir")
+	}
+	return publish.CheckImage(image)
+}
+
 // create opens the image's directory and makes it if needed.
 func (t *Target) create(image string) (*imageDir, error) {
-	if err := publish.CheckImage(image); err != nil {
+	if err := t.check(image); err != nil {
 		return nil, err
 	}
 	if err := makeDir(t.Dir); err != nil {

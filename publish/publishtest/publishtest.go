@@ -255,6 +255,9 @@ func (k *kit) apply(ctx context.Context, image string) error {
 				return err
 			}
 		}
+		if err := k.expect(ctx, image, "1 2 3"); err != nil {
+			return err
+		}
 		have, err := k.target.List(ctx, image)
 		if err != nil {
 			return err

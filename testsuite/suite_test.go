@@ -325,18 +325,6 @@ func TestCauseIsSaidOnce(t *testing.T) {
 	}
 }
 
-// A judge that panics is that check's error.
-func TestJudgePanics(t *testing.T) {
-	s := &Suite{Profile: Profile{Name: "own", Checks: []Check{
-		{ID: "own.bad", Judge: func(f Facts, _ Params) Verdict { return Verdict{Found: f.lines("none")[0][0]} }},
-		{ID: "own.good", Judge: func(Facts, Params) Verdict { return Verdict{Status: Pass} }},
-	}}}
-	got := results(t, s, Facts{})
-	assert.Equal(t, Error, got["own.bad"].Status)
-	assert.Contains(t, got["own.bad"].Reason, "index out of range")
-	assert.Equal(t, Pass, got["own.good"].Status)
-}
-
 // Only what the profile needs is read, and nothing is written where that is asked.
 func TestWantedFacts(t *testing.T) {
 	g := gatherer{wanted: (&Suite{Profile: Profile{Checks: []Check{{Needs: []string{"users", "sshd-match", "wire-algorithms"}}}}}).wanted()}

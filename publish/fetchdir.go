@@ -62,7 +62,7 @@ func (f *Fetcher) bring(ctx context.Context, label Label, o *offer) (*Release, e
 func (f *Fetcher) there(ctx context.Context, dir string, o *offer) (*Release, error) {
 	r, err := f.openFetched(ctx, dir, o)
 	if err == nil && r.Digest != o.digest {
-		err = errors.New("its checksums are others")
+		err = ErrConflict
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s is there already but is not what was asked for: %w; move it away to fetch it again", dir, err)
@@ -201,7 +201,7 @@ func resumeAt(temp *os.Root, file signing.File, o *offer) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if file.Reason == signing.DigestDiffers && info.Mode().IsRegular() && info.Size() < o.size(file.Name) {
+	if file.Reason == signing.DigestDiffers && info.Mode().IsRegular() && info.Size() > 0 && info.Size() < o.size(file.Name) {
 		return info.Size(), nil
 	}
 	return 0, temp.RemoveAll(file.Name)

@@ -346,7 +346,7 @@ func TestFetchRefuses(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(filepath.Join(o.dir(o.releases[1]), "release.json"), index, 0o644))
 		}, nil, "release.json"},
-		"an old release in the place of the new": {func(t *testing.T, o *origin, f *publish.Fetcher) {
+		"an old release in the place of the new": {func(_ *testing.T, o *origin, f *publish.Fetcher) {
 			f.Source = renamed{o.Target}
 		}, nil, "named after Image 20180201-000000 but holds Image 20180101-000000"},
 		"too many bytes": {func(_ *testing.T, _ *origin, f *publish.Fetcher) { f.MaxBytes = 100 }, nil, "more bytes than the bound"},

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/flock"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
@@ -225,7 +224,7 @@ func (f *Fetcher) get(ctx context.Context, temp *os.Root, file signing.File, o *
 	defer src.Close()
 	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	if offset > 0 {
-		flags = os.O_WRONLY | os.O_APPEND | syscall.O_NOFOLLOW
+		flags = os.O_WRONLY | os.O_APPEND
 	}
 	dst, err := temp.OpenFile(name, flags, 0o644)
 	if err != nil {

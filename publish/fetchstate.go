@@ -42,7 +42,7 @@ func remember(root *os.Root, label Label, build BuildID) error {
 		bound, now.NewestPrev = was.NewestPrev, build
 	}
 	if build.Compare(bound) < 0 {
-		return fmt.Errorf("%w: %s is now %s, and was or followed %s; if the publisher went back on purpose, ask for the build by its ID, or remove %s", ErrRollback, label, build, bound, path)
+		return fmt.Errorf("%w: %s is now %s, but %s was seen; if the publisher went back on purpose, ask for the build by its ID, or remove %s", ErrRollback, label, build, bound, path)
 	}
 	if now == was {
 		return nil
@@ -52,11 +52,12 @@ func remember(root *os.Root, label Label, build BuildID) error {
 		return err
 	}
 	const beside = fetchPrefix + "state"
-	if err := replace(root, beside, append(data, '\n')); err != nil {
-		return err
+	err = replace(root, beside, append(data, '\n'))
+	if err == nil {
+		err = root.Rename(beside, stateName)
 	}
-	if err := root.Rename(beside, stateName); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, root.RemoveAll(beside))
 	}
 	return syncDir(root)
 }

@@ -66,8 +66,8 @@ import (
 // tempPrefix begins the names of what is not finished.
 const tempPrefix = ".publish-"
 
-// Target is a download directory. It implements [publish.Target] and
-// [publish.Locker] and may be used concurrently.
+// Target is a download directory. It implements [publish.Target],
+// [publish.Locker] and [publish.Source], and may be used concurrently.
 type Target struct {
 	// Dir is the directory's path. It is made when something is published.
 	Dir string

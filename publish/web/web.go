@@ -9,7 +9,10 @@
 // with the whole file is read up to the offset. A redirect stays on the server's host
 // and port, unless RedirectHosts has the other, and never leaves https. Content that
 // the server encodes on its way, as with gzip, is refused; it is not asked for. An
-// answer with a length or a range other than was asked for is an error.
+// answer with a range other than was asked for, or cut short of its length, is an error.
+//
+// It must follow the links latest and prev, and say of a file that is not there, such
+// as lifecycle.json where nothing was ever withdrawn, that it is not: 404 or 410.
 //
 // # Security
 //

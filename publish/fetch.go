@@ -33,7 +33,7 @@ var (
 
 // A Source is a place from which releases are fetched, laid out as package
 // publish/directory writes it. Nothing that it gives is trusted. It may be used
-// concurrently.
+// concurrently. Package publishtest checks that a source keeps what is promised here.
 type Source interface {
 	// Open opens a file for reading from the offset, in bytes. The name has
 	// slashes and is one of
@@ -43,8 +43,8 @@ type Source interface {
 	//	IMAGE/lifecycle.json
 	//
 	// A file that is not there is [fs.ErrNotExist]; an offset at or behind the
-	// file's end gives a reader at its end. Open and the reader end with ctx. The
-	// caller closes the reader.
+	// file's end gives a reader at its end. What waits, in Open or in the reader, ends
+	// with ctx. The caller closes the reader.
 	Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error)
 }
 
@@ -95,7 +95,8 @@ func Fetch(ctx context.Context, source Source, name string, keyring *signing.Key
 // What was fetched when Fetch ended early, for whatever reason, lies in
 // DIR/IMAGE/.fetch-BUILD. The next Fetch of the build goes on from there and
 // verifies all of it as if it had just been fetched. When a build has appeared,
-// what is left of older ones is removed.
+// what is left of older ones is removed. Runs at once take turns, by flock(2) on
+// DIR/IMAGE, also with one that publishes there.
 //
 // DIR/IMAGE/fetch.json keeps the newest build that was seen, whatever it was
 // fetched as, and the newest one that was prev. A latest or prev that is older is

@@ -4,6 +4,7 @@ package flock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 )
@@ -34,7 +35,8 @@ func Dir(ctx context.Context, root *os.Root, waiting func()) (*os.File, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), f.Close())
+			_ = f.Close() // which cannot lose data
+			return nil, fmt.Errorf("another run holds the lock: %w", ctx.Err())
 		case <-time.After(poll):
 		}
 	}

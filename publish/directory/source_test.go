@@ -17,7 +17,14 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/publish/publishtest"
 )
 
-var _ publish.Source = (*directory.Target)(nil)
+func TestSource(t *testing.T) {
+	target := &directory.Target{Dir: t.TempDir()}
+	r, err := publishtest.Release(t.Context(), t.TempDir(), "Image", day(t, "20180401"))
+	require.NoError(t, err)
+	_, err = publish.Publish(t.Context(), target, r)
+	require.NoError(t, err)
+	require.NoError(t, publishtest.TestSource(t.Context(), target, r))
+}
 
 func TestOpen(t *testing.T) {
 	target := &directory.Target{Dir: t.TempDir()}

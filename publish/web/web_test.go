@@ -97,6 +97,18 @@ func TestFetch(t *testing.T) {
 	}
 }
 
+func TestSource(t *testing.T) {
+	dir, r, _ := origin(t, 0)
+	files := http.FileServer(http.Dir(dir))
+	noRanges := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Del("Range")
+		files.ServeHTTP(w, r)
+	})
+	for _, h := range []http.Handler{files, noRanges} {
+		require.NoError(t, publishtest.TestSource(t.Context(), source(serve(t, h)), r))
+	}
+}
+
 // A withdrawn release stays where it is, and is refused.
 func TestFetchWithdrawn(t *testing.T) {
 	dir, _, keyring := origin(t, 0)

@@ -11,7 +11,9 @@
 // the server encodes on its way, as with gzip, is refused; it is not asked for. An
 // answer with a range other than was asked for, or cut short of its length, is an error.
 //
-// It must follow the links latest and prev, and say of a file that is not there, such
+// One that is slow but no slower than Stall allows is the caller's to bound, with ctx.
+//
+// The server must follow the links latest and prev, and say of a file that is not there, such
 // as lifecycle.json where nothing was ever withdrawn, that it is not: 404 or 410.
 //
 // # Security

@@ -610,9 +610,12 @@ func TestFetchChangedSource(t *testing.T) {
 				restore := os.WriteFile(path, []byte(data), 0o644)
 				require.NoError(t, restore)
 				if err == nil {
-					// What comes after the signed size is not read.
-					require.Equal(t, "endless", how)
-					require.Equal(t, content(t, at), content(t, filepath.Join(dir, "Image", "20180101-000000")))
+					// What comes after the signed size is not read, and a signature may
+					// be good without its last line end.
+					require.True(t, how == "endless" || how == "short" && name == signing.SumsSig)
+					got := content(t, filepath.Join(dir, "Image", "20180101-000000"))
+					got[signing.SumsSig] = content(t, at)[signing.SumsSig]
+					require.Equal(t, content(t, at), got)
 					return
 				}
 				var bad *signing.Error

@@ -78,7 +78,8 @@ type Fetcher struct {
 	MaxBytes int64
 	// Now is the clock. If nil, time.Now.
 	Now func() time.Time
-	// Logger is told when another run holds the image's lock. If nil, nobody is.
+	// Logger is told when another run holds the image's lock, and what is left of
+	// older builds and cannot be removed. If nil, nobody is.
 	Logger *slog.Logger
 }
 

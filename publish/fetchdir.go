@@ -53,8 +53,11 @@ func (f *Fetcher) bring(ctx context.Context, label Label, o *offer) (*Release, e
 	if err := root.Rename(fetchPrefix+build, build); err != nil {
 		return nil, err
 	}
+	if err := sweep(root, o.index.Build); err != nil && f.Logger != nil { // which hinders nobody
+		f.Logger.WarnContext(ctx, "cannot remove what is left of older builds", "directory", image, "error", err)
+	}
 	r.Dir, err = filepath.Abs(dir)
-	return r, errors.Join(err, syncDir(root), sweep(root, o.index.Build))
+	return r, errors.Join(err, syncDir(root))
 }
 
 // there returns the release that was fetched before.

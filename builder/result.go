@@ -93,12 +93,12 @@ func below(dir, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	real := filepath.Join(parent, filepath.Base(path))
-	rel, err := filepath.Rel(root, real)
+	resolved := filepath.Join(parent, filepath.Base(path))
+	rel, err := filepath.Rel(root, resolved)
 	if err != nil || rel == "." || !filepath.IsLocal(rel) {
 		return "", fmt.Errorf("%q is not below the output directory %q", path, dir)
 	}
-	return real, nil
+	return resolved, nil
 }
 
 func resolve(path string) (string, error) {

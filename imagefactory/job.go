@@ -81,7 +81,7 @@ func (j *job) run(ctx context.Context) ImageReport {
 		} else if j.record != nil {
 			_ = os.Remove(j.recordFile()) // it failed: nothing to take up
 		}
-		j.report.Err, j.report.Error = err, err.Error()
+		j.report.Err, j.report.Error = err, bounded(err.Error())
 		j.report.Artifacts = j.leftovers()
 		j.log.Error("image failed", "build", j.report.Build, "stage", j.report.Stage, "error", err)
 	}
@@ -661,6 +661,15 @@ func (e *TestError) Error() string {
 	return b.String()
 }
 
+// bounded cuts a text that is longer than what anybody reads.
+func bounded(s string) string {
+	const most = 64 << 10
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
 // oneLine shortens a text from a guest for an error.
 func oneLine(s string) string {
 	const most = 120
@@ -724,7 +733,7 @@ func (j *job) publishAll(ctx context.Context, r *publish.Release) error {
 			return err
 		})
 		if err == nil && (p.Entry.Image != j.name || p.Entry.Build != r.Index.Build || p.Entry.Digest != "" && p.Entry.Digest != r.Digest) {
-			err = fmt.Errorf("its entry %q is of another release, %s %s, or of none", p.Entry.ID, p.Entry.Image, p.Entry.Build)
+			err = fmt.Errorf("its entry %.100q is of another release, %.100q %s, or of none", p.Entry.ID, p.Entry.Image, p.Entry.Build)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%v: %w", t, err))

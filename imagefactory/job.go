@@ -740,7 +740,7 @@ func (j *job) publishAll(ctx context.Context, r *publish.Release) error {
 		}
 		if p != nil {
 			for _, e := range p.Problems {
-				j.log.WarnContext(ctx, "a release on a target has a problem", "target", t.driver, "id", e.ID, "problem", e.Problem)
+				j.log.WarnContext(ctx, "a release on the target was passed over", "target", t.String(), "release", e.ID, "problem", e.Problem)
 			}
 		}
 		if ctx.Err() != nil {

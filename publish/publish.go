@@ -105,6 +105,9 @@ func Publish(ctx context.Context, t Target, r *Release) (*Publication, error) {
 	if r == nil || !r.verified {
 		return p, errors.New("cannot publish a release that Open did not return")
 	}
+	if t == nil {
+		return p, fmt.Errorf("cannot publish %s %s: %w", r.Index.Image, r.Index.Build, errNoTarget)
+	}
 	err := inFuture(r.Index.Build)
 	if err == nil {
 		err = locked(ctx, t, r.Index.Image, func() error { return p.run(ctx, t, r) })

@@ -591,14 +591,17 @@ func TestRetire(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, Published, report.Images[0].Result, report.Images[0].Error)
 	}
-	keep := &Factory{Targets: append(f.Targets, targetDriver{"bad", faulty("List")})}
+	keep := &Factory{
+		Targets: append(f.Targets, targetDriver{"bad", faulty("List")}),
+		Now:     func() time.Time { return time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC) },
+	}
 	d.Publish = []Component{{Driver: "bad"}, {Driver: "directory"}}
 	steps, err := keep.Retire(t.Context(), []Definition{d})
 	require.ErrorContains(t, err, "image Standard_Good_1: target bad: target bad panicked: target on fire")
-	require.Empty(t, steps, "they lost their labels today")
+	require.Empty(t, steps, "they lost their labels last year")
 
 	later := *keep
-	later.Now = func() time.Time { return time.Now().AddDate(3, 0, 0) }
+	later.Now = func() time.Time { return time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC) }
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(io.ErrClosedPipe)
 	steps, err = later.Retire(ctx, []Definition{d})

@@ -159,7 +159,7 @@ func (f faultyTarget) fault(at string) {
 	}
 }
 
-func (f faultyTarget) List(_ context.Context, image string) ([]publish.Entry, error) {
+func (f faultyTarget) List(context.Context, string) ([]publish.Entry, error) {
 	f.fault("List")
 	if f.at == "giant" {
 		return make([]publish.Entry, 1<<16), nil
@@ -268,6 +268,15 @@ func TestFaultyPartsFailTheirImageAlone(t *testing.T) {
 			t.Cleanup(func() { require.FileExists(t, file) })
 			return result(func(_ builder.Spec, r *builder.Result) error {
 				return errors.Join(os.RemoveAll(r.ConfigDir), os.Symlink(dir, r.ConfigDir))
+			})(t)
+		}},
+		"output directory is a link in the end": {stage: StageBuild, want: "path escapes from parent", build: func(t *testing.T) builderFunc {
+			dir, file := precious(t)
+			require.NoError(t, os.Mkdir(filepath.Join(dir, "config"), 0o755))
+			t.Cleanup(func() { require.FileExists(t, file) })
+			return result(func(s builder.Spec, r *builder.Result) error {
+				r.ImagePath = filepath.Join(s.OutputDir, "precious.qcow2")
+				return errors.Join(os.RemoveAll(s.OutputDir), os.Symlink(dir, s.OutputDir))
 			})(t)
 		}},
 		"image is the build log": {stage: StageBuild, want: "is not below the output directory", build: result(func(s builder.Spec, r *builder.Result) error {
@@ -532,7 +541,7 @@ func TestValidateTellsFaults(t *testing.T) {
 func TestProfilesAreValues(t *testing.T) {
 	own := testsuite.Profile{Name: "own", Checks: []testsuite.Check{{
 		ID: "own.kernel", Needs: []string{"architecture"},
-		Judge: func(f testsuite.Facts, _ testsuite.Params) testsuite.Verdict {
+		Judge: func(testsuite.Facts, testsuite.Params) testsuite.Verdict {
 			return testsuite.Verdict{Status: testsuite.Pass}
 		},
 	}}}

@@ -395,14 +395,9 @@ func (j *job) callBuilder(ctx context.Context, spec builder.Spec) error {
 }
 
 // takeBuilt takes over what the builder has left in its output directory, which
-// goes. All paths that it named are used below the run's directory only, also
-// if something is exchanged meanwhile.
+// goes. What it named is reached through the run's directory only, so that a link
+// that leads out is not followed, also if it was put there meanwhile.
 func (j *job) takeBuilt(out string) error {
-	root, err := os.OpenRoot(out)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
 	image, err := within(out, j.built.ImagePath)
 	if err != nil {
 		return err
@@ -411,13 +406,23 @@ func (j *job) takeBuilt(out string) error {
 	if err != nil {
 		return err
 	}
-	if err := j.takeImage(image); err != nil {
+	root, err := os.OpenRoot(j.runDir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	name := filepath.Base(j.file(".qcow2"))
+	if err := root.Rename(filepath.Join(outName, image), name); err != nil {
 		return fmt.Errorf("cannot take over the image: %w", err)
 	}
+	if st, err := root.Lstat(name); err != nil || !st.Mode().IsRegular() {
+		return errors.Join(err, errors.New("cannot take over the image: it is not a regular file any more"))
+	}
+	j.built.ImagePath, j.builtAt = j.file(".qcow2"), j.factory.now()
 	if err := j.writePackages(); err != nil {
 		return fmt.Errorf("cannot write the package list: %w", err)
 	}
-	dir, err := root.OpenRoot(config)
+	dir, err := root.OpenRoot(filepath.Join(outName, config))
 	if err != nil {
 		return err
 	}
@@ -426,25 +431,7 @@ func (j *job) takeBuilt(out string) error {
 		return fmt.Errorf("cannot write the configuration's archive: %w", err)
 	}
 	j.built.ConfigDir = ""
-	return os.RemoveAll(out)
-}
-
-// takeImage renames the image at a path in the output directory to its place.
-func (j *job) takeImage(image string) error {
-	root, err := os.OpenRoot(j.runDir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	name := filepath.Base(j.file(".qcow2"))
-	if err := root.Rename(filepath.Join(outName, image), name); err != nil {
-		return err
-	}
-	if st, err := root.Lstat(name); err != nil || !st.Mode().IsRegular() {
-		return errors.Join(err, errors.New("it is not a regular file any more"))
-	}
-	j.built.ImagePath, j.builtAt = j.file(".qcow2"), j.factory.now()
-	return nil
+	return root.RemoveAll(outName)
 }
 
 // within is the path in dir of what builder.Result.Validate has found below it.

@@ -128,6 +128,25 @@ func TestUnknownPackagesAreReleasedAgain(t *testing.T) {
 	}
 }
 
+// An image may be a link to a large file elsewhere, which stays as it is.
+func TestLinkedImage(t *testing.T) {
+	f, d := embedded(t)
+	store := filepath.Join(t.TempDir(), "store.qcow2")
+	require.NoError(t, sandboxtest.WriteImage(store, 4<<30))
+	before, err := os.ReadFile(store)
+	require.NoError(t, err)
+	f.Builders = []BuilderDriver{builds("good", func(ctx context.Context, s builder.Spec) (*builder.Result, error) {
+		r, err := goodBuild(ctx, s)
+		return r, errors.Join(err, os.Remove(r.ImagePath), os.Link(store, r.ImagePath))
+	})}
+	report, err := f.Run(t.Context(), []Definition{d})
+	require.NoError(t, err)
+	require.Equal(t, Published, report.Images[0].Result, report.Images[0].Error)
+	after, err := os.ReadFile(store)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(before, after))
+}
+
 func TestFailingCheckWithoutGuest(t *testing.T) {
 	f, d := embedded(t)
 	facts := sandboxtest.Good()

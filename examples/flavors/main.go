@@ -21,7 +21,8 @@ import (
 const usage = `usage: flavors -mask MASK | -image NAME | -props FILE [-flavor NAME] [-format text|json]
 
   -mask MASK     capabilities: 0x… or decimal, or names joined by "|"
-  -image NAME    an image of the catalog, with or without _latest, _prev or a date
+  -image NAME    an image of the catalog, with or without _latest, _prev or a date; with
+                 -flavor, as it is to be registered for that flavor
   -props FILE    a registered image's properties: a JSON object of strings; - for standard input
   -flavor NAME   only this flavor: s2.large.4, physical.h2.large, or a family such as s2
   -format F      text (default) or json
@@ -95,6 +96,10 @@ func describe(mask, image, props, flavor string, stdin io.Reader) (capabilities.
 		var entry imagefactory.CatalogEntry
 		entry, err = imagefactory.LookupImage(image)
 		set = entry.Capabilities
+		// Some flavors take the image with other properties than its own.
+		if other, err := entry.For(flavor); flavor != "" && err == nil {
+			set = other
+		}
 	default:
 		set, contradictions, err = readProps(props, stdin)
 	}

@@ -69,7 +69,7 @@ type CatalogEntry struct {
 	Waivers []Waiver `yaml:"waivers"`
 
 	Support     Support `yaml:"support"`
-	SupportNote string  `yaml:"support_note"` // why, where the image is not simply supported
+	SupportNote string  `yaml:"support_note"` // why, where the image is not simply supported; a note of its definition
 }
 
 // Support is the state of an image.
@@ -199,8 +199,8 @@ func (e CatalogEntry) check() error {
 	if !slices.Contains([]Support{Supported, InBeta, Broken, Superseded}, e.Support) {
 		errs = append(errs, fmt.Errorf("support %q", e.Support))
 	}
-	if (e.Support == Broken || e.Support == Superseded) && e.SupportNote == "" {
-		errs = append(errs, errors.New("no support_note"))
+	if (e.Support != Supported) != (e.SupportNote != "") {
+		errs = append(errs, fmt.Errorf("support %q with support_note %q", e.Support, e.SupportNote))
 	}
 	return errors.Join(append(errs, e.checkCapabilities(), checkForbidden(e.ForbiddenPackages, e.RequiredPackages))...)
 }

@@ -197,6 +197,8 @@ func TestCatalogStates(t *testing.T) {
 	assert.Subset(t, oracle6.RequiredPackages, []string{"kmod-uvpmod", "kmod-ixgbevf216"})
 	for _, e := range Catalog() {
 		assert.Equal(t, e.Name.Class == Beta, e.Support == InBeta, e.Name)
+		said := slices.ContainsFunc(e.Definition().Notes, func(note string) bool { return strings.HasPrefix(note, string(e.Support)+": ") })
+		assert.Equal(t, e.Support != Supported, said, e.Name)
 		assert.Equal(t, e.Name.Class == Community || e.Name.System == "SLES11_SP4_SAP", e.Support == Superseded, e.Name)
 	}
 }

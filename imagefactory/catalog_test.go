@@ -138,8 +138,10 @@ func TestCatalogNotes(t *testing.T) {
 		"Built by Canonical":       func(e CatalogEntry) bool { return e.Name.Class == Community },
 		"no custom packages":       func(e CatalogEntry) bool { return e.Distribution == "redhat" },
 		"SAP HANA flavors e1":      func(e CatalogEntry) bool { _, err := e.For("e2"); return err == nil },
-		"NVIDIA driver and CUDA":   func(e CatalogEntry) bool { return e.FirstBoot&(capabilities.P100|capabilities.V100) != 0 },
-		"Unbreakable Enterprise":   func(e CatalogEntry) bool { return strings.Contains(e.Name.System, "UEK") },
+		"NVIDIA driver and CUDA": func(e CatalogEntry) bool {
+			return e.Capabilities&(capabilities.P100|capabilities.V100) != 0 && e.Distribution != windows
+		},
+		"Unbreakable Enterprise": func(e CatalogEntry) bool { return strings.Contains(e.Name.System, "UEK") },
 		"as recommended for SAP": func(e CatalogEntry) bool {
 			return slices.Contains([]string{"SLES11_SP4_extended", "SLES11_SP4_SAP"}, e.Name.System)
 		},

@@ -98,8 +98,11 @@ type TrustedKey struct {
 type Repository struct {
 	Name       string   // file name of the registration
 	URL        string   // base URL
-	Suites     []string // Debian: "bookworm", "bookworm-updates"
+	Suites     []string // Debian: "bookworm", "bookworm-updates", or "Debian_9.0/" of a flat repository
 	Components []string // Debian: "main"; default main
+	// Key is the fingerprint of the key that signs the repository, one of the
+	// spec's trusted keys. Empty for the distribution's own key.
+	Key string
 }
 
 // Package is one installed package.
@@ -220,6 +223,7 @@ func (s *Spec) Validate() error {
 	for _, r := range s.Repositories {
 		check(fileName.MatchString(r.Name), "repositories: name", r.Name)
 		check(validURL(r.URL), "repositories: URL of "+r.Name, r.URL)
+		check(r.Key == "" || fingerprint.MatchString(r.Key), "repositories: key of "+r.Name, r.Key)
 		for _, w := range slices.Concat(r.Suites, r.Components) {
 			check(suite.MatchString(w), "repositories: "+r.Name, w)
 		}

@@ -34,6 +34,9 @@ type Definition struct {
 	// MinDiskBytes is the smallest disk that the image may be put on; at
 	// least DiskBytes, which is the default.
 	MinDiskBytes Size `yaml:"min_disk,omitempty"`
+	// LVM says that the root file system is on a logical volume. A larger disk
+	// leaves room that its owner has to give to the volumes.
+	LVM bool `yaml:"lvm,omitempty"`
 	// User is the login user. Default: linux.
 	User string `yaml:"user,omitempty"`
 
@@ -64,6 +67,10 @@ type Definition struct {
 	// built image does not have fails the run. If 0, nothing is claimed, and
 	// Properties stand as they are.
 	Capabilities capabilities.Set `yaml:"capabilities,omitempty"`
+	// FirstBoot are those of Capabilities whose drivers are not looked for in
+	// the image, because they come with the first boot: see
+	// [capabilities.FirstBoot].
+	FirstBoot capabilities.Set `yaml:"first_boot,omitempty"`
 
 	// Notes are known issues, for the report.
 	Notes []string `yaml:"notes,omitempty"`
@@ -113,6 +120,7 @@ type Repository struct {
 	URL        string   `yaml:"url"`
 	Suites     []string `yaml:"suites,omitempty"`
 	Components []string `yaml:"components,omitempty"`
+	Key        string   `yaml:"key,omitempty"`
 }
 
 // UVPMonitor is an expectation: see [testsuite.UVPMonitor].
@@ -127,7 +135,8 @@ type Test struct {
 	Profile          string   `yaml:"profile,omitempty"`
 	Waivers          []Waiver `yaml:"waivers,omitempty"`
 	RequiredPackages []string `yaml:"required_packages,omitempty"`
-	// ForbiddenPackages must not be installed.
+	// ForbiddenPackages are patterns of [path.Match], such as *uvp*, for the
+	// names of packages that must not be installed.
 	ForbiddenPackages []string `yaml:"forbidden_packages,omitempty"`
 }
 
@@ -276,6 +285,12 @@ func (d *Definition) Complete() error {
 	}
 	for _, w := range d.Test.Waivers {
 		check(w.Check != "" && w.Reason != "" && !w.Expires.IsZero(), "test: a waiver needs check, reason and expires")
+	}
+	if late := d.FirstBoot &^ capabilities.FirstBoot; late != 0 {
+		check(false, "first_boot: the drivers of %s do not come with the first boot", late)
+	}
+	for _, err := range unjoin(checkForbidden(d.Test.ForbiddenPackages, d.Test.RequiredPackages)) {
+		errs = append(errs, fmt.Errorf("test: %w", err))
 	}
 	spec := d.spec(maps.Clone(d.Mirrors))
 	maps.DeleteFunc(spec.Mirrors, func(_, url string) bool { return url == "host" })

@@ -263,7 +263,7 @@ func (d *Definition) suite(mirrors map[string]string) (*testsuite.Suite, error) 
 	}
 	s := &testsuite.Suite{Profile: testsuite.OTC(), Params: testsuite.Params{
 		User: d.User, NTPServers: d.NTPServers, DiskBytes: int64(d.DiskBytes), RequiredPackages: d.Test.RequiredPackages,
-		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor),
+		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor), LVM: d.LVM,
 	}}
 	for _, r := range d.Repositories {
 		s.Params.Repositories = append(s.Params.Repositories, r.URL)

@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/capabilities"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
@@ -24,7 +25,8 @@ import (
 const usage = `usage: flavors -mask MASK | -image NAME | -props FILE [-flavor NAME] [-extra-specs FILE] [-format text|json]
 
   -mask MASK         capabilities: 0x… or decimal, or names joined by "|"
-  -image NAME        an image of the catalog, with or without _latest, _prev or a date
+  -image NAME        an image of the catalog, with or without _latest, _prev or a date; with -flavor, as it is
+                     to be registered for that flavor
   -props FILE        a registered image's properties, as JSON: an image of Glance or IMS, the metadata of a
                      server, a volume, a list of these (each is answered), or a plain object; - for standard input
   -flavor NAME       only this flavor: s2.large.4, physical.h2.large, or a family such as s2
@@ -125,12 +127,8 @@ func (o options) describe(stdin io.Reader) (list []capabilities.Description, isL
 			list = append(list, d)
 		}
 	case o.image != "":
-		var entry imagefactory.CatalogEntry
-		if entry, err = imagefactory.LookupImage(o.image); err == nil {
-			list = make([]capabilities.Description, 1)
-			list[0], err = table.Describe(entry.Capabilities, names...)
-			list[0].Image = entry.Name.String()
-		}
+		list = make([]capabilities.Description, 1)
+		list[0], err = describeEntry(o.image, table, names)
 	default:
 		var set capabilities.Set
 		if set, err = capabilities.Parse(o.mask); err == nil {
@@ -142,6 +140,40 @@ func (o options) describe(stdin io.Reader) (list []capabilities.Description, isL
 		list[i].Findings = append(list[i].Findings, findings...)
 	}
 	return list, isList, err
+}
+
+// describeEntry describes an image of the catalog as it is registered. The
+// flavors that take it with other properties are findings; where one of them is
+// asked for, it is described with those.
+func describeEntry(name string, table capabilities.Table, names []string) (capabilities.Description, error) {
+	entry, err := imagefactory.LookupImage(name)
+	if err != nil {
+		return capabilities.Description{}, err
+	}
+	d, err := table.Describe(entry.Capabilities, names...)
+	if err != nil {
+		return d, err
+	}
+	for _, set := range entry.Alternatives {
+		other, err := table.Describe(set, names...)
+		if err != nil {
+			return other, err
+		}
+		if len(names) > 0 && !d.Good() && other.Good() {
+			d = other
+		}
+		var more []string
+		for i, v := range other.Flavors {
+			if v.Accepted && !d.Flavors[i].Accepted {
+				more = append(more, v.Name)
+			}
+		}
+		if len(more) > 0 {
+			d.Findings = append(d.Findings, fmt.Sprintf("registered as %s instead, it runs on %s", set, strings.Join(more, ", ")))
+		}
+	}
+	d.Image = entry.Name.String()
+	return d, nil
 }
 
 // flavors returns the table of flavors, what is not known of it, and which of

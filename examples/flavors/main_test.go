@@ -59,7 +59,8 @@ func TestExitCodes(t *testing.T) {
 		says  string // on stdout for 0 and 1, else on stderr
 	}{
 		{"accepted", []string{"-image", "Standard_CentOS_7", "-flavor", "s2.large.4"}, "", 0, "s2.large.4   yes, migrated live"},
-		{"refused", []string{"-image", "Standard_CentOS_7", "-flavor", "h2.3xlarge.10"}, "", 1, "no, needs infiniband"},
+		{"refused", []string{"-image", "Standard_CentOS_6", "-flavor", "h2.3xlarge.10"}, "", 1, "no, needs infiniband"},
+		{"accepted with other properties", []string{"-image", "Standard_CentOS_7", "-flavor", "h2.3xlarge.10"}, "", 0, "__support_kvm_infiniband=true"},
 		{"refused is good without -flavor", []string{"-mask", "0x4"}, "", 0, "no, needs"},
 		{"names as mask", []string{"-mask", "kvm-virtio|large-memory", "-flavor", "s2"}, "", 0, "__is_support_largememory=true"},
 		{"decimal mask", []string{"-mask", "4", "-flavor", "computev1-1"}, "", 1, "needs xen-classic|xen-pvops"},

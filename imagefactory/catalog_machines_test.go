@@ -136,7 +136,7 @@ func (m machine) facts() testsuite.Facts {
 	}
 	out := make(map[string]testsuite.Fact)
 	for name, text := range map[string]string{
-		"initrd": initrd.String(), "modules": modules.String(), "packages": packages.String(), "package-sources": sources.String(),
+		"architecture": "kernel x86_64\npackages x86_64\n", "initrd": initrd.String(), "modules": modules.String(), "packages": packages.String(), "package-sources": sources.String(),
 		"services": "", "processes": processes, "disk": disk, "boot": boot,
 	} {
 		out[name] = testsuite.Fact{Output: text}
@@ -153,7 +153,9 @@ var ofTheCatalog = []string{
 // bad are the checks of the catalog that did not pass.
 func bad(t *testing.T, d *Definition, m machine) []string {
 	t.Helper()
-	suite, err := d.suite(nil)
+	parts, err := (&Factory{}).parts()
+	require.NoError(t, err)
+	suite, err := parts.suite(d, nil)
 	require.NoError(t, err)
 	suite.Params.OverlayBytes = overlay
 	report, err := suite.Judge(m.facts())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -521,5 +522,49 @@ func TestDriversOfBothKinds(t *testing.T) {
 		got := results(t, &Suite{Profile: OTC(), Params: goodParams()}, tc.facts)
 		assert.Equal(t, tc.xen, got["drivers.xen"].Status, "%s: %s", tc.name, got["drivers.xen"].Found)
 		assert.Equal(t, tc.virtio, got["drivers.virtio"].Status, "%s: %s", tc.name, got["drivers.virtio"].Found)
+	}
+}
+
+// A judge that panics is an error of its check; the others are judged.
+func TestJudgeThatPanics(t *testing.T) {
+	bad := Check{ID: "a.bad", Judge: func(Facts, Params) Verdict { panic("on fire") }}
+	good := Check{ID: "a.good", Judge: func(Facts, Params) Verdict { return Verdict{Status: Pass} }}
+	got := results(t, &Suite{Profile: Profile{Name: "p", Checks: []Check{bad, good}}}, Facts{})
+	assert.Equal(t, Error, got["a.bad"].Status)
+	assert.Equal(t, "its judge panicked: on fire", got["a.bad"].Reason)
+	assert.Equal(t, Pass, got["a.good"].Status)
+}
+
+// What is empty says so, and does not panic.
+func TestZeroValues(t *testing.T) {
+	for _, err := range []error{&FactError{}, &UnknownCheckError{}} {
+		assert.NotEmpty(t, err.Error())
+	}
+	var s Suite
+	require.ErrorContains(t, s.Validate(), "it has no checks")
+	_, err := s.Run(t.Context(), Target{})
+	require.ErrorContains(t, err, "it has no checks")
+	_, err = s.Gather(t.Context(), Target{})
+	require.ErrorContains(t, err, "the target needs a signer")
+	_, err = Facts{}.Text("x")
+	require.EqualError(t, err, "cannot read fact x: it was not gathered")
+	report, err := (&Suite{Profile: OTC()}).Judge(Facts{})
+	require.NoError(t, err)
+	assert.False(t, report.OK())
+	assert.Zero(t, report.Summary.Pass)
+	var b bytes.Buffer
+	empty := &Report{}
+	assert.False(t, empty.OK())
+	assert.Empty(t, empty.Bad())
+	require.NoError(t, errors.Join(empty.WriteJSON(&b), empty.WriteText(&b), empty.WriteJUnit(&b), Facts{}.Save(&b)))
+	_, err = json.Marshal(Check{})
+	require.NoError(t, err)
+	for _, c := range OTC().Checks { // what is gathered may be empty
+		facts := Facts{Facts: map[string]Fact{}}
+		for _, need := range c.Needs {
+			facts.Facts[need] = Fact{}
+		}
+		ask(c, facts, Params{})
+		assert.NotContains(t, judge(c, facts, Params{}).Reason, "panicked", c.ID)
 	}
 }

@@ -28,11 +28,8 @@ type CatalogEntry struct {
 
 	Distribution string `yaml:"distribution"` // centos, debian, euleros, fedora, opensuse, oraclelinux, redhat, sles, ubuntu, windows
 	Version      string `yaml:"version"`
-	// Codename is what the distribution's mirrors call the version where that
-	// is something else, such as stretch for Debian 9.
-	Codename  string `yaml:"codename"`
-	OSVersion string `yaml:"os_version"` // __os_version in the spelling of IMS
-	Platform  string `yaml:"platform"`   // __platform
+	OSVersion    string `yaml:"os_version"` // __os_version in the spelling of IMS
+	Platform     string `yaml:"platform"`   // __platform
 
 	// Driver is the name of the builder driver: kiwi or dib. Empty for images
 	// that are built elsewhere; those are inspected, tested, signed and

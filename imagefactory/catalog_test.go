@@ -85,8 +85,6 @@ func TestCatalogFacts(t *testing.T) {
 			want = ""
 		}
 		assert.Equal(t, want, e.Driver, name)
-		codenames := map[string]string{"8.7": "jessie", "9": "stretch", "14.04": "trusty", "16.04": "xenial", "18.04": "bionic"}
-		assert.Equal(t, codenames[e.Version], e.Codename, name)
 
 		size, user := 4*GiB, "linux"
 		switch {
@@ -119,6 +117,48 @@ func TestCatalogFacts(t *testing.T) {
 		assert.Equal(t, e.Distribution == "redhat", len(e.ForbiddenPackages) > 0, name)
 	}
 	assert.Len(t, used, len(osVersions))
+}
+
+// The release that a builder asks mirrors for is the suite, and the registered
+// ones are its.
+func TestCatalogCodenames(t *testing.T) {
+	suites := map[string]string{
+		"debian 8.7": "jessie", "debian 9": "stretch", "ubuntu 14.04": "trusty", "ubuntu 16.04": "xenial", "ubuntu 18.04": "bionic",
+		"sles 11 SP4": "11-sp4", "fedora 29": "29", "centos 7.6": "7.6",
+	}
+	seen := make(map[string]bool)
+	for _, e := range Catalog() {
+		want, known := suites[e.Distribution+" "+e.Version]
+		if !known {
+			continue
+		}
+		seen[want] = true
+		d := registrations(t, e)[0]
+		assert.Equal(t, want, d.OS.Codename, e.Name)
+		assert.Equal(t, want, d.spec(nil).Release, e.Name)
+		for _, r := range e.Repositories {
+			for _, suite := range r.Suites {
+				assert.True(t, strings.HasPrefix(suite, want) || strings.HasSuffix(suite, "/"), "%s: %s", e.Name, suite)
+			}
+		}
+	}
+	assert.Len(t, seen, len(suites))
+	for _, tt := range []struct{ distribution, version, want string }{
+		{"debian", "10", "buster"}, {"debian", "10.2", "buster"}, {"debian", "13", "trixie"}, {"debian", "99", "99"}, {"ubuntu", "24.04", "noble"},
+		{"ubuntu", "24", "24"}, {"fedora", "12", "12"}, {"", "", ""},
+	} {
+		assert.Equal(t, tt.want, OS{Distribution: tt.distribution, Version: tt.version}.codename())
+	}
+	for _, tt := range []struct{ version, codename, want string }{
+		{"10", "", "buster/updates"}, {"12", "", "bookworm-security"}, {"12", "sid", "sid-security"}, // what is said counts
+	} {
+		d := Definition{
+			Name: "Standard_X_1", OS: OS{Distribution: "debian", Version: tt.version, Codename: tt.codename},
+			DiskBytes: GiB, Builder: Component{Driver: "dib", Config: map[string]any{}},
+		}
+		require.NoError(t, d.Complete())
+		assert.Equal(t, []string{tt.want}, d.Repositories[1].Suites)
+	}
 }
 
 // A note stands with exactly the images that its source is about.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,10 +102,30 @@ func (s source) locate(err error) *ConfigError {
 
 // OS names an operating system.
 type OS struct {
-	Distribution string `yaml:"distribution"`       // "debian"
-	Version      string `yaml:"version"`            // "12"
-	Codename     string `yaml:"codename,omitempty"` // "bookworm"; what the builder asks mirrors for. Default: Version, such as 11-sp4
-	Arch         string `yaml:"arch,omitempty"`     // "amd64", "arm64". Default: amd64
+	Distribution string `yaml:"distribution"` // "debian"
+	Version      string `yaml:"version"`      // "12"
+	// Codename is what the builder asks mirrors for: "bookworm". Default: that of
+	// the version of Debian or Ubuntu, else the version, such as 11-sp4.
+	Codename string `yaml:"codename,omitempty"`
+	Arch     string `yaml:"arch,omitempty"` // "amd64", "arm64". Default: amd64
+}
+
+// codenames are what mirrors call the versions of a distribution; Debian's are
+// by their first number.
+var codenames = map[string]map[string]string{
+	"debian": {"8": "jessie", "9": "stretch", "10": "buster", "11": "bullseye", "12": "bookworm", "13": "trixie"},
+	"ubuntu": {"14.04": "trusty", "16.04": "xenial", "18.04": "bionic", "20.04": "focal", "22.04": "jammy", "24.04": "noble"},
+}
+
+func (o OS) codename() string {
+	version := o.Version
+	if o.Distribution == "debian" {
+		version, _, _ = strings.Cut(version, ".")
+	}
+	if name, ok := codenames[o.Distribution][version]; ok {
+		return name
+	}
+	return strings.ToLower(strings.ReplaceAll(o.Version, " ", "-"))
 }
 
 // TrustedKey is a file of OpenPGP public keys and which of them are trusted:
@@ -255,7 +276,7 @@ func (d *Definition) Complete() error {
 	}
 	setDefault(&d.User, "linux")
 	setDefault(&d.OS.Arch, "amd64")
-	setDefault(&d.OS.Codename, strings.ToLower(strings.ReplaceAll(d.OS.Version, " ", "-")))
+	setDefault(&d.OS.Codename, d.OS.codename())
 	setDefault(&d.Test.Profile, "otc")
 	setDefault(&d.UVPMonitor.State, testsuite.UVPRequired)
 	if d.MinDiskBytes == 0 {
@@ -321,9 +342,13 @@ func (d *Definition) completeDebian() {
 	}
 	if len(d.Repositories) == 0 {
 		const mirror = "http://debmirror.otc-service.com/"
+		security := d.OS.Codename + "-security"
+		if slices.Contains([]string{"jessie", "stretch", "buster"}, d.OS.Codename) {
+			security = d.OS.Codename + "/updates" // until Debian 10
+		}
 		d.Repositories = []Repository{
 			{Name: "debian", URL: mirror + "debian", Suites: []string{d.OS.Codename, d.OS.Codename + "-updates"}},
-			{Name: "debian-security", URL: mirror + "debian-security", Suites: []string{d.OS.Codename + "-security"}},
+			{Name: "debian-security", URL: mirror + "debian-security", Suites: []string{security}},
 		}
 	}
 }

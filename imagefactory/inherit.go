@@ -19,7 +19,7 @@ import (
 func (e CatalogEntry) Definition() Definition {
 	e = e.clone()
 	d := Definition{
-		Name: e.Name.String(), OS: OS{Distribution: e.Distribution, Version: e.Version, Codename: e.Codename},
+		Name: e.Name.String(), OS: OS{Distribution: e.Distribution, Version: e.Version},
 		DiskBytes: e.DiskBytes, MinDiskBytes: e.MinDiskBytes, LVM: e.LVM, User: e.User,
 		Builder: Component{Driver: e.Driver}, Repositories: e.Repositories, UVPMonitor: e.uvpMonitor(),
 		Test:         Test{Waivers: e.Waivers, RequiredPackages: e.RequiredPackages, ForbiddenPackages: e.ForbiddenPackages},

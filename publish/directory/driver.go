@@ -2,6 +2,7 @@ package directory
 
 import (
 	"cmp"
+	"errors"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 )
@@ -26,5 +27,9 @@ func (d Driver) New(decode func(any) error) (publish.Target, error) {
 	if err := decode(&c); err != nil {
 		return nil, err
 	}
-	return &Target{Dir: cmp.Or(c.Path, d.Dir)}, nil
+	dir := cmp.Or(c.Path, d.Dir)
+	if dir == "" {
+		return nil, errors.New("no path, and the driver has no Dir")
+	}
+	return &Target{Dir: dir}, nil
 }

@@ -44,6 +44,7 @@ func TestValidate(t *testing.T) {
 		"repository's name":     func(s *Spec) { s.Repositories[0].Name = "a/b" },
 		"password in a mirror":  func(s *Spec) { s.Mirrors["debian"] = "http://u:secret@mirror.example.org/debian" },
 		"root as login user":    func(s *Spec) { s.User = "root" },
+		"repository's key":      func(s *Spec) { s.Repositories[0].Key = "CC6D4077" },
 		"suite with newline":    func(s *Spec) { s.Repositories[0].Suites = []string{"a\nTrusted: yes"} },
 		"work in /":             func(s *Spec) { s.WorkDir = "/" },
 		"relative work":         func(s *Spec) { s.WorkDir = "build" },

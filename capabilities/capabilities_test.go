@@ -25,7 +25,7 @@ func sets(t *testing.T, f func(Set)) {
 		}
 	}
 	random := rand.New(rand.NewPCG(1, 2)) // the same sets on every run
-	for range 20000 {
+	for range 8000 {
 		f(Set(random.Uint64()))
 		var few Set
 		for range 1 + random.IntN(7) {

@@ -64,6 +64,18 @@ type rule struct {
 	on    venue
 }
 
+// ruleNames are the properties that the rules are about, sorted.
+var ruleNames = allRuleNames()
+
+func allRuleNames() []string {
+	var list []string
+	for _, r := range rules {
+		list = append(list, r.name)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
 // A venue is where a flag counts: bits such as P100 have one flag on virtual
 // machines and another on bare metal.
 type venue int
@@ -281,11 +293,7 @@ func contradictions(mask Set, values Flags) []Conflict {
 		out = append(out, Conflict{c.A, c.B, MaskProperty + " claims both; " + c.Reason})
 	}
 	claimed := translate(mask)
-	names := make(map[string]bool)
-	for _, r := range rules {
-		names[r.name] = true
-	}
-	for _, name := range slices.Sorted(maps.Keys(names)) {
+	for _, name := range ruleNames {
 		want, have := effective(name, claimed[name]), effective(name, values[name])
 		if strings.EqualFold(want, have) {
 			continue
@@ -321,7 +329,7 @@ func canonicalName(name string) string {
 	if key, ok := strings.CutPrefix(name, isSupportPrefix); ok {
 		name = supportPrefix + key
 	}
-	if !slices.ContainsFunc(rules, func(r rule) bool { return r.name == name }) {
+	if _, ok := slices.BinarySearch(ruleNames, name); !ok {
 		return ""
 	}
 	return name
@@ -332,12 +340,7 @@ func canonicalName(name string) string {
 var flagNames = allFlagNames()
 
 func allFlagNames() []string {
-	list := slices.Clone(otherFlags)
-	for _, r := range rules {
-		list = append(list, r.name)
-	}
-	slices.Sort(list)
-	list = slices.Compact(list)
+	list := append(slices.Clone(otherFlags), ruleNames...)
 	for _, name := range list {
 		if key, ok := strings.CutPrefix(name, supportPrefix); ok {
 			list = append(list, isSupportPrefix+key)
@@ -453,7 +456,7 @@ func wrongVenue(values Flags) []Conflict {
 		}
 		if (r.on == bms && said && !isBMS) || (r.on == ecs && isBMS) {
 			seen[r.name] = true
-			out = append(out, Conflict{A: r.name, B: envProperty + "=" + env, Reason: "the flag counts only for the other kind of server"})
+			out = append(out, Conflict{A: r.name, B: envProperty + "=" + plain(env), Reason: "the flag counts only for the other kind of server"})
 		}
 	}
 	return out

@@ -1,6 +1,9 @@
 package capabilities
 
 import (
+	"errors"
+	"maps"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -26,9 +29,10 @@ func TestFlagsOfEverySet(t *testing.T) {
 		if err != nil {
 			require.True(t, isConflict(err), "%v: %v", s, err)
 			require.Nil(t, flags)
+			text := err.Error()
 			for _, c := range s.Conflicts() {
-				require.Contains(t, err.Error(), c.A)
-				require.Contains(t, err.Error(), c.B)
+				require.Contains(t, text, c.A)
+				require.Contains(t, text, c.B)
 				require.NotEmpty(t, c.Reason)
 			}
 			return
@@ -320,39 +324,112 @@ func TestDiff(t *testing.T) {
 	assert.Empty(t, Diff(one, both), "the other spelling agrees")
 }
 
-// Whatever an image has, the changes bring it to the wanted flags.
-func TestDiffLeadsToTheFlags(t *testing.T) {
-	var before Flags
-	pairs := 0
-	sets(t, func(s Set) {
-		want, err := s.Flags()
-		if err != nil || s&(BIOS|UEFI) == 0 {
-			return
-		}
-		if before != nil {
-			have := Flags{}
-			for name, value := range before {
-				have[name] = value
-			}
-			for _, c := range Diff(want, before) {
-				switch c.Op {
-				case Remove:
-					require.Equal(t, have[c.Name], c.From)
-					delete(have, c.Name)
-				case Add:
-					require.NotContains(t, have, c.Name)
-					have[c.Name] = c.To
-				case Replace:
-					require.Equal(t, have[c.Name], c.From)
-					have[c.Name] = c.To
+// badness are the exclusions that an image's properties break, the package's and
+// those of the tests.
+func badness(properties Flags) map[string]bool {
+	out := make(map[string]bool)
+	s, err := FromFlags(properties)
+	list := s.Conflicts()
+	var conflict *ConflictError
+	if errors.As(err, &conflict) {
+		list = append(list, conflict.Conflicts...)
+	}
+	for _, c := range list {
+		out[c.A+" "+c.B] = true
+	}
+	is := func(name string) bool { return normal(properties[name]) != "" }
+	for _, pair := range excluded {
+		for _, a := range []string{pair[0], strings.Replace(pair[0], "__support", "__is_support", 1)} {
+			for _, b := range []string{pair[1], strings.Replace(pair[1], "__support", "__is_support", 1)} {
+				if is(a) && is(b) {
+					out[a+" "+b] = true
 				}
 			}
-			require.Equal(t, want, have)
-			pairs++
 		}
-		before = want
+	}
+	return out
+}
+
+// untidy changes properties as they are found in the wild, where they say the
+// same: a spelling is gone, a flag is false, misspelt or in capitals.
+func untidy(random *rand.Rand, properties Flags) Flags {
+	out := maps.Clone(properties)
+	for name, value := range properties {
+		_, isFlag := strings.CutPrefix(name, "__is_support_")
+		switch random.IntN(6) {
+		case 0:
+			if isFlag {
+				delete(out, name)
+			}
+		case 1:
+			if value == "true" {
+				out[name] = "True"
+			}
+		case 2:
+			out["_"+name] = value
+		}
+	}
+	for _, r := range rules {
+		if _, there := out[r.name]; !there && random.IntN(8) == 0 && r.value == "true" {
+			out[r.name] = "false"
+		}
+	}
+	return out
+}
+
+// Whatever an image has, the changes bring it to the wanted flags, and no state
+// between breaks an exclusion that it did not break before.
+func TestDiffLeadsToTheFlags(t *testing.T) {
+	var sides []Flags
+	random := rand.New(rand.NewPCG(3, 4)) // the same pairs on every run
+	sets(t, func(s Set) {
+		scheme := Scheme(random.IntN(3))
+		want, err := scheme.Flags(s)
+		if err != nil || random.IntN(3) > 0 {
+			return
+		}
+		if s&(BIOS|UEFI) != 0 && random.IntN(2) == 0 { // else the firmware is left alone, whatever the mask says
+			want[MaskProperty] = s.Hex()
+		}
+		sides = append(sides, want)
 	})
-	assert.Greater(t, pairs, 100)
+	require.Greater(t, len(sides), 1000)
+	steps := 0
+	for range 1500 {
+		want, before := sides[random.IntN(len(sides))], sides[random.IntN(len(sides))]
+		if random.IntN(2) == 0 {
+			before = untidy(random, before)
+		}
+		have, bad := maps.Clone(before), badness(before)
+		changes := Diff(want, before)
+		for i, c := range changes {
+			steps++
+			require.Equal(t, have[c.Name], c.From, "%v of %v", c, changes)
+			if c.Op == Remove {
+				delete(have, c.Name)
+			} else {
+				_, there := have[c.Name]
+				require.Equal(t, c.Op == Replace, there, "%v of %v", c, changes)
+				have[c.Name] = c.To
+			}
+			for broken := range badness(have) {
+				require.True(t, bad[broken], "step %d of %v from %v to %v breaks %s", i+1, changes, before, want, broken)
+			}
+		}
+		for name, value := range want {
+			require.Equal(t, value, have[name])
+		}
+		require.Empty(t, Diff(want, have), "nothing is left to do")
+		if _, ok := want["hw_firmware_type"]; ok {
+			s, _ := FromFlags(want)
+			got, _ := FromFlags(have)
+			require.Equal(t, s&^Known, got&^Known)
+			if _, ok := want[MaskProperty]; ok {
+				require.Equal(t, s, got)
+			}
+		}
+	}
+	assert.Greater(t, steps, 5000)
 }
 
 func FuzzFromFlags(f *testing.F) {

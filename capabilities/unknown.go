@@ -34,9 +34,18 @@ const maxName = 64
 // quote quotes text in an error.
 func quote(text string) string {
 	if len(text) > maxName {
-		return strconv.Quote(text[:maxName]) + "…"
+		return strconv.QuoteToASCII(text[:maxName]) + "…"
 	}
 	return strconv.Quote(text)
+}
+
+// plain is text as it stands if that prints on one short line, and else quoted:
+// names and values come from anywhere.
+func plain(text string) string {
+	if quoted := quote(text); quoted != `"`+text+`"` {
+		return quoted
+	}
+	return text
 }
 
 // synonyms are other words for capabilities, for the error about such a word.

@@ -34,6 +34,9 @@ type Definition struct {
 	// MinDiskBytes is the smallest disk that the image may be put on; at
 	// least DiskBytes, which is the default.
 	MinDiskBytes Size `yaml:"min_disk,omitempty"`
+	// LVM says that the root file system is on a logical volume. A larger disk
+	// leaves room that its owner has to give to the volumes.
+	LVM bool `yaml:"lvm,omitempty"`
 	// User is the login user. Default: linux.
 	User string `yaml:"user,omitempty"`
 
@@ -64,6 +67,10 @@ type Definition struct {
 	// built image does not have fails the run. If 0, nothing is claimed, and
 	// Properties stand as they are.
 	Capabilities capabilities.Set `yaml:"capabilities,omitempty"`
+	// FirstBoot are those of Capabilities whose drivers are not looked for in
+	// the image, because they come with the first boot: see
+	// [capabilities.FirstBoot].
+	FirstBoot capabilities.Set `yaml:"first_boot,omitempty"`
 
 	// Notes are known issues, for the report.
 	Notes []string `yaml:"notes,omitempty"`
@@ -100,10 +107,30 @@ func (d Definition) MarshalYAML() ([]byte, error) {
 
 // OS names an operating system.
 type OS struct {
-	Distribution string `yaml:"distribution"`       // "debian"
-	Version      string `yaml:"version"`            // "12"
-	Codename     string `yaml:"codename,omitempty"` // "bookworm"; what the builder asks mirrors for. Default: Version, such as 11-sp4
-	Arch         string `yaml:"arch,omitempty"`     // "amd64", "arm64". Default: amd64
+	Distribution string `yaml:"distribution"` // "debian"
+	Version      string `yaml:"version"`      // "12"
+	// Codename is what the builder asks mirrors for: "bookworm". Default: that of
+	// the version of Debian or Ubuntu, else the version, such as 11-sp4.
+	Codename string `yaml:"codename,omitempty"`
+	Arch     string `yaml:"arch,omitempty"` // "amd64", "arm64". Default: amd64
+}
+
+// codenames are what mirrors call the versions of a distribution; Debian's are
+// by their first number.
+var codenames = map[string]map[string]string{
+	"debian": {"8": "jessie", "9": "stretch", "10": "buster", "11": "bullseye", "12": "bookworm", "13": "trixie"},
+	"ubuntu": {"14.04": "trusty", "16.04": "xenial", "18.04": "bionic", "20.04": "focal", "22.04": "jammy", "24.04": "noble"},
+}
+
+func (o OS) codename() string {
+	version := o.Version
+	if o.Distribution == "debian" {
+		version, _, _ = strings.Cut(version, ".")
+	}
+	if name, ok := codenames[o.Distribution][version]; ok {
+		return name
+	}
+	return strings.ToLower(strings.ReplaceAll(o.Version, " ", "-"))
 }
 
 // TrustedKey is a file of OpenPGP public keys and which of them are trusted:
@@ -119,6 +146,7 @@ type Repository struct {
 	URL        string   `yaml:"url"`
 	Suites     []string `yaml:"suites,omitempty"`
 	Components []string `yaml:"components,omitempty"`
+	Key        string   `yaml:"key,omitempty"`
 }
 
 // UVPMonitor is an expectation: see [testsuite.UVPMonitor].
@@ -133,7 +161,8 @@ type Test struct {
 	Profile          string   `yaml:"profile,omitempty"`
 	Waivers          []Waiver `yaml:"waivers,omitempty"`
 	RequiredPackages []string `yaml:"required_packages,omitempty"`
-	// ForbiddenPackages must not be installed.
+	// ForbiddenPackages are patterns of [path.Match], such as *uvp*, for the
+	// names of packages that must not be installed.
 	ForbiddenPackages []string `yaml:"forbidden_packages,omitempty"`
 }
 
@@ -208,30 +237,38 @@ func (c Component) MarshalYAML() (any, error) {
 	return map[string]any{c.Driver: config}, nil
 }
 
-// at gives an error the configuration's position, if it has one.
+// at gives an error a position in the configuration, if that has one.
 func (c Component) at(err error) error {
 	if node, ok := c.Config.(*strictyaml.Node); ok {
-		return node.At(err)
+		return named(node, err).At(err)
 	}
 	return err
 }
 
 // decode fills a driver's configuration strictly.
 func (c Component) decode(v any) error {
-	node, ok := c.Config.(*strictyaml.Node)
-	if !ok && c.Config != nil {
-		data, err := strictyaml.Marshal(c.Config)
-		if err != nil {
-			return err
+	if node, ok := c.Config.(*strictyaml.Node); ok {
+		if node.IsNull() {
+			return nil // `directory:` without a value
 		}
-		if node, err = strictyaml.Parse(data); err != nil {
-			return err
-		}
+		return node.Decode(v)
 	}
-	if node == nil || node.IsNull() {
-		return nil // `directory:` without a value
+	if c.Config == nil {
+		return nil
 	}
-	return node.Decode(v)
+	data, err := strictyaml.Marshal(c.Config)
+	if err != nil {
+		return err
+	}
+	node, err := strictyaml.Parse(data)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, err := range unjoin(node.Decode(v)) {
+		errs = append(errs, errors.Unwrap(err)) // its position is in no file
+	}
+	return errors.Join(errs...)
 }
 
 // Complete fills in the defaults and reports everything that is wrong with the
@@ -278,6 +315,12 @@ func (d *Definition) Complete() error {
 	for _, w := range d.Test.Waivers {
 		check(w.Check != "" && w.Reason != "" && !w.Expires.IsZero(), "test: a waiver needs check, reason and expires")
 	}
+	if late := d.FirstBoot &^ capabilities.FirstBoot; late != 0 {
+		check(false, "first_boot: the drivers of %s do not come with the first boot", late)
+	}
+	for _, err := range unjoin(checkForbidden(d.Test.ForbiddenPackages, d.Test.RequiredPackages)) {
+		errs = append(errs, fmt.Errorf("test: %w", err))
+	}
 	spec := d.spec(maps.Clone(d.Mirrors))
 	maps.DeleteFunc(spec.Mirrors, func(_, url string) bool { return url == "host" })
 	// What is not the definition's to say, or not every driver's to want.
@@ -286,9 +329,6 @@ func (d *Definition) Complete() error {
 		spec.TrustedKeys = []builder.TrustedKey{{}}
 	}
 	errs = append(errs, unjoin(spec.Validate())...)
-	if _, err := d.suite(nil); err != nil {
-		errs = append(errs, fmt.Errorf("test: %w", err))
-	}
 	return errors.Join(errs...)
 }
 
@@ -298,7 +338,7 @@ const maxPropertyName = 255
 func (d *Definition) setDefaults() {
 	setDefault(&d.User, "linux")
 	setDefault(&d.OS.Arch, "amd64")
-	setDefault(&d.OS.Codename, strings.ToLower(strings.ReplaceAll(d.OS.Version, " ", "-")))
+	setDefault(&d.OS.Codename, d.OS.codename())
 	setDefault(&d.Test.Profile, "otc")
 	setDefault(&d.UVPMonitor.State, testsuite.UVPRequired)
 	if d.MinDiskBytes == 0 {
@@ -344,9 +384,13 @@ func (d *Definition) completeDebian() {
 	}
 	if len(d.Repositories) == 0 {
 		const mirror = "http://debmirror.otc-service.com/"
+		security := d.OS.Codename + "-security"
+		if slices.Contains([]string{"jessie", "stretch", "buster"}, d.OS.Codename) {
+			security = d.OS.Codename + "/updates" // until Debian 10
+		}
 		d.Repositories = []Repository{
 			{Name: "debian", URL: mirror + "debian", Suites: []string{d.OS.Codename, d.OS.Codename + "-updates"}},
-			{Name: "debian-security", URL: mirror + "debian-security", Suites: []string{d.OS.Codename + "-security"}},
+			{Name: "debian-security", URL: mirror + "debian-security", Suites: []string{security}},
 		}
 	}
 }

@@ -18,10 +18,10 @@ func (e CatalogEntry) Definition() Definition {
 	e = e.clone()
 	d := Definition{
 		Name: e.Name.String(), OS: OS{Distribution: e.Distribution, Version: e.Version},
-		DiskBytes: e.DiskBytes, MinDiskBytes: e.MinDiskBytes, User: e.User,
+		DiskBytes: e.DiskBytes, MinDiskBytes: e.MinDiskBytes, LVM: e.LVM, User: e.User,
 		Builder: Component{Driver: e.Driver}, Repositories: e.Repositories, UVPMonitor: e.uvpMonitor(),
-		Test:         Test{Profile: e.Profile, Waivers: e.Waivers, RequiredPackages: e.RequiredPackages, ForbiddenPackages: e.ForbiddenPackages},
-		Capabilities: e.Capabilities, Properties: e.systemProperties(), Notes: e.Notes,
+		Test:         Test{Waivers: e.Waivers, RequiredPackages: e.RequiredPackages, ForbiddenPackages: e.ForbiddenPackages},
+		Capabilities: e.Capabilities, FirstBoot: e.FirstBoot, Properties: e.systemProperties(), Notes: e.Notes,
 	}
 	if e.SupportNote != "" {
 		d.Notes = append(d.Notes, fmt.Sprintf("%s: %s", e.Support, e.SupportNote))
@@ -35,7 +35,7 @@ func (e CatalogEntry) uvpMonitor() UVPMonitor {
 	switch {
 	case slices.Contains(e.RequiredPackages, agent):
 		return UVPMonitor{State: testsuite.UVPRequired}
-	case slices.Contains(e.ForbiddenPackages, agent):
+	case len(forbidden(e.ForbiddenPackages, []string{agent})) > 0:
 		return UVPMonitor{State: testsuite.UVPForbidden, Reason: "the vendor allows no custom packages"}
 	}
 	return UVPMonitor{State: testsuite.UVPOptional, Reason: "the catalog does not demand it of " + e.Name.String()}
@@ -60,7 +60,7 @@ func decodeDefinition(node *strictyaml.Node) (Definition, error) {
 	from := node.Get("from")
 	if from == nil {
 		var d Definition
-		return d, own(node).Decode(&d)
+		return d, withoutExtensions(node).Decode(&d)
 	}
 	var name string
 	if err := from.Decode(&name); err != nil {
@@ -74,7 +74,7 @@ func decodeDefinition(node *strictyaml.Node) (Definition, error) {
 	h := heir{Definition: entry.Definition()}
 	h.Test.Test = h.Definition.Test
 	h.Properties = nil
-	if err := own(node).Decode(&h); err != nil {
+	if err := withoutExtensions(node).Decode(&h); err != nil {
 		return Definition{}, err
 	}
 	d := h.Definition

@@ -116,7 +116,7 @@ func parse(name, dir string, data []byte) ([]Definition, error) {
 	var config struct {
 		Images []*strictyaml.Node `yaml:"images"`
 	}
-	if err := own(body).Decode(&config); err != nil {
+	if err := withoutExtensions(body).Decode(&config); err != nil {
 		return nil, locateAll(name, err)
 	}
 	if len(config.Images) == 0 {
@@ -152,8 +152,8 @@ func parse(name, dir string, data []byte) ([]Definition, error) {
 	return definitions, nil
 }
 
-// own leaves out the keys that are for anchors.
-func own(node *strictyaml.Node) *strictyaml.Node {
+// withoutExtensions leaves out the keys that are for anchors.
+func withoutExtensions(node *strictyaml.Node) *strictyaml.Node {
 	return node.Filter(func(p strictyaml.Pair) bool { return !strings.HasPrefix(p.Key.Text(), "x-") })
 }
 
@@ -211,26 +211,30 @@ func locateIn(file string, node *strictyaml.Node, err error) *ConfigError {
 	return locate(file, node.At(err))
 }
 
-// field finds the node that a mistake of [Definition.Complete] is about by the
-// keys that its text begins with: "properties: __support_xen is …". What an
+// field finds the node that a mistake of [Definition.Complete] is about. What an
 // image inherits is where it says from whom.
 func field(node *strictyaml.Node, err error) *strictyaml.Node {
-	place := node
+	if place := named(node, err); place != node {
+		return place
+	}
+	return value(node, "from")
+}
+
+// named finds the node that an error is about by the keys that its text begins
+// with: "properties: __support_xen is …".
+func named(node *strictyaml.Node, err error) *strictyaml.Node {
 	for text := range strings.SplitSeq(err.Error(), ": ") {
 		key, _, _ := strings.Cut(text, " ")
-		next := place.Get(key)
+		next := node.Get(key)
 		if next == nil {
-			next = place.Get(key + "+")
+			next = node.Get(key + "+")
 		}
 		if next == nil {
 			break
 		}
-		place = next
+		node = next
 	}
-	if place == node {
-		return value(node, "from")
-	}
-	return place
+	return node
 }
 
 // value is the value of a key in a map, or the map itself.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,10 +68,13 @@ type ImageReport struct {
 	Err error `json:"-"`
 }
 
-// OK reports whether no image failed.
+// OK reports whether there are images and each is published or unchanged.
 func (r *Report) OK() bool {
+	if r == nil || len(r.Images) == 0 {
+		return false
+	}
 	for _, i := range r.Images {
-		if i.Result == Failed {
+		if i.Result != Published && i.Result != Unchanged {
 			return false
 		}
 	}
@@ -97,16 +101,20 @@ type Event struct {
 	Duration time.Duration
 }
 
-// newProgress makes a callback that may be nil safe for several goroutines.
-func newProgress(f func(Event)) func(Event) {
+// newProgress makes a callback that may be nil safe for several goroutines, and
+// its panic an error.
+func newProgress(log *slog.Logger, f func(Event)) func(Event) error {
 	if f == nil {
-		return func(Event) {}
+		return func(Event) error { return nil }
 	}
 	var mu sync.Mutex
-	return func(e Event) {
+	return func(e Event) error {
 		mu.Lock()
 		defer mu.Unlock()
-		f(e)
+		return contain(log, "Progress", "", func() error {
+			f(e)
+			return nil
+		})
 	}
 }
 

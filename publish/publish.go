@@ -77,6 +77,9 @@ func Publish(ctx context.Context, t Target, r *Release) (*Publication, error) {
 	if r == nil || !r.verified {
 		return p, errors.New("cannot publish a release that Open did not return")
 	}
+	if t == nil {
+		return p, fmt.Errorf("cannot publish %s %s: %w", r.Index.Image, r.Index.Build, errNoTarget)
+	}
 	err := locked(ctx, t, r.Index.Image, func() error { return p.run(ctx, t, r) })
 	if err != nil {
 		return p, fmt.Errorf("cannot publish %s %s: %w", r.Index.Image, r.Index.Build, err)
@@ -137,6 +140,9 @@ func (p *Publication) run(ctx context.Context, t Target, r *Release) error {
 // Retire removes from the target the image's releases that [PlanRetire] names
 // and returns the steps done. Nothing else ever removes a release.
 func Retire(ctx context.Context, t Target, image string, now time.Time) ([]Step, error) {
+	if t == nil {
+		return nil, fmt.Errorf("cannot retire releases of %s: %w", image, errNoTarget)
+	}
 	// A target may have to make a place for the image to lock it.
 	if have, err := t.List(ctx, image); err == nil && len(have) == 0 {
 		return nil, nil
@@ -168,10 +174,15 @@ func locked(ctx context.Context, t Target, image string, f func() error) error {
 		if err != nil {
 			return err
 		}
+		if unlock == nil {
+			return errors.New("the target returned neither a lock nor an error")
+		}
 		defer unlock()
 	}
 	return f()
 }
+
+var errNoTarget = errors.New("there is no target")
 
 // DryRun returns a Target that lists what t lists and changes nothing. The
 // steps of what Publish or Retire returns for it are those that t would see

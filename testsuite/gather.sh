@@ -237,6 +237,12 @@ if command -v dpkg-query >/dev/null; then dpkg-query -W -f '${db:Status-Abbrev} 
 else rpm -qa --qf 'ii %{NAME} %{VERSION}-%{RELEASE}\n'; fi
 X
 
+fact architecture <<'X'
+echo "kernel $(uname -m)"
+if command -v dpkg >/dev/null; then echo "packages $(dpkg --print-architecture)"
+else echo "packages $(rpm -E %_arch)"; fi
+X
+
 fact os-release <<'X'
 grep -E '^(ID|ID_LIKE|VERSION_ID|PRETTY_NAME)=' /etc/os-release
 X

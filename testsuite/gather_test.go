@@ -221,7 +221,7 @@ func TestNeedsAreGathered(t *testing.T) {
 			gathered[w[1]] = true
 		}
 	}
-	used := map[string]bool{}
+	used := map[string]bool{"architecture": true} // imagefactory.EvidenceFrom
 	for _, c := range OTC().Checks {
 		assert.NotEmpty(t, c.Needs, c.ID)
 		for _, need := range c.Needs {

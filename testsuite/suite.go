@@ -116,7 +116,7 @@ func judge(c Check, facts Facts, params Params) Result {
 		res.Status, res.Reason = Error, err.Error()
 		return res
 	}
-	v := c.Judge(facts, params)
+	v := ask(c, facts, params)
 	res.Status, res.Reason, res.Expected, res.Found = v.Status, v.Reason, v.Expected, v.Found
 	switch v.Status {
 	case Pass, Fail, Error, Skipped:
@@ -124,6 +124,17 @@ func judge(c Check, facts Facts, params Params) Result {
 		res.Status, res.Reason = Error, fmt.Sprintf("its judge gave no verdict but %q", v.Status)
 	}
 	return res
+}
+
+// ask calls a check's judge, whose panic is an error of that check: an importer
+// may have written it.
+func ask(c Check, facts Facts, params Params) (v Verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			v = Verdict{Status: Error, Reason: fmt.Sprintf("its judge panicked: %v", p)}
+		}
+	}()
+	return c.Judge(facts, params)
 }
 
 // applyWaiver turns a failure into a waived one. Errors are not waived: what

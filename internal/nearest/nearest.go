@@ -34,6 +34,8 @@ func Unknown(kind, name string, known []string) error {
 		text += "; the nearest known is " + near
 	case len(known) > 0:
 		text += "; known are " + strings.Join(known, ", ")
+	default:
+		text += "; there is none"
 	}
 	return errors.New(text)
 }

@@ -20,6 +20,6 @@ func TestName(t *testing.T) {
 func TestUnknown(t *testing.T) {
 	require.EqualError(t, Unknown("key", "disc", []string{"disk", "os"}), `unknown key "disc"; the nearest known is disk`)
 	require.EqualError(t, Unknown("key", "publish", []string{"disk", "os"}), `unknown key "publish"; known are disk, os`)
-	require.EqualError(t, Unknown("driver", "dib", nil), `unknown driver "dib"`)
+	require.EqualError(t, Unknown("driver", "dib", nil), `unknown driver "dib"; there is none`)
 	require.Less(t, len(Unknown("key", strings.Repeat("x", 1<<20), nil).Error()), 100)
 }

@@ -134,8 +134,8 @@ func validConfig(dir string) error {
 		case fs.ModeDir:
 			return nil
 		case fs.ModeSymlink:
-			if _, err := root.Stat(name); err != nil {
-				return fmt.Errorf("the link %q leads nowhere or out of it", name)
+			if _, err := root.Stat(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("the link %q leads out of it or in circles", name)
 			}
 			return nil
 		case 0:

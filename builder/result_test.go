@@ -88,9 +88,11 @@ func TestResultValidate(t *testing.T) {
 			r.ConfigDir = filepath.Join(s.OutputDir, "c")
 			require.NoError(t, os.Symlink("/etc", r.ConfigDir))
 		}, "is a symbolic link, not a directory"},
-		"configuration's link out":     {link("../../other", "l"), `the link "l" leads nowhere or out of it`},
-		"configuration's link to root": {link("/etc/hostname", "l"), `the link "l" leads nowhere or out of it`},
-		"configuration's link in two":  {link("link/../../image.qcow2", "l"), `the link "l" leads nowhere or out of it`},
+		"configuration's link to nothing": {link("elements/none", "l"), ""},
+		"configuration's link in circles": {link("l", "l"), `the link "l" leads out of it or in circles`},
+		"configuration's link out":        {link("../../none", "l"), `the link "l" leads out of it`},
+		"configuration's link to root":    {link("/etc/hostname", "l"), `the link "l" leads out of it`},
+		"configuration's link in two":     {link("link/../../image.qcow2", "l"), `the link "l" leads out of it`},
 		"configuration's pipe": {func(t *testing.T, _ Spec, r *Result, _ string) {
 			require.NoError(t, syscall.Mkfifo(filepath.Join(r.ConfigDir, "p"), 0o600))
 		}, `"p" is a named pipe`},

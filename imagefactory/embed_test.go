@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -529,4 +530,205 @@ func TestValidateTellsFaults(t *testing.T) {
 	f, d := embedded(t)
 	f.Builders = []BuilderDriver{builderDriver{"good", func(func(any) error) (builder.Builder, error) { return nil, nil }}}
 	require.EqualError(t, f.Validate([]Definition{d}), "image Standard_Good_1: builder good: New returned neither a result nor an error")
+}
+
+func TestProfilesAreValues(t *testing.T) {
+	own := testsuite.Profile{Name: "own", Checks: []testsuite.Check{{
+		ID: "own.kernel", Needs: []string{"architecture"},
+		Judge: func(f testsuite.Facts, _ testsuite.Params) testsuite.Verdict {
+			return testsuite.Verdict{Status: testsuite.Pass}
+		},
+	}}}
+	f, d := embedded(t)
+	f.Profiles = []testsuite.Profile{testsuite.OTC(), own}
+	d.Test.Profile = "own"
+	report, err := f.Run(t.Context(), []Definition{d})
+	require.NoError(t, err)
+	require.Equal(t, Published, report.Images[0].Result, report.Images[0].Error)
+	require.Equal(t, testsuite.Summary{Pass: 1}, report.Images[0].Checks)
+
+	for name, test := range map[string]struct{ yaml, want string }{
+		"unknown":       {"{profile: strict}", `f.yaml:6:21: image Standard_Debian_12: test: unknown profile "strict": there is ["otc" "own"]`},
+		"unknown check": {"{profile: own, waivers: [{check: sshd.kex, reason: r, expires: 2027-06-30}]}", `f.yaml:6:35: image Standard_Debian_12: test: cannot waive check "sshd.kex": profile "own" has no such check`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, err := parse("f.yaml", "/", []byte(strings.Replace(minimal, "{dib: {elements: [vm]}}", "{good: {}}", 1)+"    test: "+test.yaml+"\n"))
+			require.NoError(t, err)
+			f.Builders = []BuilderDriver{builds("good", goodBuild)}
+			f.HostMirrors = map[string]string{"debian": "http://mirror.example/debian"}
+			err = f.Validate(d)
+			require.EqualError(t, err, test.want)
+			var config *ConfigError
+			require.ErrorAs(t, err, &config)
+		})
+	}
+	f.Profiles = []testsuite.Profile{own}
+	d.Test.Profile = ""
+	require.ErrorContains(t, f.Validate([]Definition{d}), `unknown profile "otc": there is ["own"]`)
+}
+
+func TestNamesWithoutClass(t *testing.T) {
+	f, d := embedded(t)
+	d.Name = "Good_1"
+	var config *ConfigError
+	err := f.Validate([]Definition{d})
+	require.ErrorAs(t, err, &config)
+	require.ErrorContains(t, err, `name: image name "Good_1" has no class: want one of [Standard Enterprise`)
+	f.AnyClass = true
+	report, err := f.Run(t.Context(), []Definition{d})
+	require.NoError(t, err)
+	require.Equal(t, "Good_1/20261122-031507", report.Images[0].Release, report.Images[0].Error)
+	for _, bad := range []string{"Good_1_latest", "../x", "", ".work"} {
+		d.Name = bad
+		require.Error(t, f.Validate([]Definition{d}), bad)
+	}
+}
+
+func TestRetire(t *testing.T) {
+	f, d := embedded(t)
+	f.Targets = []TargetDriver{directory.Driver{Dir: f.Dir, Now: func() time.Time { return f.Now() }}}
+	for month := range 4 {
+		f.Now = func() time.Time { return time.Date(2024, time.Month(1+month), 1, 0, 0, 0, 0, time.UTC) }
+		f.Force = true
+		report, err := f.Run(t.Context(), []Definition{d})
+		require.NoError(t, err)
+		require.Equal(t, Published, report.Images[0].Result, report.Images[0].Error)
+	}
+	later := &Factory{Targets: f.Targets, Now: func() time.Time { return time.Date(2026, 3, 15, 0, 0, 0, 0, time.UTC) }}
+	steps, err := later.Retire(t.Context(), []Definition{d})
+	require.NoError(t, err)
+	require.Len(t, steps, 1)
+	require.Equal(t, "20240101-000000", steps[0].Entry.Build.String())
+	require.NoDirExists(t, filepath.Join(f.Dir, d.Name, "20240101-000000"))
+	require.DirExists(t, filepath.Join(f.Dir, d.Name, "20240201-000000"))
+
+	later.Now = func() time.Time { return time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC) }
+	later.Targets = append(later.Targets, targetDriver{"bad", faulty("List")})
+	d.Publish = []Component{{Driver: "bad"}, {Driver: "directory"}}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(io.ErrClosedPipe)
+	steps, err = later.Retire(ctx, []Definition{d})
+	require.Empty(t, steps)
+	require.EqualError(t, err, "interrupted: context canceled: io: read/write on closed pipe")
+	steps, err = later.Retire(t.Context(), []Definition{d})
+	require.ErrorContains(t, err, "image Standard_Good_1: target bad: target bad panicked: target on fire")
+	require.Len(t, steps, 1, "the other target is not kept from it")
+
+	d.Publish = []Component{{Driver: "no"}}
+	_, err = later.Retire(t.Context(), []Definition{d})
+	require.ErrorContains(t, err, `unknown driver "no"`)
+	steps, err = (&Factory{}).Retire(t.Context(), nil)
+	require.NoError(t, err)
+	require.Empty(t, steps)
+}
+
+func TestBusyImage(t *testing.T) {
+	f, d := embedded(t)
+	building, goOn := make(chan struct{}), make(chan struct{})
+	f.Builders = []BuilderDriver{builds("good", func(ctx context.Context, s builder.Spec) (*builder.Result, error) {
+		close(building)
+		<-goOn
+		return goodBuild(ctx, s)
+	})}
+	first := make(chan *Report)
+	go func() {
+		report, _ := f.Run(t.Context(), []Definition{d})
+		first <- report
+	}()
+	<-building
+	report, err := f.Run(t.Context(), []Definition{d})
+	require.NoError(t, err)
+	require.ErrorIs(t, report.Images[0].Err, ErrBusy)
+	require.Contains(t, report.Images[0].Error, "another run works on this image")
+	close(goOn)
+	require.True(t, (<-first).OK())
+}
+
+// The directory's name is no pattern.
+func TestRunsInADirectoryWithBrackets(t *testing.T) {
+	f, d := embedded(t)
+	f.Dir = filepath.Join(t.TempDir(), "a[b*")
+	f.Targets = []TargetDriver{directory.Driver{Dir: f.Dir}}
+	f.Sandbox = boxFunc(func(context.Context, sandbox.Image) (*sandbox.Machine, error) { return nil, io.ErrNoProgress })
+	for i := range 13 {
+		f.Now = func() time.Time { return time.Date(2026, 11, 22, i, 0, 0, 0, time.UTC) }
+		report, err := f.Run(t.Context(), []Definition{d})
+		require.NoError(t, err)
+		require.ErrorIs(t, report.Images[0].Err, io.ErrNoProgress)
+	}
+	left, err := os.ReadDir(filepath.Join(f.Dir, ".work", d.Name))
+	require.NoError(t, err)
+	require.Len(t, left, 11, "ten failed runs, and the last")
+	old, err := filepath.Glob(filepath.Join(f.Dir[:len(f.Dir)-4], "a*", ".work", d.Name, "*", "*.qcow2"))
+	require.NoError(t, err)
+	require.Len(t, old, 1, "only the last one's image is kept")
+}
+
+// A report does not take the place of what cannot be put back.
+func TestReportFile(t *testing.T) {
+	r := &Report{}
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	require.NoError(t, os.WriteFile(at("private"), []byte("x"), 0o600))
+	require.NoError(t, r.WriteFile(at("private")))
+	st, err := os.Stat(at("private"))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), st.Mode())
+
+	require.NoError(t, os.Symlink("private", at("link")))
+	require.NoError(t, os.WriteFile(at("private"), []byte("x"), 0o600))
+	require.NoError(t, r.WriteFile(at("link")))
+	st, err = os.Lstat(at("link"))
+	require.NoError(t, err)
+	require.Equal(t, os.ModeSymlink, st.Mode().Type())
+	data, err := os.ReadFile(at("private"))
+	require.NoError(t, err)
+	require.Contains(t, string(data), `"images": null`)
+
+	require.NoError(t, syscall.Mkfifo(at("pipe"), 0o600))
+	read := make(chan []byte)
+	go func() {
+		data, _ := os.ReadFile(at("pipe"))
+		read <- data
+	}()
+	require.NoError(t, r.WriteFile(at("pipe")))
+	require.Contains(t, string(<-read), "images")
+	require.Error(t, r.WriteFile(dir))
+	require.Error(t, r.WriteFile(at("none/report.json")))
+
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, left, 3)
+}
+
+// What is empty says so, and does not panic.
+func TestZeroValues(t *testing.T) {
+	for _, err := range []error{&ConfigError{}, &TestError{}, &PanicError{}, &TestError{Report: &testsuite.Report{}}} {
+		require.NotEmpty(t, err.Error())
+		_ = errors.Unwrap(err)
+	}
+	var f Factory
+	_, err := f.Run(t.Context(), nil)
+	require.EqualError(t, err, "cannot run a factory without Dir and Key")
+	_, err = (&Factory{Dir: t.TempDir(), Key: new(signing.Key)}).Run(t.Context(), nil)
+	require.Error(t, err)
+	require.NoError(t, f.Validate(nil))
+	require.Error(t, f.Validate([]Definition{{}}))
+	require.Error(t, (&Definition{}).Complete())
+	require.False(t, (*Report)(nil).OK())
+	require.False(t, (&Report{}).OK())
+	require.False(t, (&Report{Images: []ImageReport{{}}}).OK())
+	require.True(t, (&Report{Images: []ImageReport{{Result: Published}, {Result: Unchanged}}}).OK())
+	require.False(t, (&Report{Images: []ImageReport{{Result: Published}, {Result: Failed}}}).OK())
+	var b bytes.Buffer
+	r := Report{Images: []ImageReport{{}}}
+	require.NoError(t, errors.Join(r.WriteText(&b), r.WriteJSON(&b)))
+	_, err = EvidenceFrom(testsuite.Facts{}, nil, "")
+	require.Error(t, err)
+	_, _ = Component{}.MarshalYAML()
+	_, _ = Date{}.MarshalYAML()
+	_, _ = Name{}.String(), Size(0).String()
+	_ = CatalogEntry{}.Definition()
+	_, _, err = OpenKey("")
+	require.Error(t, err)
 }

@@ -175,15 +175,16 @@ func (f *Factory) prepare(definitions []Definition) ([]*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	keyring, err := signing.PinKeys(f.Key)
+	var keyring *signing.Keyring
+	signer := f.Signer
+	err = contain(f.logger(), "the signing key", "", func() (err error) {
+		if keyring, err = signing.PinKeys(f.Key); err == nil && signer == nil {
+			signer, err = signing.NewSigner(f.Key, signing.SignerConfig{Time: f.Now})
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the signing key: %w", err)
-	}
-	signer := f.Signer
-	if signer == nil {
-		if signer, err = signing.NewSigner(f.Key, signing.SignerConfig{Time: f.Now}); err != nil {
-			return nil, fmt.Errorf("cannot use the signing key: %w", err)
-		}
 	}
 	jobs, err := f.jobs(definitions)
 	progress := newProgress(f.logger(), f.Progress)

@@ -729,6 +729,11 @@ func (j *job) publishAll(ctx context.Context, r *publish.Release) error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%v: %w", t, err))
 		}
+		if p != nil {
+			for _, e := range p.Problems {
+				j.log.WarnContext(ctx, "a release on the target was passed over", "target", t.String(), "release", e.ID, "problem", e.Problem)
+			}
+		}
 		if ctx.Err() != nil {
 			break
 		}

@@ -586,6 +586,7 @@ func TestNamesWithoutClass(t *testing.T) {
 
 func TestRetire(t *testing.T) {
 	f, d := embedded(t)
+	f.Targets = []TargetDriver{directory.Driver{Dir: f.Dir, Now: func() time.Time { return f.Now() }}}
 	for month := range 4 {
 		f.Now = func() time.Time { return time.Date(2024, time.Month(1+month), 1, 0, 0, 0, 0, time.UTC) }
 		f.Force = true

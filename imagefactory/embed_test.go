@@ -726,7 +726,7 @@ func TestZeroValues(t *testing.T) {
 	_, err = EvidenceFrom(testsuite.Facts{}, nil, "")
 	require.Error(t, err)
 	_, _ = Component{}.MarshalYAML()
-	_, _ = Date{}.MarshalYAML()
+	_, _ = Date{}.MarshalText()
 	_, _ = Name{}.String(), Size(0).String()
 	_ = CatalogEntry{}.Definition()
 	_, _, err = OpenKey("")

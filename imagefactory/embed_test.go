@@ -548,7 +548,7 @@ func TestProfilesAreValues(t *testing.T) {
 	require.Equal(t, testsuite.Summary{Pass: 1}, report.Images[0].Checks)
 
 	for name, test := range map[string]struct{ yaml, want string }{
-		"unknown":       {"{profile: strict}", `f.yaml:6:21: image Standard_Debian_12: test: unknown profile "strict": there is ["otc" "own"]`},
+		"unknown":       {"{profile: strict}", `f.yaml:6:21: image Standard_Debian_12: test: unknown profile "strict"; known are otc, own`},
 		"unknown check": {"{profile: own, waivers: [{check: sshd.kex, reason: r, expires: 2027-06-30}]}", `f.yaml:6:35: image Standard_Debian_12: test: cannot waive check "sshd.kex": profile "own" has no such check`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -564,7 +564,7 @@ func TestProfilesAreValues(t *testing.T) {
 	}
 	f.Profiles = []testsuite.Profile{own}
 	d.Test.Profile = ""
-	require.ErrorContains(t, f.Validate([]Definition{d}), `unknown profile "otc": there is ["own"]`)
+	require.ErrorContains(t, f.Validate([]Definition{d}), `unknown profile "otc"; known are own`)
 }
 
 func TestNamesWithoutClass(t *testing.T) {

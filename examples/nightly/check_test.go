@@ -52,7 +52,7 @@ func TestCheck(t *testing.T) {
 		"new directory":     {args: []string{"-out", "new/dist", "-key", "new/signing.key"}},
 		"mistake":           {old: "4GiB", by: "4G", want: []string{`f.yaml:4:11: bad size "4G": unknown unit "G"`}},
 		"two mistakes":      {old: "4GiB", by: "4G\n    usr: x", want: []string{"f.yaml:4:11: ", `f.yaml:5:5: unknown field "usr"; the nearest known is user`}},
-		"unknown driver":    {old: "{dib:", by: "{bid:", want: []string{`builder: unknown driver "bid"; the nearest known is dib`}},
+		"unknown driver":    {old: "{dib:", by: "{dbi:", want: []string{`builder: unknown driver "dbi"; the nearest known is dib`}},
 		"driver's key":      {old: "element_paths", by: "element_path", want: []string{`f.yaml:5:39: image Standard_Debian_12: builder: unknown field "element_path"; the nearest known is element_paths`}},
 		"driver's value":    {old: "[mine]", by: "[mine], environment: {DIB_RELEASE: sid}", want: []string{"f.yaml:5:", "environment: DIB_RELEASE is the driver's own"}},
 		"no element":        {old: "[mine]", by: "[min]", want: []string{`f.yaml:5:`, `image Standard_Debian_12: elements: unknown element "min"; the nearest known is mine`}},

@@ -245,6 +245,15 @@ func (c Component) at(err error) error {
 	return err
 }
 
+// about is at, for an error that may be about something else than the
+// configuration.
+func (c Component) about(err error) error {
+	if node, ok := c.Config.(*strictyaml.Node); ok && named(node, err) != node {
+		return c.at(err)
+	}
+	return err
+}
+
 // decode fills a driver's configuration strictly.
 func (c Component) decode(v any) error {
 	if node, ok := c.Config.(*strictyaml.Node); ok {

@@ -72,8 +72,8 @@ func LoadFile(name string) ([]Definition, error) {
 	return parse(name, dir, data)
 }
 
-// readConfig reads a file that neither waits for a writer nor has no end.
-func readConfig(name string) ([]byte, error) {
+// openRegular opens a file that neither waits for a writer nor has no end.
+func openRegular(name string) (*os.File, error) {
 	st, err := os.Stat(name)
 	if err != nil {
 		return nil, withoutPath(err)
@@ -84,6 +84,14 @@ func readConfig(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, withoutPath(err)
+	}
+	return f, nil
+}
+
+func readConfig(name string) ([]byte, error) {
+	f, err := openRegular(name)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
@@ -96,7 +104,7 @@ func readConfig(name string) ([]byte, error) {
 	return data, nil
 }
 
-// withoutPath drops the path, which the *ConfigError names already.
+// withoutPath drops the path, which the error around it names already.
 func withoutPath(err error) error {
 	var path *os.PathError
 	if errors.As(err, &path) {

@@ -16,7 +16,7 @@ func Name(name string, known []string) string {
 	if len(name) > maxName {
 		return ""
 	}
-	best, cost := "", max(2, len(name)/3)+1
+	best, cost := "", max(1, len(name)/3)+1
 	for _, k := range known {
 		if c := edits(strings.ToLower(name), strings.ToLower(k)); c < cost && c < len(k) {
 			best, cost = k, c

@@ -232,8 +232,8 @@ func (j *job) resume(ctx context.Context) (done bool, err error) {
 		j.log.InfoContext(ctx, "publishing a release that an earlier run sealed", "build", e.Name())
 		err = j.stage(ctx, StagePublish, func(ctx context.Context) error { return j.publishSealed(ctx, dir) })
 		old := j.factory.now().Sub(r.Index.Build.Time()) > takeUpWithin
-		if ctx.Err() == nil && (errors.Is(err, publish.ErrOlder) || errors.Is(err, publish.ErrWithdrawn) || err != nil && old) {
-			// A newer one is out, it was taken back, or a target fails for so long that a newer
+		if ctx.Err() == nil && (errors.Is(err, publish.ErrOlder) || err != nil && old) {
+			// A newer one is out, or a target fails for so long that a newer
 			// build is worth more.
 			j.log.WarnContext(ctx, "discarding a release that cannot be published", "build", e.Name(), "error", err)
 			j.remove(dir)

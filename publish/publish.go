@@ -162,9 +162,6 @@ func (p *Publication) run(ctx context.Context, t Target, r *Release) error {
 // list lists what the target has, with a Problem for what is dated in the
 // future: it would be the newest until then.
 func list(ctx context.Context, t Target, image string) ([]Entry, error) {
-	if t == nil {
-		return nil, errNoTarget
-	}
 	have, err := t.List(ctx, image)
 	if err != nil {
 		return nil, err
@@ -381,9 +378,6 @@ func Retire(ctx context.Context, t Target, image string, now time.Time) ([]Step,
 
 // locked calls f while it holds the target's lock, if there is one.
 func locked(ctx context.Context, t Target, image string, f func() error) error {
-	if t == nil {
-		return errNoTarget
-	}
 	if l, ok := t.(Locker); ok {
 		unlock, err := l.Lock(ctx, image)
 		if err != nil {

@@ -578,7 +578,7 @@ func (j *job) runTest(ctx context.Context) error {
 // test boots the image and holds it to its suite.
 func (j *job) test(ctx context.Context) (err error) {
 	suite := *j.suite
-	suite.Now, suite.Logger = j.factory.Now, j.log
+	suite.Now, suite.Logger, suite.Facts = j.factory.Now, j.log, evidenceFacts
 	machine, err := j.boot(ctx)
 	if err != nil {
 		return err

@@ -424,12 +424,12 @@ func requireSameWhenWritten(t *testing.T, want []Definition) {
 	for _, data := range [][]byte{ours, other} {
 		got, err := parse("again.yaml", want[0].Dir, data)
 		require.NoError(t, err, string(data))
-		require.Equal(t, comparable(want), comparable(got), string(data))
+		require.Equal(t, bare(want), bare(got), string(data))
 	}
 }
 
-// comparable leaves out where definitions come from.
-func comparable(definitions []Definition) []Definition {
+// bare leaves out where definitions come from.
+func bare(definitions []Definition) []Definition {
 	out := slices.Clone(definitions)
 	plain := func(c Component) Component {
 		var config any

@@ -90,6 +90,11 @@ func checkFlags(t *testing.T, s Set, flags Flags) {
 	}
 }
 
+func TestUnknownScheme(t *testing.T) {
+	_, err := Scheme(7).Flags(KVMVirtio)
+	assert.ErrorContains(t, err, "unknown scheme 7")
+}
+
 func TestFlags(t *testing.T) {
 	for _, tt := range []struct {
 		set  Set

@@ -2,6 +2,7 @@ package capabilities
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -11,14 +12,15 @@ import (
 )
 
 // ReadFlavors reads flavors with their extra_specs from what the APIs and tools
-// answer with, as JSON of at most 16 MiB: {"flavor": {…}} and {"flavors": […]}
+// answer with, as JSON of at most 8 MiB: {"flavor": {…}} and {"flavors": […]}
 // of Nova (extra_specs) or of the Elastic Cloud and Bare Metal Server
 // (os_extra_specs), {"extra_specs": {…}}, what the openstack program prints of a
 // flavor, with its properties nested or as one text, and a plain object of
 // specs. A flavor without a name gets the given one.
 //
 // The findings say what of the specs is not known. An error is: no JSON
-// object, an empty list, and a spec that is there twice with different values.
+// object, one in which nothing is an extra spec, an empty list or one of more
+// than 10,000, and a spec that is there twice with different values.
 func ReadFlavors(r io.Reader, name string) (table Table, findings []string, err error) {
 	v, err := readJSON(r)
 	if err != nil {
@@ -52,6 +54,8 @@ func readSpecs(o object) (map[string]string, error) {
 	}
 	if len(parts) > 1 || o.text("name", "Name", "id", "ID") != "" {
 		parts = parts[1:]
+	} else if !slices.ContainsFunc(o, func(m member) bool { return isSpec(m.name) }) {
+		return nil, errors.New("nothing in it is an extra spec")
 	}
 	specs := make(map[string]string)
 	for _, part := range parts {
@@ -87,8 +91,13 @@ const (
 	specStatus     = "cond:operation:status"
 )
 
-// neutralSpecs are documented and say nothing of an image; where a name ends in
-// a colon, all that begin with it.
+var readSpecNames = []string{
+	specEnv, specType, specGeneration, specResource, specIronic, specArch, specBoard, specEVS, specBoot, specDisk, specNVMe,
+	specGPU, specAlias, specGPUs, specStatus,
+}
+
+// neutralSpecs begin the names of extra specs that are documented and say
+// nothing of an image.
 var neutralSpecs = []string{
 	"instance_vnic:", "cond:", "quota:", "baremetal:", "hw:", "info:", "aggregate_instance_extra_specs:",
 }
@@ -134,7 +143,7 @@ func (r *specReader) find(format string, args ...any) {
 // family finds the family of the flavor, by its name or its generation.
 func (r *specReader) family(name string) (Flavor, bool) {
 	for _, try := range []string{name, r.specs[specGeneration]} {
-		if f, err := families().Lookup(try); err == nil {
+		if f, ok := families().find(try); ok {
 			return f, true
 		}
 	}
@@ -321,14 +330,15 @@ func (r *specReader) status() {
 
 // unknown names the specs that nothing here reads.
 func (r *specReader) unknown() {
-	read := []string{
-		specEnv, specType, specGeneration, specResource, specIronic, specArch, specBoard, specEVS, specBoot, specDisk, specNVMe,
-		specGPU, specAlias, specGPUs, specStatus,
-	}
 	for _, name := range slices.Sorted(maps.Keys(r.specs)) {
-		neutral := slices.ContainsFunc(neutralSpecs, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
-		if !neutral && !slices.Contains(read, name) {
+		if !isSpec(name) {
 			r.find("unknown extra spec %s", quote(name))
 		}
 	}
+}
+
+// isSpec reports whether an extra spec is known.
+func isSpec(name string) bool {
+	return slices.Contains(readSpecNames, name) ||
+		slices.ContainsFunc(neutralSpecs, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }

@@ -134,8 +134,12 @@ func TestFlavorOfStatusAndHardware(t *testing.T) {
 
 func TestReadFlavorsRefuses(t *testing.T) {
 	for input, says := range map[string]string{
-		``:                                      "cannot read flavors: not JSON at byte 0",
-		`null`:                                  "want a JSON object",
+		``:                                "cannot read flavors: not JSON at byte 0",
+		`null`:                            "want a JSON object",
+		`{"itemNotFound": {"code": 404}}`: "nothing in it is an extra spec",
+		`{"images": [{"name": "x"}]}`:     "nothing in it is an extra spec",
+		`{}`:                              "nothing in it is an extra spec",
+		`[` + strings.Repeat(`{"name":"x"},`, maxItems) + `{"name":"x"}]`: "more than 10000 entries",
 		`{"flavors": []}`:                       "the list is empty",
 		`[1]`:                                   "entry 1 of the list",
 		`{"extra_specs": {"a": "1", "a": "2"}}`: "twice, with different values",

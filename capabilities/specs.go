@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // ReadFlavors reads flavors with their extra_specs from what the APIs and tools
@@ -80,6 +81,7 @@ const (
 	specResource   = "resource_type"
 	specIronic     = "capabilities:hypervisor_type"
 	specArch       = "capabilities:cpu_arch"
+	specECSArch    = "ecs:instance_architecture"
 	specBoard      = "capabilities:board_type"
 	specEVS        = "baremetal:__support_evs"
 	specBoot       = "baremetal:extBootType"
@@ -88,18 +90,21 @@ const (
 	specGPU        = "pci_passthrough:enable_gpu"
 	specAlias      = "pci_passthrough:alias"
 	specGPUs       = "pci_passthrough:gpu_specs"
+	specGPUName    = "info:gpu:name"
 	specStatus     = "cond:operation:status"
+	specAZ         = "cond:operation:az"
 )
 
 var readSpecNames = []string{
-	specEnv, specType, specGeneration, specResource, specIronic, specArch, specBoard, specEVS, specBoot, specDisk, specNVMe,
-	specGPU, specAlias, specGPUs, specStatus,
+	specEnv, specType, specGeneration, specResource, specIronic, specArch, specECSArch, specBoard, specEVS, specBoot, specDisk,
+	specNVMe, specGPU, specAlias, specGPUs, specGPUName, specStatus, specAZ, "hpet_support",
 }
 
 // neutralSpecs begin the names of extra specs that are documented and say
 // nothing of an image.
 var neutralSpecs = []string{
-	"instance_vnic:", "cond:", "quota:", "baremetal:", "hw:", "info:", "aggregate_instance_extra_specs:",
+	"instance_vnic:", "network_interface:", "cond:", "quota:", "sched:", "security:", "baremetal:", "hw:", "info:", "extra_spec:",
+	"aggregate_instance_extra_specs:",
 }
 
 // FlavorOf makes a flavor of its extra_specs. What they leave open is taken from
@@ -175,7 +180,7 @@ func (r *specReader) hypervisor(ofFamily string) string {
 }
 
 func (r *specReader) arch() Need {
-	switch value := r.specs[specArch]; {
+	switch value := cmp.Or(r.specs[specArch], r.specs[specECSArch]); {
 	case isArm(value):
 		return Need{AnyOf: ARM64}
 	case value != "" && !isX86(value):
@@ -262,14 +267,12 @@ func (r *specReader) needs() []Need {
 }
 
 // gpuNeeds reads which GPU a flavor has: nvidia-p100:1 (an alias and a number),
-// or m60_1q:virt:1 and m60:direct_graphics:1.
+// m60_1q:virt:1, m60:direct_graphics:1, or 1 * NVIDIA Tesla V100.
 func (r *specReader) gpuNeeds(general Need) []Need {
-	value := strings.ToLower(cmp.Or(r.specs[specGPUs], r.specs[specAlias]))
-	model, _, _ := strings.Cut(value, ":")
-	isXen, isVirtual := r.flavor.Hypervisor == Xen, strings.Contains(value, ":virt")
-	is := func(name string) bool {
-		return slices.Contains(strings.FieldsFunc(model, func(c rune) bool { return c == '-' || c == '_' }), name)
-	}
+	value := cmp.Or(r.specs[specGPUs], r.specs[specAlias], r.specs[specGPUName])
+	words := strings.FieldsFunc(strings.ToLower(value), func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) })
+	is := func(word string) bool { return slices.Contains(words, word) }
+	isXen, isVirtual := r.flavor.Hypervisor == Xen, is("virt")
 	noUEFI := Need{NoneOf: UEFI} // the ECS manual on private images
 	switch {
 	case isXen && is("m60") && isVirtual:
@@ -290,7 +293,7 @@ func (r *specReader) gpuNeeds(general Need) []Need {
 		r.find("which GPU it has is not said")
 		return []Need{general, {}, noUEFI}
 	}
-	r.find("no flag is documented for the GPU %s: its driver may be installed on the server", quote(model))
+	r.find("no flag is documented for the GPU %s: its driver may be installed on the server", quote(value))
 	return []Need{general, noUEFI}
 }
 
@@ -317,12 +320,15 @@ func (r *specReader) bareMetalNeeds() []Need {
 	return needs
 }
 
-// status reads whether the flavor is sold.
+// status reads whether the flavor is sold anywhere: the status of an
+// availability zone, as in az1(normal), goes before that of the region.
 func (r *specReader) status() {
 	switch value := strings.ToLower(r.specs[specStatus]); value {
 	case "", "normal", "obt", "promotion":
 	case "abandon", "sellout", "obt_sellout":
-		r.flavor.Withdrawn = true
+		r.flavor.Withdrawn = !slices.ContainsFunc([]string{"(normal)", "(obt)", "(promotion)"}, func(sold string) bool {
+			return strings.Contains(r.specs[specAZ], sold)
+		})
 	default:
 		r.find("unknown status %s", quote(value))
 	}

@@ -222,7 +222,8 @@ func (e *ValueError) Error() string {
 // accepts both spellings of the support flags, True for true, and space around
 // values. An architecture of Glance is read as __support_arm. Properties that
 // are no flags are passed over, and so are flags that no capability stands for,
-// such as __support_fc_inject.
+// such as __support_fc_inject. The image factory's own table of flavors has
+// ___support_kvm_hana with three underscores, which is read as the flag it means.
 //
 // A mask in [MaskProperty] adds what flags cannot tell. Where the two disagree
 // the flags count, because it is the flags that the platform filters by.

@@ -231,30 +231,26 @@ func containers(o object, names ...string) ([]object, error) {
 }
 
 // readPairs reads the form in which some versions of the openstack program
-// print a map, k='v', k2='v2', where the quotes may be left out.
+// print a map, k='v', k2='v2', where the quotes may be left out. Quotes in a
+// value are not escaped there: one ends the value if a comma or nothing follows.
 func readPairs(text string) (object, error) {
 	var out object
-	rest := strings.TrimSpace(text)
-	for rest != "" {
-		name, after, ok := strings.Cut(rest, "=")
+	for rest := strings.TrimSpace(text); rest != ""; rest = strings.TrimSpace(rest) {
+		name, value, ok := strings.Cut(rest, "=")
 		if !ok || name == "" {
-			return nil, errors.New(`want pairs as k='v', k='v'`)
+			return nil, errors.New("want pairs as k='v', k='v'")
 		}
-		var value string
-		if quoted := after != "" && (after[0] == '\'' || after[0] == '"'); quoted {
-			if value, rest, ok = strings.Cut(after[1:], after[:1]); !ok {
+		if value != "" && (value[0] == '\'' || value[0] == '"') {
+			quote := value[:1]
+			value += ","
+			if value, rest, ok = strings.Cut(value[1:], quote+","); !ok {
 				return nil, errors.New("a quoted value has no end")
 			}
-			if rest = strings.TrimSpace(rest); rest != "" {
-				if rest, ok = strings.CutPrefix(rest, ","); !ok {
-					return nil, errors.New("want a comma after a quoted value")
-				}
-			}
+			rest = strings.TrimSuffix(rest, ",")
 		} else {
-			value, rest, _ = strings.Cut(after, ",")
+			value, rest, _ = strings.Cut(value, ",")
 		}
 		out = append(out, member{strings.Trim(strings.TrimSpace(name), `'"`), strings.TrimSpace(value)})
-		rest = strings.TrimSpace(rest)
 	}
 	return out, nil
 }

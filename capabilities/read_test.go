@@ -67,6 +67,25 @@ func manyProperties() string {
 	return b.String()
 }
 
+func TestReadPairs(t *testing.T) {
+	for text, want := range map[string]object{
+		"":                         nil,
+		"a='b'":                    {{"a", "b"}},
+		`a='b', c="d", e=f , g=`:   {{"a", "b"}, {"c", "d"}, {"e", "f"}, {"g", ""}},
+		"a='it's, so', b='x=y'":    {{"a", "it's, so"}, {"b", "x=y"}},
+		`f='{"on":"true"}',h=''  `: {{"f", `{"on":"true"}`}, {"h", ""}},
+		"'a'='b' c='d'":            {{"a", "b' c='d"}},
+	} {
+		got, err := readPairs(text)
+		require.NoError(t, err, text)
+		assert.Equal(t, want, got, text)
+	}
+	for _, text := range []string{"a", "='b'", "a='b", "a='b', c"} {
+		_, err := readPairs(text)
+		assert.Error(t, err, text)
+	}
+}
+
 func TestReadImagesRefuses(t *testing.T) {
 	for input, says := range map[string]string{
 		``:                                   "cannot read images: not JSON at byte 0",
@@ -85,7 +104,6 @@ func TestReadImagesRefuses(t *testing.T) {
 		`{"architecture": null}`:             "property architecture is null",
 		`{"__image_capabilities": null}`:     "property __image_capabilities is null",
 		`{"properties": "a='b"}`:             "a quoted value has no end",
-		`{"properties": "a='b' c='d'"}`:      "want a comma",
 		`{"properties": "a"}`:                "want pairs",
 		strings.Repeat("[", 1000):            "nested too deeply",
 		strings.Repeat(`{"a":`, 100):         "nested too deeply",

@@ -109,24 +109,20 @@ var neutralSpecs = []string{
 
 // FlavorOf makes a flavor of its extra_specs. What they leave open is taken from
 // the family of that name, or of the generation that they name, if the Open
-// Telekom Cloud has it on the same hypervisor. The findings say what of the
-// specs is not known and what was taken for granted; what a need depends on and
-// is not known is the zero Need.
+// Telekom Cloud has it, on the same hypervisor and of the same kind. The
+// findings say what of the specs is not known and what was taken for granted;
+// what a need depends on and is not known is the zero Need.
 func FlavorOf(name string, specs map[string]string) (f Flavor, findings []string) {
 	r := specReader{specs: specs, flavor: Flavor{Name: name, Family: name, ExtraSpecs: maps.Clone(specs)}}
 	family, known := r.family(name)
 	r.flavor.Hypervisor = r.hypervisor(family.Hypervisor)
 	arch := r.arch()
 	r.flavor.Hardware = strings.Join(r.hardware(), ", ")
-	switch {
-	case known && family.Hypervisor == r.flavor.Hypervisor:
+	if known && r.is(family) {
 		r.flavor.Needs = slices.DeleteFunc(slices.Clone(family.Needs), func(n Need) bool { return n == Need{NoneOf: ARM64} })
 		r.flavor.Needs = append(r.flavor.Needs, arch)
 		r.flavor.LiveMigration, r.flavor.Note = family.LiveMigration, family.Note
-	default:
-		if known {
-			r.find("the family %s runs on %s, the specs say %s", family.Family, family.Hypervisor, cmp.Or(r.flavor.Hypervisor, "nothing"))
-		}
+	} else {
 		r.flavor.Needs = append(r.needs(), everyFlavor(r.flavor.Hypervisor, arch)...)
 	}
 	r.status()
@@ -153,6 +149,30 @@ func (r *specReader) family(name string) (Flavor, bool) {
 		}
 	}
 	return Flavor{}, false
+}
+
+// is reports whether the specs are those of a flavor of the family: its
+// hypervisor, and its kind where that takes a special image.
+func (r *specReader) is(family Flavor) bool {
+	if family.Hypervisor != r.flavor.Hypervisor {
+		r.find("the family %s runs on %s, the specs say %s", family.Family, family.Hypervisor, cmp.Or(r.flavor.Hypervisor, "nothing known"))
+		return false
+	}
+	special := []string{"gpu", "fpga", "saphana", "highcpu", "diskintensive"}
+	if kind, own := r.kind(), family.ExtraSpecs[specType]; kind != own && slices.Contains(special, kind) {
+		r.find("the family %s is of kind %s, the specs say %s", family.Family, cmp.Or(own, "unknown"), kind)
+		return false
+	}
+	return true
+}
+
+// kind is the performance type, lower case.
+func (r *specReader) kind() string {
+	kind := strings.ToLower(r.specs[specType])
+	if kind != "gpu" && strings.EqualFold(r.specs[specGPU], "true") {
+		return "gpu"
+	}
+	return kind
 }
 
 // hypervisor reads the specs that name it. That of the family is taken where
@@ -231,11 +251,7 @@ func (r *specReader) needs() []Need {
 	if isXen {
 		general = Need{AnyOf: XenClassic | XenPVOps}
 	}
-	kind := strings.ToLower(r.specs[specType])
-	if kind != "gpu" && strings.EqualFold(r.specs[specGPU], "true") {
-		kind = "gpu"
-	}
-	switch kind {
+	switch kind := r.kind(); kind {
 	case "normal", "computingv3", "highmem", "cpuv1", "cpuv2":
 		return []Need{general}
 	case "diskintensive":

@@ -93,6 +93,8 @@ func TestFlavorOf(t *testing.T) {
 		{"p2v.32xlarge.8", "ecs:virtualization_env_types=CloudCompute ecs:performancetype=gpu pci_passthrough:alias=nvidia-v100:16", "p2v-v100 !uefi", nil},
 		{"n1", "ecs:generation=h2", "infiniband", nil},
 		{"physical.h2.large", "resource_type=ironic", "ironic bms-network-config infiniband", nil},
+		{"n1", "ecs:generation=s3 ecs:virtualization_env_types=CloudCompute ecs:performancetype=gpu pci_passthrough:alias=nvidia-t4:1", "kvm-virtio t4 !uefi", []string{"the family s3 is of kind normal"}},
+		{"s9.large.2", "ecs:virtualization_env_types=CloudCompute ecs:performancetype=normal_s9", "kvm-virtio", nil},
 		{"s1.large", "ecs:virtualization_env_types=CloudCompute ecs:performancetype=normal", "kvm-virtio", []string{"the family s1 runs on Xen"}},
 	} {
 		specs := make(map[string]string)

@@ -59,7 +59,7 @@ func TestLayout(t *testing.T) {
 		publishOne(t, target, d)
 	}
 	image := filepath.Join(target.Dir, "Image")
-	assert.Equal(t, []string{"20180401-000000", "20180501-000000", "20180601-000000", "latest", "prev"}, names(t, image))
+	assert.Equal(t, []string{"20180401-000000", "20180501-000000", "20180601-000000", "latest", "lifecycle.json", "prev"}, names(t, image))
 	for label, want := range map[string]string{"latest": "20180601-000000", "prev": "20180501-000000"} {
 		to, err := os.Readlink(filepath.Join(image, label))
 		require.NoError(t, err)

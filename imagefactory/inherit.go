@@ -1,6 +1,7 @@
 package imagefactory
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -128,10 +129,15 @@ func stale(node *strictyaml.Node, inherited, d Definition) error {
 		return os.Get("distribution").At(fmt.Errorf("%s is not the distribution of %s, which is %s: there is nothing to inherit",
 			d.OS.Distribution, inherited.Name, inherited.OS.Distribution))
 	}
-	release := func(d Definition) string { return strings.TrimSpace(d.OS.Version + " " + d.OS.Codename) }
+	codename := func(d Definition) string { return cmp.Or(d.OS.Codename, d.OS.codename()) }
+	release := func(d Definition) string {
+		if name := codename(d); name != (OS{Version: d.OS.Version}).codename() {
+			return strings.TrimSpace(d.OS.Version + " " + name)
+		}
+		return d.OS.Version
+	}
 	newVersion := d.OS.Version != inherited.OS.Version
-	newCodename := inherited.OS.Codename != "" && d.OS.Codename != inherited.OS.Codename
-	if !newVersion && !newCodename {
+	if !newVersion && codename(d) == codename(inherited) {
 		return nil
 	}
 	versioned := func(names []string) bool { return slices.ContainsFunc(names, hasVersion.MatchString) }
@@ -142,7 +148,6 @@ func stale(node *strictyaml.Node, inherited, d Definition) error {
 	}{
 		{"name", "", true},
 		{"os", "version", !newVersion},
-		{"os", "codename", inherited.OS.Codename != ""},
 		{"properties", "__os_version", inherited.Properties["__os_version"] != ""},
 		{"repositories", "", len(inherited.Repositories) > 0},
 		{"test", "required_packages", versioned(inherited.Test.RequiredPackages)},

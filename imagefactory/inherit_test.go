@@ -199,6 +199,11 @@ func TestInheritingForAnotherReleaseNamesWhatIsStale(t *testing.T) {
 	assert.NoError(t, err)
 	_, err = parse("f.yaml", "/", []byte(image+"    name: Standard_Debian_9_mine\n    os: {version: \"9\"}\n"))
 	assert.NoError(t, err, "the same release")
+	got, err := parse("f.yaml", "/", []byte(image+"    name: Standard_Debian_12\n    os: {version: \"12\"}\n"+version+repositories))
+	require.NoError(t, err)
+	assert.Equal(t, "bookworm", got[0].OS.Codename, "follows from the version")
+	_, err = parse("f.yaml", "/", []byte(image+"    os: {codename: bookworm}\n    name: Standard_Debian_12\n"+version+repositories))
+	assert.ErrorContains(t, err, "would be inherited: os.version")
 }
 
 func TestInheritedListsAreAddedTo(t *testing.T) {

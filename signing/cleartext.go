@@ -18,7 +18,8 @@ const maxCleartext = maxSumsFile + maxSignatureFile
 
 // Cleartext returns text with the cleartext signatures of all signers (RFC 9580,
 // section 7). White space at the ends of lines and the kind of line ends are not
-// signed. The text may have 32 MiB.
+// signed. The text may have 32 MiB, and lines as long as gpg verifies (19,990
+// bytes); a carriage return must be followed by a line feed.
 func (s *Sealer) Cleartext(ctx context.Context, text io.Reader) ([]byte, error) {
 	signed, err := s.cleartext(ctx, text)
 	if err != nil {
@@ -30,6 +31,9 @@ func (s *Sealer) Cleartext(ctx context.Context, text io.Reader) ([]byte, error) 
 func (s *Sealer) cleartext(ctx context.Context, r io.Reader) ([]byte, error) {
 	text, err := readBounded(r, maxSumsFile)
 	if err != nil {
+		return nil, err
+	}
+	if err := signableText(text); err != nil {
 		return nil, err
 	}
 	d := newDigester()
@@ -61,7 +65,39 @@ func (s *Sealer) cleartext(ctx context.Context, r io.Reader) ([]byte, error) {
 		out.WriteString(line)
 	}
 	out.Write(armored)
-	return out.Bytes(), nil
+	return out.Bytes(), s.cleartextReadable(out.Bytes(), text)
+}
+
+// cleartextReadable reads back what was made of a text.
+func (s *Sealer) cleartextReadable(signed, text []byte) error {
+	back, all, err := decodeCleartext(signed)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the signed text would not be read: %w", err)
+	case len(all) != len(s.Signers) || !bytes.Equal(back, canonicalText(text)):
+		return errors.New("the signed text would be read as another")
+	}
+	return nil
+}
+
+// maxTextLine bounds the lines of a text that is signed: gpg 2.2 takes the rest
+// of one of 20,000 bytes for another line, and then the signature for bad.
+const maxTextLine = 19_990
+
+// signableText says why a text cannot have a cleartext signature that all
+// implementations verify.
+func signableText(text []byte) error {
+	n := 0
+	for line := range bytes.Lines(text) {
+		n++
+		if len(line) > maxTextLine {
+			return fmt.Errorf("line %d is longer than %d bytes, which gpg does not verify: sign it with a detached signature", n, maxTextLine)
+		}
+		if bytes.IndexByte(bytes.TrimSuffix(line, []byte("\r\n")), '\r') >= 0 {
+			return fmt.Errorf("line %d has a carriage return that does not end it, which verifies differently everywhere: sign it with a detached signature", n)
+		}
+	}
+	return nil
 }
 
 const cleartextBegin = "-----BEGIN PGP SIGNED MESSAGE-----"
@@ -118,12 +154,12 @@ func decodeCleartext(data []byte) (text []byte, all []*candidate, err error) {
 // checkCleartext judges the signatures and whether data is the text they are of.
 func (v *Verifier) checkCleartext(ctx context.Context, name string, data io.Reader, sigFile []byte) File {
 	f := File{FileDigest: FileDigest{Name: name}}
-	content, err := readBounded(data, maxSumsFile)
+	content, err := readBounded(data, maxCleartext)
 	if err == nil {
 		f.FileDigest, err = digestOf(ctx, v.digester(), name, bytes.NewReader(content))
 	}
 	if err != nil {
-		f.fail(Bad, Unreadable, err.Error())
+		f.fail(statusAndReason(err))
 		return f
 	}
 	text, all, err := decodeCleartext(sigFile)
@@ -155,24 +191,33 @@ func (v *Verifier) Cleartext(ctx context.Context, name string, signed io.Reader)
 		return nil, nil, errors.New("cannot verify: there is no keyring")
 	}
 	f := File{FileDigest: FileDigest{Name: name}}
-	data, err := readBounded(signed, maxCleartext)
 	var text []byte
-	if err == nil && !isCleartext(data) {
-		err = errors.New("it has no cleartext signature")
-	}
-	if err == nil {
-		text, _, err = decodeCleartext(data)
-	}
+	data, err := readBounded(signed, maxCleartext)
 	if err != nil {
-		f.fail(Bad, Malformed, err.Error())
-		result, err := one(f)
-		return nil, result, err
+		f.fail(statusAndReason(err))
+	} else {
+		text, f = v.checkWhole(ctx, name, data)
 	}
-	plain := append(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")), '\n')
-	f = v.checkCleartext(ctx, name, bytes.NewReader(plain), data)
 	if ctx.Err() != nil {
 		return nil, nil, ctx.Err()
 	}
 	result, err := one(f)
-	return plain, result, err
+	return text, result, err
+}
+
+// checkWhole judges a text with cleartext signatures and returns the text. The
+// digests are those of the text.
+func (v *Verifier) checkWhole(ctx context.Context, name string, data []byte) ([]byte, File) {
+	var text []byte
+	err := errors.New("it has no cleartext signature: it is " + describe(data))
+	if isCleartext(data) {
+		text, _, err = decodeCleartext(data)
+	}
+	if err != nil {
+		f := File{FileDigest: FileDigest{Name: name}}
+		f.fail(Bad, Malformed, err.Error())
+		return nil, f
+	}
+	plain := append(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")), '\n')
+	return plain, v.checkCleartext(ctx, name, bytes.NewReader(plain), data)
 }

@@ -25,7 +25,7 @@ func TestCleartext(t *testing.T) {
 		"not text":         "\x00\xff\xfe\n\x01",
 		"only line ends":   "\n\n\n",
 		"looks signed":     "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nx\n",
-		"long line":        strings.Repeat("x", 100_000) + "\n",
+		"long line":        strings.Repeat("x", 19_980) + "\n",
 		"checksum escapes": `\5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03  a\nb` + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {

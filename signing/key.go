@@ -154,6 +154,9 @@ func readKeys(data []byte) ([]*Key, error) {
 
 // parseKeys returns at least one key, but perhaps none that can be used.
 func parseKeys(data []byte) ([]*Key, error) {
+	if isUTF16(data) {
+		return nil, errors.New("it is " + describe(data))
+	}
 	m, err := readMaterial(data)
 	if err != nil {
 		return nil, err

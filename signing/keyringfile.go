@@ -133,7 +133,12 @@ func readPublic(data []byte) ([]*Key, error) {
 
 type keyringYAML []pinYAML
 
-func parseKeyringYAML(data []byte) (keyringYAML, error) {
+func parseKeyringYAML(data []byte) (entries keyringYAML, err error) {
+	defer func() {
+		if recover() != nil { // the decoder panics on a tag where a list belongs
+			err = errors.New("it is not a keyring in YAML")
+		}
+	}()
 	if len(data) > maxKeyringYAML {
 		return nil, fmt.Errorf("it is larger than %d bytes", maxKeyringYAML)
 	}

@@ -142,7 +142,7 @@ func (m *material) read(data []byte) []byte {
 		}
 		p, err := opaque.Next()
 		if err != nil {
-			m.cut()
+			m.cut(rest[0])
 			return nil
 		}
 		m.packet(p)
@@ -150,11 +150,17 @@ func (m *material) read(data []byte) []byte {
 	return nil
 }
 
-// cut says that the key that is being read is incomplete: what is missing may
-// be its revocation.
-func (m *material) cut() {
+// cut is told of the first byte of a packet that cannot be read, after which
+// nothing can. If it belongs to the key that is being read, that is incomplete:
+// what is missing may be its revocation.
+func (m *material) cut(first byte) {
+	tag := first >> 2 & 0xf
+	if first&0x40 != 0 { // RFC 9580, section 4.2
+		tag = first & 0x3f
+	}
 	e := &Error{Reason: Malformed, Detail: "it is damaged or cut short"}
-	if m.current != nil {
+	mine := tag == tagSignature || tag == tagUserID || tag == tagPublicSubkey || tag == tagSecretSubkey
+	if m.current != nil && mine {
 		e.Fingerprint = m.current.fpr
 		if !m.again { // else the other copy is complete
 			m.current.bad = e

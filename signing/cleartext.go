@@ -19,7 +19,7 @@ const maxCleartext = maxSumsFile + maxSignatureFile
 // Cleartext returns text with the cleartext signatures of all signers (RFC 9580,
 // section 7). White space at the ends of lines and the kind of line ends are not
 // signed. The text may have 32 MiB, and lines as long as gpg verifies (19,990
-// bytes); a carriage return must be followed by a line feed.
+// bytes); a carriage return must be followed by a line feed, and there is no NUL.
 func (s *Sealer) Cleartext(ctx context.Context, text io.Reader) ([]byte, error) {
 	signed, err := s.cleartext(ctx, text)
 	if err != nil {
@@ -95,6 +95,9 @@ func signableText(text []byte) error {
 		}
 		if bytes.IndexByte(bytes.TrimSuffix(line, []byte("\r\n")), '\r') >= 0 {
 			return fmt.Errorf("line %d has a carriage return that does not end it, which verifies differently everywhere: sign it with a detached signature", n)
+		}
+		if bytes.IndexByte(line, 0) >= 0 {
+			return fmt.Errorf("line %d has a NUL, which gpg does not verify: sign it with a detached signature", n)
 		}
 	}
 	return nil

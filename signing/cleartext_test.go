@@ -22,7 +22,7 @@ func TestCleartext(t *testing.T) {
 		"space":            "one  \n\ttwo\t\n\n\nthree\n\n",
 		"CR LF":            "one\r\ntwo\r\n",
 		"From":             "From here\n",
-		"not text":         "\x00\xff\xfe\n\x01",
+		"not text":         "\x01\xff\xfe\n\x01",
 		"only line ends":   "\n\n\n",
 		"looks signed":     "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nx\n",
 		"long line":        strings.Repeat("x", 19_980) + "\n",

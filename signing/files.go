@@ -67,12 +67,18 @@ func listDir(root *os.Root) ([]fs.DirEntry, error) {
 	return all, nil
 }
 
-// openRegular opens a file in root, or in a directory below it, never outside. It
-// follows no link to a file, waits for no pipe and refuses anything but a regular
-// file. The name is a good path.
+// openRegular opens a file in root or in a directory below it. It follows no
+// link, waits for no pipe and refuses anything but a regular file.
 func openRegular(root *os.Root, name string) (*os.File, error) {
 	if !filepath.IsLocal(name) {
 		return nil, BadName
+	}
+	for dir := filepath.Dir(name); dir != "."; dir = filepath.Dir(dir) {
+		if info, err := root.Lstat(dir); err != nil {
+			return nil, err
+		} else if !info.IsDir() {
+			return nil, NotRegular
+		}
 	}
 	before, err := root.Lstat(name)
 	if err != nil {

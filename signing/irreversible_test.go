@@ -259,6 +259,7 @@ func TestUnsignableText(t *testing.T) {
 		"CR at the end":     "one\r",
 		"line of 25 kB":     strings.Repeat("x", 25_000) + "\n",
 		"line of 19,991":    strings.Repeat("x", 19_990) + "\n",
+		"NUL":               "one\x00\n",
 		"last line is long": "one\n" + strings.Repeat("x", 25_000),
 	} {
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))

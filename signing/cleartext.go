@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
 // maxCleartext bounds a text with a cleartext signature, which is held in
@@ -129,22 +131,39 @@ func hashNames(signers []*Signer) []string {
 	return names
 }
 
-func isCleartext(data []byte) bool { return bytes.HasPrefix(data, []byte(cleartextBegin)) }
+func isCleartext(data []byte) bool {
+	return bytes.HasPrefix(trimBlank(data), []byte(cleartextBegin))
+}
 
-// decodeCleartext returns the canonical text and its signatures. Anything
-// before or after them is refused, because it would look signed to a reader.
+// trimBlank removes what may stand before armor: blank lines.
+func trimBlank(data []byte) []byte { return bytes.TrimLeft(trimBOM(data), " \t\r\n") }
+
+// decodeCleartext returns the canonical text and its signatures. Anything but
+// blank lines before or after them is refused, because it would look signed to a
+// reader.
 func decodeCleartext(data []byte) (text []byte, all []*candidate, err error) {
-	block, rest := clearsign.Decode(data)
-	if block == nil {
-		return nil, nil, errors.New("the cleartext signature is damaged")
-	}
-	if len(rest) > 0 {
-		return nil, nil, errors.New("something follows the cleartext signature")
-	}
+	damaged := errors.New("the cleartext signature is damaged")
+	data = trimBlank(data)
 	// In the text such a line would begin with "- ".
-	armored := data[bytes.LastIndex(data, []byte("-----BEGIN PGP SIGNATURE-----")):]
-	if all, err = readSignatures(armored); err != nil {
+	i := bytes.Index(data, []byte("\n"+armorBegin(openpgp.SignatureType)))
+	if i < 0 {
+		return nil, nil, damaged
+	}
+	packets, err := decodeSignatures(data[i+1:])
+	if err != nil {
 		return nil, nil, err
+	}
+	if all, err = readSignatures(packets); err != nil {
+		return nil, nil, err
+	}
+	// The library reads the text, and there is one block for it.
+	armored, err := Armor(packets)
+	if err != nil {
+		return nil, nil, err
+	}
+	block, rest := clearsign.Decode(slices.Concat(data[:i+1], armored))
+	if block == nil || len(rest) > 0 {
+		return nil, nil, damaged
 	}
 	for _, c := range all {
 		if c.reason == "" && c.sig.SigType != packet.SigTypeText {

@@ -206,13 +206,13 @@ func TestSingleFileFaults(t *testing.T) {
 				}
 				return nil
 			}
-			if err := do(); count < n {
+			err := do()
+			if count < n {
 				require.NoError(t, err, name)
 				break
-			} else {
-				require.ErrorIs(t, err, fault, name)
-				require.Equal(t, was, snapshot(t, dir), name)
 			}
+			require.ErrorIs(t, err, fault, name)
+			require.Equal(t, was, snapshot(t, dir), name)
 		}
 		require.NotEqual(t, was["a.qcow2.asc"], snapshot(t, dir)["a.qcow2.asc"])
 	}

@@ -140,7 +140,7 @@ func (p *sumsParser) line(line string) error {
 // set notes a digest. One that is there already is a finding, also if both are
 // the same: whoever wrote the list did not mean that.
 func (e *sumEntry) set(hash, digest string) {
-	field := &e.other
+	var field *string
 	switch hash {
 	case "SHA256":
 		field = &e.sha256

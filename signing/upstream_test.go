@@ -59,11 +59,11 @@ func TestUpstreams(t *testing.T) {
 		require.NoError(t, err)
 		armored, err := signing.Armor(detached)
 		require.NoError(t, err)
-		clear, err := sealer.Cleartext(t.Context(), strings.NewReader(text))
+		signed, err := sealer.Cleartext(t.Context(), strings.NewReader(text))
 		require.NoError(t, err)
 		for form, files := range map[string]map[string][]byte{
 			".asc": {"SUMS.asc": armored}, ".sig": {"SUMS.sig": detached}, ".gpg": {"SUMS.gpg": detached}, ".sign": {"SUMS.sign": armored},
-			"cleartext": {"SUMS": clear}, "cleartext beside": {"SUMS.asc": clear}, "elsewhere": {"sub/signature": armored},
+			"cleartext": {"SUMS": signed}, "cleartext beside": {"SUMS.asc": signed}, "elsewhere": {"sub/signature": armored},
 		} {
 			t.Run(name+"/"+form, func(t *testing.T) {
 				dir := download(t, "SUMS", text)
@@ -123,14 +123,14 @@ func TestUpstreamSignature(t *testing.T) {
 		_, err = v.File(t.Context(), path)
 		require.ErrorIs(t, err, signing.Malformed)
 	}
-	clear, err := sealer.Cleartext(t.Context(), strings.NewReader("Origin: Debian\nSHA256:\n "+sum("one")+" 3 main/one\n"))
+	signed, err := sealer.Cleartext(t.Context(), strings.NewReader("Origin: Debian\nSHA256:\n "+sum("one")+" 3 main/one\n"))
 	require.NoError(t, err)
-	inRelease := writeFile(t, "InRelease", string(clear))
+	inRelease := writeFile(t, "InRelease", string(signed))
 	_, err = v.File(t.Context(), inRelease)
 	require.NoError(t, err)
 	_, err = v.Checksums(t.Context(), inRelease, "")
 	require.ErrorContains(t, err, "a Debian Release file, whose lists are not read")
-	require.NoError(t, os.WriteFile(inRelease, bytes.Replace(clear, []byte("Debian"), []byte("Debiam"), 1), 0o644))
+	require.NoError(t, os.WriteFile(inRelease, bytes.Replace(signed, []byte("Debian"), []byte("Debiam"), 1), 0o644))
 	_, err = v.File(t.Context(), inRelease)
 	require.ErrorIs(t, err, signing.BadSignature)
 }
@@ -192,9 +192,9 @@ func TestVerifyDirOfUpstreams(t *testing.T) {
 		dir := listing(t, key, "# the files\n\n"+sum("one")+" *./one\nSHA512 (two) = "+sum512("two")+"\n"+sum("three")+"  three\n")
 		sums := filepath.Join(dir, signing.SumsFile)
 		if suffix == "" {
-			clear, err := sealer.Cleartext(t.Context(), bytes.NewReader(must(os.ReadFile(sums))))
+			signed, err := sealer.Cleartext(t.Context(), bytes.NewReader(must(os.ReadFile(sums))))
 			require.NoError(t, err)
-			require.NoError(t, os.WriteFile(sums, clear, 0o644))
+			require.NoError(t, os.WriteFile(sums, signed, 0o644))
 			require.NoError(t, os.Remove(sums+".asc"))
 		} else {
 			require.NoError(t, os.Rename(sums+".asc", sums+suffix))

@@ -344,7 +344,7 @@ func (v *Verifier) file(ctx context.Context, path string) (File, error) {
 		return f, err
 	}
 	defer data.Close()
-	head := make([]byte, len(cleartextBegin))
+	head := make([]byte, 4096)
 	n, _ := data.ReadAt(head, 0) // what is wrong shows in the whole read
 	sig, err := signatureFor(path, "", isCleartext(head[:n]))
 	switch {

@@ -32,7 +32,7 @@ func writeNewFile(path string, mode os.FileMode, data []byte) error {
 	if err := s.remove(temp); err != nil { // of a run that was killed
 		return err
 	}
-	err = s.writeOne(temp, output{name: name, data: data, mode: mode}, false)
+	err = s.writeOne(temp, output{name: name, data: data, mode: mode}, nil)
 	if err == nil {
 		err = root.Link(temp, name) // which never replaces
 		if err != nil && !errors.Is(err, fs.ErrExist) {

@@ -202,7 +202,7 @@ func (k *Key) unlock(passphrase func(hint string) ([]byte, error)) error {
 	if passphrase == nil {
 		return errors.New("it is locked with a passphrase and none is at hand")
 	}
-	secret, err := passphrase(fmt.Sprintf("%s %s", k.Fingerprint(), k.UserID()))
+	secret, err := passphrase(fmt.Sprintf("%s %s", k.Fingerprint(), printable(k.UserID())))
 	if err != nil {
 		return fmt.Errorf("cannot get its passphrase: %w", err)
 	}

@@ -19,7 +19,7 @@ const unfinished = ".signing-unfinished"
 type output struct {
 	name string
 	data []byte
-	mode os.FileMode // of a new file; one that is replaced keeps its own
+	mode os.FileMode // of a new file; one that is replaced keeps its own, and its owner
 }
 
 // stage writes files of one directory so that what fails changes nothing. All
@@ -36,8 +36,9 @@ type stage struct {
 // replaced is a file under way.
 type replaced struct {
 	name, temp, old string
-	existed         bool
+	was             fs.FileInfo // nil if there was none
 	renamed         bool
+	stuck           bool // old could not be given its name back: it stays as it is
 }
 
 // isUnfinished says whether the name is one that a stage gives.
@@ -83,8 +84,7 @@ func (s *stage) write(outputs []output) error {
 		case !old.Mode().IsRegular():
 			return &Error{File: o.name, Reason: NotRegular, Detail: "it would be replaced"}
 		default:
-			r.existed = true
-			o.mode = old.Mode().Perm()
+			r.was = old
 		}
 		for _, left := range []string{r.temp, r.old} { // by a run that was killed
 			if err := s.remove(left); err != nil {
@@ -92,24 +92,29 @@ func (s *stage) write(outputs []output) error {
 			}
 		}
 		s.done = append(s.done, r)
-		if err := s.writeOne(r.temp, o, r.existed); err != nil {
+		if err := s.writeOne(r.temp, o, r.was); err != nil {
 			return fmt.Errorf("cannot write %s: %w", o.name, err)
 		}
 	}
 	return nil
 }
 
-func (s *stage) writeOne(temp string, o output, existed bool) error {
+// writeOne writes a new file; was is the one that it will replace, or nil.
+func (s *stage) writeOne(temp string, o output, was fs.FileInfo) error {
 	if err := s.at("write " + o.name); err != nil {
 		return err
 	}
-	f, err := s.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, o.mode)
+	mode := o.mode
+	if was != nil {
+		mode = was.Mode().Perm()
+	}
+	f, err := s.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(o.data)
-	if err == nil && existed { // which the umask does not concern
-		err = f.Chmod(o.mode)
+	if err == nil && was != nil { // which the umask does not concern
+		err = errors.Join(keepOwner(f, was), f.Chmod(mode))
 	}
 	if err = errors.Join(err, f.Sync()); err == nil {
 		if _, err = f.Seek(0, 0); err == nil {
@@ -126,7 +131,7 @@ func (s *stage) writeOne(temp string, o output, existed bool) error {
 func (s *stage) commit() error {
 	if len(s.done) > 1 { // a single rename needs nothing to go back to
 		for _, r := range s.done {
-			if r.existed {
+			if r.was != nil {
 				if err := s.keep(r); err != nil {
 					return fmt.Errorf("cannot keep the old %s: %w", r.name, err)
 				}
@@ -160,11 +165,7 @@ func (s *stage) keep(r replaced) error {
 	if err != nil {
 		return err
 	}
-	info, err := s.root.Stat(r.name)
-	if err != nil {
-		return err
-	}
-	return s.writeOne(r.old, output{name: r.name, data: data, mode: info.Mode().Perm()}, true)
+	return s.writeOne(r.old, output{name: r.name, data: data}, r.was)
 }
 
 func (s *stage) undo() error {
@@ -173,10 +174,13 @@ func (s *stage) undo() error {
 		r := &s.done[i]
 		switch {
 		case !r.renamed:
-		case r.existed:
-			all = append(all, s.root.Rename(r.old, r.name))
-		default:
+		case r.was == nil:
 			all = append(all, s.root.Remove(r.name))
+		default:
+			if err := s.root.Rename(r.old, r.name); err != nil {
+				r.stuck = true
+				all = append(all, fmt.Errorf("the old %s is now %s: %w", r.name, r.old, err))
+			}
 		}
 	}
 	return errors.Join(all...)
@@ -186,7 +190,10 @@ func (s *stage) undo() error {
 func (s *stage) clean() error {
 	var all []error
 	for _, r := range s.done {
-		all = append(all, s.remove(r.temp), s.remove(r.old))
+		all = append(all, s.remove(r.temp))
+		if !r.stuck {
+			all = append(all, s.remove(r.old))
+		}
 	}
 	return errors.Join(all...)
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
 )
 
 // sealedTwice returns a sealed directory, a sealer with another key for it, and
@@ -92,6 +94,22 @@ func TestFaults(t *testing.T) {
 	info, err := os.Stat(filepath.Join(dir, SumsFile))
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o640), info.Mode().Perm(), "it keeps its mode")
+}
+
+// TestOwnerIsKept: what root signs anew for somebody stays his.
+func TestOwnerIsKept(t *testing.T) {
+	needs.Root(t)
+	dir, sealer, _, after := sealedTwice(t)
+	path := filepath.Join(dir, SumsSig)
+	require.NoError(t, os.Chown(path, 1234, 5678))
+	_, err := sealer.SignDir(t.Context(), dir)
+	require.NoError(t, err)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	require.True(t, ok)
+	require.Equal(t, []uint32{1234, 5678}, []uint32{stat.Uid, stat.Gid})
+	require.True(t, good(t, dir, after))
 }
 
 // TestCancel: sealing that is cancelled at any step did all or nothing.

@@ -71,6 +71,9 @@ func (r *release) verify(ctx context.Context) ([]File, error) {
 		r.there[e.Name()] = e
 	}
 	listed := r.readSums(ctx)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	files, jobs := refused(listed)
 	names := map[string]bool{SumsFile: true, r.sig: true}
 	for _, e := range listed {
@@ -231,6 +234,9 @@ func (r *release) checksums(ctx context.Context, path, signature string, names [
 		return nil, err
 	}
 	listed := r.checkSums(ctx, data, sig, true)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	if r.sums.Status == Good && len(names) > 0 {
 		listed = choose(listed, names)
 	}

@@ -140,6 +140,45 @@ func TestSignerFailsAtEachCall(t *testing.T) {
 	}
 }
 
+// TestChangedMeanwhile: what changes after it was read is not signed.
+func TestChangedMeanwhile(t *testing.T) {
+	for name, change := range map[string]func(dir string) error{
+		"written": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "release.json"), []byte("{...}"), 0o644)
+		},
+		"came": func(dir string) error { return os.WriteFile(filepath.Join(dir, "zzz"), nil, 0o644) },
+		"went": func(dir string) error { return os.Remove(filepath.Join(dir, "release.json")) },
+		"replaced": func(dir string) error {
+			return os.Rename(filepath.Join(dir, "release.json"), filepath.Join(dir, "Standard_Debian_12-20240301-120000.build.log"))
+		},
+	} {
+		dir := newRelease(t)
+		module := &meddler{Signer: hsmKeys(t)["ed25519"], calls: 3, meddle: func() error { return change(dir) }}
+		key := newKey(t, signing.KeyConfig{Signer: module.Signer})
+		signer, err := signing.NewSigner(key, signing.SignerConfig{External: module, Time: clock(at)})
+		require.NoError(t, err)
+		_, err = signing.SignDir(t.Context(), dir, signer)
+		require.Error(t, err, name)
+		require.NoFileExists(t, filepath.Join(dir, signing.SumsFile), name)
+	}
+}
+
+// meddler does something else when it signs for the last time.
+type meddler struct {
+	crypto.Signer
+	calls  int
+	meddle func() error
+}
+
+func (m *meddler) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if m.calls--; m.calls == 0 {
+		if err := m.meddle(); err != nil {
+			return nil, err
+		}
+	}
+	return m.Signer.Sign(r, digest, opts)
+}
+
 // countdown fails when it is called for the n-th time.
 type countdown struct {
 	crypto.Signer

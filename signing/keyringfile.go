@@ -89,7 +89,7 @@ func loadKeyring(path string) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	if yamlText := trimBOM(data); keysList.Match(yamlText) && !armorLine.Match(yamlText) {
+	if yamlText := trimBOM(data); len(yamlText) > 0 && yamlText[0]&0x80 == 0 && keysList.Match(yamlText) && !armorLine.Match(yamlText) {
 		entries, err := parseKeyringYAML(yamlText)
 		if err != nil {
 			return nil, err
@@ -118,17 +118,23 @@ func readPublic(data []byte) ([]*Key, error) {
 	}
 	usable := false
 	for i, key := range keys {
-		if key.secret() {
-			keys[i] = &Key{fpr: key.fpr, bad: &Error{
-				Fingerprint: key.fpr, Reason: KeyInvalid, Detail: "it is a secret key, a keyring holds public ones (gpg --export writes them)",
-			}}
-		}
+		keys[i] = publicOnly(key)
 		usable = usable || keys[i].bad == nil
 	}
 	if !usable {
 		return nil, keys[0].bad
 	}
 	return keys, nil
+}
+
+// publicOnly returns the key, or one that cannot be used for a secret key.
+func publicOnly(key *Key) *Key {
+	if !key.secret() {
+		return key
+	}
+	return &Key{fpr: key.fpr, bad: &Error{
+		Fingerprint: key.fpr, Reason: KeyInvalid, Detail: "it is a secret key, a keyring holds public ones (gpg --export writes them)",
+	}}
 }
 
 type keyringYAML []pinYAML
@@ -225,7 +231,7 @@ func loadPinned(path string, fpr Fingerprint) (*Key, error) {
 	}
 	for _, key := range keys {
 		if key.fpr == fpr {
-			return key, nil
+			return publicOnly(key), nil
 		}
 	}
 	return nil, fmt.Errorf("%s does not hold the key %s", path, fpr)

@@ -131,18 +131,22 @@ func (m *material) refuse(e *Error) { m.unusable = append(m.unusable, e) }
 
 func (m *material) endKey() { m.current, m.part = nil, nil }
 
-// read reads packets and returns what is left where something else begins.
+// read reads packets and returns what is left where something else begins, which
+// may be armor: anything else says that a packet before it is damaged.
 func (m *material) read(data []byte) []byte {
 	r := bytes.NewReader(data)
 	opaque := packet.NewOpaqueReader(r)
 	for r.Len() > 0 && len(m.keys) <= maxKeys && len(m.unusable) <= maxUnusable {
 		rest := data[len(data)-r.Len():]
 		if rest[0]&0x80 == 0 {
+			if text := trimBlank(rest); len(text) > 0 && !bytes.HasPrefix(text, []byte("-----BEGIN PGP ")) {
+				m.cut(true)
+			}
 			return rest
 		}
 		p, err := opaque.Next()
 		if err != nil {
-			m.cut(rest[0])
+			m.cut(partOfKey(rest[0]))
 			return nil
 		}
 		m.packet(p)
@@ -150,16 +154,20 @@ func (m *material) read(data []byte) []byte {
 	return nil
 }
 
-// cut is told of the first byte of a packet that cannot be read, after which
-// nothing can. If it belongs to the key that is being read, that is incomplete:
-// what is missing may be its revocation.
-func (m *material) cut(first byte) {
+// partOfKey says whether the packet with the given first byte belongs to the
+// primary key before it.
+func partOfKey(first byte) bool {
 	tag := first >> 2 & 0xf
 	if first&0x40 != 0 { // RFC 9580, section 4.2
 		tag = first & 0x3f
 	}
+	return tag == tagSignature || tag == tagUserID || tag == tagPublicSubkey || tag == tagSecretSubkey
+}
+
+// cut says that nothing more can be read. If what cannot be is part of the key
+// that is being read, that is incomplete: what is missing may be its revocation.
+func (m *material) cut(mine bool) {
 	e := &Error{Reason: Malformed, Detail: "it is damaged or cut short"}
-	mine := tag == tagSignature || tag == tagUserID || tag == tagPublicSubkey || tag == tagSecretSubkey
 	if m.current != nil && mine {
 		e.Fingerprint = m.current.fpr
 		if !m.again { // else the other copy is complete

@@ -143,6 +143,7 @@ func TestUnreadableRevocation(t *testing.T) {
 	c := craft(t, nil)
 	good, _ := c.serialized()
 	for name, ring := range map[string]string{
+		"out of step":  good + "\x00\x00\x00" + good[:40],
 		"unknown hash": good + opaque(t, 2, []byte{4, 0x20, 22, 99, 0, 0, 0, 0, 0, 0}),
 		"cut":          good[:len(good)-10],
 	} {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -77,7 +78,13 @@ type sealing struct {
 // sealed is a file that was read, and its signature if it has one.
 type sealed struct {
 	FileDigest
-	asc []byte
+	info fs.FileInfo
+	asc  []byte
+}
+
+// changed says whether the file is another than the one that was read.
+func (s *sealed) changed(now fs.FileInfo) bool {
+	return !os.SameFile(s.info, now) || now.Size() != s.SizeBytes || !now.ModTime().Equal(s.info.ModTime())
 }
 
 func (s *Sealer) signDir(ctx context.Context, dir string) ([]FileDigest, error) {
@@ -105,12 +112,8 @@ func (s *Sealer) signDir(ctx context.Context, dir string) ([]FileDigest, error) 
 	if err != nil {
 		return nil, err
 	}
-	now, _, err := d.list()
-	if err != nil {
+	if err := d.unchanged(names, all); err != nil {
 		return nil, err
-	}
-	if !slices.Equal(names, now) {
-		return nil, errors.New("files came or went while it was signed")
 	}
 	st := &stage{root: root, step: s.step}
 	for _, name := range left {
@@ -119,6 +122,27 @@ func (s *Sealer) signDir(ctx context.Context, dir string) ([]FileDigest, error) 
 		}
 	}
 	return files, st.replace(ctx, outputs...)
+}
+
+// unchanged says that the directory is as it was read, just before it counts.
+func (d *sealing) unchanged(names []string, all []sealed) error {
+	now, _, err := d.list()
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(names, now) {
+		return errors.New("files came or went while it was signed")
+	}
+	for i := range all {
+		info, err := d.root.Lstat(all[i].Name)
+		if err != nil {
+			return err
+		}
+		if all[i].changed(info) {
+			return fmt.Errorf("%s: it changed while the directory was signed", all[i].Name)
+		}
+	}
+	return nil
 }
 
 // readBack returns a verifier with the keys and the time of the signers.
@@ -218,7 +242,7 @@ func (d *sealing) seal(ctx context.Context, name string) (s sealed, err error) {
 		return s, err
 	}
 	defer f.Close()
-	before, err := f.Stat()
+	info, err := f.Stat()
 	if err != nil {
 		return s, err
 	}
@@ -233,14 +257,12 @@ func (d *sealing) seal(ctx context.Context, name string) (s sealed, err error) {
 	if err != nil {
 		return s, err
 	}
+	s.info = info
 	after, err := f.Stat()
-	if err != nil {
-		return s, err
+	if err == nil && s.changed(after) {
+		err = errors.New("it changed while it was read")
 	}
-	if s.SizeBytes != before.Size() || after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
-		return s, errors.New("it changed while it was read")
-	}
-	return s, nil
+	return s, err
 }
 
 // bystander reads a file that has a signature which sealing does not write: it

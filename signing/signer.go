@@ -22,7 +22,8 @@ type SignerConfig struct {
 	External crypto.Signer
 
 	// Concurrent says that External may be called from several goroutines at
-	// once. If false, this Signer calls it once at a time.
+	// once. If false, this Signer calls it once at a time: make one Signer for
+	// it, and share that.
 	Concurrent bool
 
 	// Hash of the signatures: SHA-256, SHA-384 or SHA-512. If zero, SHA-256,

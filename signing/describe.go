@@ -51,6 +51,8 @@ var kinds = []struct {
 	{"\x01gpg", "GnuPG's trust database"},
 	{"SQLite format 3", "a database (SQLite)"},
 	{"QFI\xfb", "a qcow2 image"},
+	{"\x89PNG", "a picture (PNG)"},
+	{"\xff\xd8\xff", "a picture (JPEG)"},
 	{"\x7fELF", "a program"},
 }
 

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -162,8 +163,9 @@ func parseKeys(data []byte) ([]*Key, error) {
 		return nil, err
 	}
 	keys := m.results()
-	if len(keys) == 0 {
-		return nil, errors.New("it is " + describe(data) + " and holds no OpenPGP key")
+	read := slices.ContainsFunc(keys, func(k *Key) bool { return k.fpr != "" })
+	if what := describe(data); len(keys) == 0 || !read && !strings.Contains(what, "OpenPGP") && !strings.HasPrefix(what, "other ") {
+		return nil, errors.New("it is " + what + " and holds no OpenPGP key")
 	}
 	return keys, nil
 }

@@ -85,10 +85,11 @@ func (k *keyParts) part(name string, head []byte, secret bool) *component {
 	return c
 }
 
-// readMaterial reads armor blocks and binary keys in any order; text between
-// them is for people.
+// readMaterial reads armor blocks, with text between them that is for people, and
+// binary keys at the beginning or just after a block.
 func readMaterial(data []byte) (*material, error) {
 	m := &material{byFpr: map[Fingerprint]*keyParts{}}
+	binaryMayBegin := true
 	for rest := trimBOM(data); len(rest) > 0; {
 		line, after := cutLine(rest)
 		kind := armorKind(line)
@@ -104,11 +105,11 @@ func readMaterial(data []byte) (*material, error) {
 			default:
 				m.read(block)
 			}
-			rest = next
-		case rest[0]&0x80 != 0 && !utf8.ValidString(line):
-			rest = m.read(rest)
+			rest, binaryMayBegin = next, err == nil
+		case binaryMayBegin && rest[0]&0x80 != 0 && !utf8.ValidString(line):
+			rest, binaryMayBegin = m.read(rest), false
 		default:
-			rest = after
+			rest, binaryMayBegin = after, false
 		}
 		m.endKey()
 		if len(m.keys) > maxKeys || len(m.unusable) > maxUnusable {

@@ -236,8 +236,14 @@ func (v *Verifier) outcome(all []Signature) (decides Signature, good bool) {
 		why = []string{decides.Detail}
 	}
 	for j, s := range all {
-		if s.Reason != "" && j != i {
-			why = append(why, fmt.Sprintf("key %s: %s", cmp.Or(string(s.Fingerprint), s.KeyID, "unknown"), s.Reason))
+		if s.Reason == "" || j == i {
+			continue
+		}
+		key := "key " + cmp.Or(string(s.Fingerprint), s.KeyID, "unknown")
+		if s.Reason == decides.Reason {
+			why = append(why, "also "+key)
+		} else {
+			why = append(why, key+": "+string(s.Reason))
 		}
 	}
 	decides.Detail = strings.Join(why, "; ")

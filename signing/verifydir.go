@@ -348,6 +348,9 @@ func (r *release) file(ctx context.Context, e sumEntry) File {
 	file, err := openRegular(r.root, e.name)
 	if err != nil {
 		f.fail(statusAndReason(err))
+		if f.Reason == FileMissing {
+			f.Detail = r.list()
+		}
 		return f
 	}
 	defer file.Close()
@@ -368,6 +371,14 @@ func (r *release) file(ctx context.Context, e sumEntry) File {
 	return f
 }
 
+// list says which checksum file is meant where that is not SHA256SUMS.
+func (r *release) list() string {
+	if r.sums.Name == SumsFile {
+		return ""
+	}
+	return "the checksum file is " + printable(r.sums.Name)
+}
+
 // compare judges a file that was read by what is listed.
 func (r *release) compare(f *File, e sumEntry, hasSignature bool) {
 	switch {
@@ -381,7 +392,7 @@ func (r *release) compare(f *File, e sumEntry, hasSignature bool) {
 		}
 		f.fail(Untrusted, reason, "it is listed without SHA-256 and SHA-512")
 	case e.counted() && !e.fits(f.FileDigest):
-		f.fail(Bad, DigestDiffers, "")
+		f.fail(Bad, DigestDiffers, r.list())
 	}
 	if e.bad == "" && f.Fingerprint == "" {
 		f.Fingerprint, f.SignedAt = r.sums.Fingerprint, r.sums.SignedAt

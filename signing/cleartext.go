@@ -72,6 +72,9 @@ func (s *Sealer) cleartext(ctx context.Context, r io.Reader) ([]byte, error) {
 
 // cleartextReadable reads back what was made of a text.
 func (s *Sealer) cleartextReadable(signed, text []byte) error {
+	if len(signed) > maxCleartext {
+		return fmt.Errorf("with its lines escaped it would be larger than %d bytes: sign it with a detached signature", maxCleartext)
+	}
 	back, all, err := decodeCleartext(signed)
 	switch {
 	case err != nil:
@@ -110,11 +113,17 @@ const cleartextBegin = "-----BEGIN PGP SIGNED MESSAGE-----"
 // canonicalText is what a cleartext signature signs: lines without white space
 // at their ends, joined by CR LF.
 func canonicalText(text []byte) []byte {
-	lines := bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
-	for i := range lines {
-		lines[i] = bytes.TrimRight(lines[i], " \t\r")
+	canonical := make([]byte, 0, len(text)+bytes.Count(text, []byte("\n")))
+	rest := bytes.TrimSuffix(text, []byte("\n"))
+	for more := true; more; {
+		var line []byte
+		line, rest, more = bytes.Cut(rest, []byte("\n"))
+		canonical = append(canonical, bytes.TrimRight(line, " \t\r")...)
+		if more {
+			canonical = append(canonical, "\r\n"...)
+		}
 	}
-	return bytes.Join(lines, []byte("\r\n"))
+	return canonical
 }
 
 // hashNames are the values of the Hash headers (RFC 9580, section 9.5).

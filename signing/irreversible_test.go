@@ -298,6 +298,7 @@ func TestUnsignableText(t *testing.T) {
 		"CR at the end":     "one\r",
 		"line of 25 kB":     strings.Repeat("x", 25_000) + "\n",
 		"line of 19,991":    strings.Repeat("x", 19_990) + "\n",
+		"grows too much":    strings.Repeat("-\n", 10<<20),
 		"NUL":               "one\x00\n",
 		"last line is long": "one\n" + strings.Repeat("x", 25_000),
 	} {

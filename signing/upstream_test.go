@@ -7,11 +7,13 @@ import (
 	"crypto/sha512"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/stretchr/testify/require"
 )
@@ -281,5 +283,53 @@ func TestAttestationEscapes(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, envelope, 0o644))
 		_, _, err = verifier(pinned(t, key)).Attestation(t.Context(), path)
 		require.ErrorIs(t, err, signing.BadName)
+	}
+}
+
+// TestUpstreamsOfGnuPG: what the tools themselves write and sign.
+func TestUpstreamsOfGnuPG(t *testing.T) {
+	tools := needs.Tools(t, "sha256sum", "sha512sum")
+	g := newGnuPG(t)
+	first := g.exported(g.generate("first@example.com", "ed25519", "sign", "never"))
+	second := g.exported(g.generate("second@example.com", "rsa2048", "sign", "never"))
+	v := now(pinned(t, first, second))
+	for _, form := range []string{"--text", "--binary", "--tag"} {
+		dir := download(t, "SUMS", "")
+		sums := filepath.Join(dir, "SUMS")
+		var text strings.Builder
+		for _, tool := range tools {
+			cmd := exec.Command(tool, form, "one", "./two", "sub/three")
+			cmd.Dir = dir
+			out, err := cmd.Output()
+			require.NoError(t, err)
+			text.Write(out)
+		}
+		require.NoError(t, os.WriteFile(sums, []byte(text.String()), 0o644))
+		g.gpg("--local-user", "first@example.com", "--output", sums+".gpg", "--detach-sign", sums)
+		result, err := v.Checksums(t.Context(), sums, "")
+		require.NoError(t, err, form)
+		require.Len(t, result.Files, 4)
+
+		// Both sign, each on its own, and one file has both.
+		g.gpg("--local-user", "first@example.com", "--armor", "--output", sums+".1", "--detach-sign", sums)
+		g.gpg("--local-user", "second@example.com", "--armor", "--output", sums+".2", "--detach-sign", sums)
+		both := append(must(os.ReadFile(sums+".1")), must(os.ReadFile(sums+".2"))...)
+		require.NoError(t, os.WriteFile(sums+".sign", both, 0o644))
+		strict := *v
+		strict.Required = 2
+		_, err = strict.Checksums(t.Context(), sums, "")
+		require.ErrorIs(t, err, signing.TooFewSignatures, form)
+		_, err = strict.Checksums(t.Context(), sums, sums+".sign")
+		require.NoError(t, err, form)
+
+		signed := filepath.Join(dir, "CHECKSUM")
+		g.gpg("--local-user", "first@example.com", "--local-user", "second@example.com", "--output", signed, "--clearsign", sums)
+		_, err = strict.Checksums(t.Context(), signed, "")
+		require.NoError(t, err, form)
+		_, err = strict.File(t.Context(), signed)
+		require.NoError(t, err, form)
+		g.gpg("--local-user", "first@example.com", "--output", filepath.Join(dir, "message"), "--sign", sums)
+		_, err = v.Checksums(t.Context(), sums, filepath.Join(dir, "message"))
+		require.ErrorIs(t, err, signing.Malformed)
 	}
 }

@@ -93,11 +93,11 @@ func (e *external) with(ctx context.Context) signFunc {
 			case e.turn <- struct{}{}:
 				defer func() { <-e.turn }()
 			case <-ctx.Done():
-				return nil, context.Cause(ctx)
+				return nil, ctx.Err()
 			}
 		}
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return nil, ctx.Err()
 		}
 		err = e.contain(func() (err error) {
 			if c, ok := e.signer.(ContextSigner); ok {

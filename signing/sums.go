@@ -60,7 +60,7 @@ var (
 
 	// hashComment stands before GNU lines of an algorithm that their length does
 	// not tell, as in Gentoo's DIGESTS.
-	hashComment = regexp.MustCompile(`^#\s*([A-Za-z0-9/_-]+) HASH$`)
+	hashComment = regexp.MustCompile(`(?i)^#\s*((?:MD|SHA|BLAKE|RMD|RIPEMD|WHIRLPOOL|STREEBOG)[A-Z0-9/_-]*) HASH$`)
 
 	// releaseField begins the list of a Debian Release file.
 	releaseField = regexp.MustCompile(`(?m)^(MD5Sum|SHA1|SHA256|SHA512):$`)

@@ -48,6 +48,7 @@ var upstreams = map[string]string{
 	"CR LF":     sum("one") + "  one\r\n\r\n" + sum("two") + "  two\r\n",
 	"openssl":   "SHA256(one)= " + sum("one") + "\nSHA2-512(two)= " + sum512("two") + "\n",
 	"no end":    sum("one") + "  one",
+	"a title":   "# IMAGE HASH\n" + sum("one") + "  one\n",
 	"indented":  "  " + sum("one") + "  one\n",
 }
 
@@ -81,7 +82,7 @@ func TestUpstreams(t *testing.T) {
 				require.NoError(t, err)
 				require.Greater(t, len(result.Files), 1)
 				require.Equal(t, key.Fingerprint(), result.Files[1].Fingerprint)
-				_, err = v.Checksums(t.Context(), sums, signature, "one")
+				_, err = v.Checksums(t.Context(), sums, signature, "./one")
 				require.NoError(t, err)
 				_, err = v.Checksums(t.Context(), sums, signature, "unlisted")
 				require.ErrorIs(t, err, signing.FileExtra)

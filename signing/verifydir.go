@@ -253,6 +253,7 @@ func choose(listed []sumEntry, names []string) []sumEntry {
 	}
 	var chosen []sumEntry
 	for _, name := range names {
+		name = strings.TrimPrefix(name, "./")
 		e, ok := byName[name]
 		if !ok {
 			e = sumEntry{name: name, bad: FileExtra}

@@ -106,7 +106,7 @@ func readMaterial(data []byte) (*material, error) {
 				m.read(block)
 			}
 			rest, binaryMayBegin = next, err == nil
-		case binaryMayBegin && rest[0]&0x80 != 0 && !utf8.ValidString(line):
+		case binaryMayBegin && rest[0]&0x80 != 0 && !textBeforeArmor(rest):
 			rest, binaryMayBegin = m.read(rest), false
 		default:
 			rest, binaryMayBegin = after, false
@@ -117,6 +117,15 @@ func readMaterial(data []byte) (*material, error) {
 		}
 	}
 	return m, nil
+}
+
+// textBeforeArmor says whether what stands before the next block is text, which
+// may begin with a byte that a packet could begin with, too.
+func textBeforeArmor(data []byte) bool {
+	if i := bytes.Index(data, []byte("-----BEGIN PGP ")); i >= 0 {
+		data = data[:i]
+	}
+	return utf8.Valid(data) && bytes.IndexByte(data, 0) < 0
 }
 
 func armorKind(line string) string {

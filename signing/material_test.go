@@ -15,7 +15,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
@@ -306,6 +308,7 @@ func TestKeyringsAsTheyAreWritten(t *testing.T) {
 		"headers":            strings.ReplaceAll(second+armored, "BLOCK-----\n\n", "BLOCK-----\nVersion: 1\nComment: x\n\n"),
 		"blank line inside":  second + strings.Replace(armored, "=\n", "=\n\n", 1),
 		"no checksum":        second + withoutChecksum(armored),
+		"text like packets":  "Žádný klíč\nƆ © 2024\n" + second + "\nŽ\n" + armored,
 		"the word keys":      "keys of the factory:\n" + second + armored,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -327,6 +330,19 @@ func withoutChecksum(armored string) string {
 		}
 	}
 	return strings.Join(kept, "")
+}
+
+// TestBinaryThatBeginsLikeText: the first bytes of a key can be a line of UTF-8.
+func TestBinaryThatBeginsLikeText(t *testing.T) {
+	made := time.Unix(0x620a3030, 0).UTC() // a line end in the time
+	c := craft(t, func(c *packet.Config) {
+		c.Algorithm, c.RSABits, c.Time = packet.PubKeyAlgoRSA, 1100, clock(made) // a packet of 146 bytes
+	})
+	binary, _ := c.serialized()
+	require.True(t, utf8.ValidString(binary[:strings.Index(binary, "\n")]))
+	keys, err := signing.ReadKeys(strings.NewReader(binary))
+	require.NoError(t, err)
+	require.Len(t, keys, 1)
 }
 
 // TestRevocationFile: the revocation that gpg makes beside a key has a colon

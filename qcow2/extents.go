@@ -4,21 +4,24 @@ package qcow2
 type extent struct {
 	start, length int64
 	kind          clusterKind // kindUnallocated: in no layer
+	hole          bool        // kindNormal: the file has a hole here
 	layer         *Image      // that holds it; nil if none does
 	depth         int         // of the layer, or of the last one that was asked
 	host          int64       // kindNormal, kindZeroAlloc: where its data begins
-	entry         uint64      // kindCompressed: the L2 entry
-	begin         int64       // kindCompressed: where its cluster begins in the guest
+	entry         uint64      // kindCompressed, not of a walk: the L2 entry
+	begin         int64       // kindCompressed, not of a walk: where its cluster begins in the guest
 }
 
-func (e *extent) zero() bool { return e.kind != kindNormal && e.kind != kindCompressed }
+func (e *extent) end() int64 { return e.start + e.length }
+
+func (e *extent) zero() bool { return e.kind != kindNormal && e.kind != kindCompressed || e.hole }
 
 // read fills p, which is as long as the extent.
 func (e *extent) read(p []byte, keep bool) error {
 	switch e.kind {
 	case kindNormal:
 		n, err := readFull(e.layer.data, p, e.host)
-		if err == nil && n == 0 && len(p) > 0 && e.layer.h != nil {
+		if err == nil && n == 0 && len(p) > 0 {
 			return malformed(e.host, uint64(len(p)), "guest data at %d lies beyond the end of the file", e.start)
 		}
 		return err
@@ -30,19 +33,27 @@ func (e *extent) read(p []byte, keep bool) error {
 }
 
 // extent returns what begins at off and goes on at most to end. The part that
-// it returns is never empty. A compressed extent lies within one cluster.
-func (i *Image) extent(off, end int64) (extent, error) {
+// it returns is never empty, and may be followed by more of the same. A
+// compressed extent lies within one cluster. With a walker, whose disk it must
+// be, it has what the walker remembers, and compressed clusters follow each
+// other in one extent.
+func (i *Image) extent(off, end int64, w *walker) (extent, error) {
 	e := extent{start: off, layer: i, kind: kindUnallocated}
 	for {
 		layer := e.layer
-		if layer.h == nil {
+		var err error
+		switch {
+		case layer.h == nil:
 			e.kind, e.host, e.length = kindNormal, off, end-off
-			return e, nil
+		case w != nil:
+			err = w.own(layer, &e, end)
+		default:
+			err = layer.own(&e, end, false)
 		}
-		if err := layer.own(&e, end); err != nil {
+		if err != nil {
 			return e, err
 		}
-		end = min(end, off+e.length)
+		end = min(end, e.end())
 		if e.kind != kindUnallocated {
 			return e, nil
 		}
@@ -56,97 +67,136 @@ func (i *Image) extent(off, end int64) (extent, error) {
 	}
 }
 
+// maxSteps is how many runs of tables are joined to one extent: between two
+// extents a walk can be cancelled.
+const maxSteps = 256
+
 // own finds what the layer itself says about e.start up to end.
-func (i *Image) own(e *extent, end int64) error {
-	perL2 := int64(1) << (i.h.ClusterBits + i.h.l2Bits())
-	at := e.start
-	first := true
-	for at < end {
-		index := at / perL2
-		words, err := i.tables.entry(i.r, int64(i.h.L1TableOffset)+index*8, 8, i.cluster)
-		if err != nil {
+func (i *Image) own(e *extent, end int64, walk bool) error {
+	e.length = 0
+	for steps := 0; steps < maxSteps && (steps == 0 || e.end() < end); steps++ {
+		at := e.start + e.length
+		next, err := i.ownRun(at, walk)
+		if err != nil && steps == 0 {
 			return err
 		}
-		next := extent{kind: kindUnallocated, length: perL2 - at%perL2}
-		if words[0]&entryOffset != 0 {
-			if next, err = i.inTable(words[0], index, at); err != nil {
-				return err
-			}
+		if err != nil || steps > 0 && !e.goesOn(&next, walk) {
+			break // an error is found again where it begins
 		}
-		if first {
-			e.kind, e.host, e.entry, e.begin, e.length, first = next.kind, next.host, next.entry, next.begin, next.length, false
-		} else if next.kind == e.kind && e.kind != kindCompressed &&
-			(e.kind != kindNormal && e.kind != kindZeroAlloc || next.host == e.host+e.length) {
-			e.length += next.length
-		} else {
-			break
+		if steps == 0 {
+			e.kind, e.host, e.entry, e.begin = next.kind, next.host, next.entry, next.begin
 		}
-		at += next.length
-		if e.kind == kindCompressed {
-			break
-		}
+		e.length += min(next.length, end-at)
 	}
-	e.length = min(e.length, end-e.start)
 	return nil
 }
 
-// inTable finds what the L2 table of an L1 entry says of the guest's offset at,
-// up to the end of the cluster or subcluster.
-func (i *Image) inTable(l1Entry uint64, l1Index, at int64) (extent, error) {
+// goesOn says whether next, which follows, is the same thing.
+func (e *extent) goesOn(next *extent, walk bool) bool {
+	switch {
+	case next.kind != e.kind:
+		return false
+	case e.kind == kindCompressed:
+		return walk
+	case e.kind == kindNormal || e.kind == kindZeroAlloc:
+		return next.host == e.host+e.length
+	}
+	return true
+}
+
+// ownRun finds what begins at an offset, within what one L1 entry covers.
+func (i *Image) ownRun(at int64, walk bool) (extent, error) {
+	perL2 := int64(1) << (i.h.ClusterBits + i.h.l2Bits())
+	index := at / perL2
+	words, err := i.tables.entry(i.r, int64(i.h.L1TableOffset)+index*8, 8)
+	if err != nil {
+		return extent{}, err
+	}
+	if words[0]&entryOffset == 0 {
+		return extent{kind: kindUnallocated, length: perL2 - at%perL2}, nil
+	}
+	return i.inTable(words[0], index, at, walk)
+}
+
+// inTable finds what the L2 table of an L1 entry says of the guest's offset
+// at, and how long that goes on within the table.
+func (i *Image) inTable(l1Entry uint64, l1Index, at int64, walk bool) (extent, error) {
 	table := int64(l1Entry & entryOffset)
 	if table%i.cluster != 0 || table >= i.size {
 		return extent{}, malformed(int64(i.h.L1TableOffset)+l1Index*8, l1Entry, "the L2 table is not aligned or outside the file")
 	}
-	index := at >> i.h.ClusterBits & (1<<i.h.l2Bits() - 1)
-	size := i.h.l2EntrySize()
-	b, err := i.tables.entry(i.r, table+index*size, size, i.cluster)
+	units := i.unitSize()
+	n := at >> i.h.ClusterBits & (1<<i.h.l2Bits() - 1) * (i.cluster / units)
+	n += at % i.cluster / units
+	r, left, err := i.tables.run(i, table, n)
 	if err != nil {
 		return extent{}, err
 	}
-	entry, bitmap := b[0], b[1]
-	within := at % i.cluster
-	e := extent{kind: i.h.l2Kind(entry), length: i.cluster - within, entry: entry, begin: at - within}
-	bad := func(text string) (extent, error) {
-		return extent{}, malformed(table+index*size, entry, "%s", text)
-	}
-	switch e.kind {
-	case kindCompressed:
-		if i.h.Incompatible.Has(ExternalData) {
-			return bad("a compressed cluster in an image with a data file")
-		}
+	e := extent{kind: r.kind, host: r.host + at%units, length: left*units - at%units}
+	if r.kind != kindBad && (r.kind != kindCompressed || walk) {
 		return e, nil
+	}
+	number := n / (i.cluster / units)
+	b, err := i.tables.entry(i.r, table+number*i.h.l2EntrySize(), i.h.l2EntrySize())
+	if err != nil {
+		return extent{}, err
+	}
+	if _, _, fault := i.unit(b[0], b[1], n%(i.cluster/units)); fault != "" {
+		return extent{}, malformed(table+number*i.h.l2EntrySize(), b[0], "%s", fault)
+	}
+	e.entry, e.begin, e.length = b[0], at-at%i.cluster, i.cluster-at%i.cluster
+	return e, nil
+}
+
+// unitSize is the length of what an L2 entry can say something of: a cluster,
+// or with extended L2 entries a subcluster.
+func (i *Image) unitSize() int64 {
+	if i.h.Incompatible.Has(ExtendedL2) {
+		return i.cluster / subclusters
+	}
+	return i.cluster
+}
+
+// unit tells what an L2 entry says of its nth unit, where the unit's data
+// begins, and what is wrong with it.
+func (i *Image) unit(entry, bitmap uint64, n int64) (kind clusterKind, host int64, fault string) {
+	external := i.h.Incompatible.Has(ExternalData)
+	kind, host = i.h.l2Kind(entry), int64(entry&entryOffset)
+	inside := external || host < i.dataLen
+	switch kind {
+	case kindCompressed:
+		if external {
+			return kindBad, 0, "a compressed cluster in an image with a data file"
+		}
+		return kind, 0, ""
 	case kindZero, kindZeroAlloc:
 		if i.h.Version == 2 {
-			return bad("a zero cluster in a version 2 image")
+			return kindBad, 0, "a zero cluster in a version 2 image"
 		}
-		e.host = int64(entry&entryOffset) + within
-		return e, nil
+		return kind, host, ""
 	case kindNormal:
-		if e.host = int64(entry&entryOffset) + within; (e.host-within)%i.cluster != 0 {
-			return bad("a cluster that is not aligned")
+		if host%i.cluster != 0 {
+			return kindBad, 0, "a cluster that is not aligned"
 		}
-		if e.host-within >= i.dataLen && !i.h.Incompatible.Has(ExternalData) && size == 8 {
-			return bad("a cluster beyond the end of the file")
-		}
-	case kindUnallocated:
+	case kindUnallocated, kindBad:
+		host = 0
 	}
-	if size == 16 {
-		sub := i.cluster / subclusters
-		n := within / sub
-		e.length = sub - within%sub
+	if i.h.Incompatible.Has(ExtendedL2) {
 		allocated, zero := bitmap>>n&1 != 0, bitmap>>(n+subclusters)&1 != 0
 		switch {
-		case allocated && (zero || e.kind == kindUnallocated):
-			return bad("subclusters that contradict each other")
-		case zero && e.kind == kindNormal:
-			e.kind = kindZeroAlloc
+		case allocated && (zero || kind == kindUnallocated):
+			return kindBad, 0, "subclusters that contradict each other"
+		case zero && kind == kindNormal:
+			return kindZeroAlloc, host + n*(i.cluster/subclusters), ""
 		case zero:
-			e.kind = kindZero
+			return kindZero, 0, ""
 		case !allocated:
-			e.kind = kindUnallocated
-		case e.host-within >= i.dataLen && !i.h.Incompatible.Has(ExternalData):
-			return bad("a cluster beyond the end of the file")
+			return kindUnallocated, 0, ""
 		}
+		host += n * (i.cluster / subclusters)
 	}
-	return e, nil
+	if kind == kindNormal && !inside {
+		return kindBad, 0, "a cluster beyond the end of the file"
+	}
+	return kind, host, ""
 }

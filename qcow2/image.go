@@ -11,7 +11,9 @@ import (
 const defaultMaxDepth = 16
 
 // A Source is a file that a resolver opened. If it is an io.Closer it is
-// closed with the image. ReadAt is called concurrently.
+// closed with the image. ReadAt is called concurrently. That it ends before its
+// size is an error. If it has a method File() *os.File, its content is that
+// file's, and holes of the file are not read.
 type Source interface {
 	io.ReaderAt
 	Size() int64 // bytes
@@ -48,8 +50,10 @@ type Image struct {
 	cluster int64
 	data    io.ReaderAt // where the guest clusters lie: r, or the data file
 	dataLen int64
-	backing *Image
-	closers []io.Closer
+	// dataFile is data as it was passed.
+	dataFile io.ReaderAt
+	backing  *Image
+	closers  []io.Closer
 
 	tables   tableCache
 	decoders decoderPool
@@ -69,9 +73,11 @@ func Open(r io.ReaderAt, size int64, o OpenOptions) (*Image, error) {
 	return c.open(r, size)
 }
 
-// Raw gives a raw disk the methods of an Image.
+// Raw gives a raw disk, size bytes long, the methods of an Image. That r ends
+// before is an error (io.ErrUnexpectedEOF) when it is read, not zeros.
 func Raw(r io.ReaderAt, size int64) *Image {
-	return &Image{r: r, size: size, virtual: size, cluster: 64 << 10, data: r, dataLen: size}
+	whole := sized{r, size}
+	return &Image{r: whole, size: size, virtual: size, cluster: grain, data: whole, dataLen: size, dataFile: r}
 }
 
 // chain is the state while a chain of backing files is opened.
@@ -96,7 +102,9 @@ func (c *chain) open(r io.ReaderAt, size int64) (*Image, error) {
 	if h.CryptMethod != 0 {
 		return nil, &FormatError{Kind: ErrEncrypted, Offset: 32, Value: uint64(h.CryptMethod), Text: "there is no decryption here"}
 	}
-	i := &Image{info: info, h: h, r: r, size: size, virtual: info.VirtualSize, cluster: info.ClusterSize, data: r, dataLen: size}
+	whole := sized{r, size}
+	i := &Image{info: info, h: h, r: whole, size: size, virtual: info.VirtualSize, cluster: info.ClusterSize,
+		data: whole, dataLen: size, dataFile: r}
 	if err := i.checkL1(); err != nil {
 		return nil, fmt.Errorf("cannot open the image: %w", err)
 	}
@@ -136,7 +144,8 @@ func (c *chain) references(i *Image) error {
 		if err != nil {
 			return err
 		}
-		i.data, i.dataLen = source, source.Size()
+		i.dataLen, i.dataFile = source.Size(), source
+		i.data = sized{source, i.dataLen}
 	}
 	if i.h.BackingFileOffset == 0 || i.info.BackingFile == "" {
 		return nil
@@ -223,7 +232,7 @@ func (i *Image) ReadAt(p []byte, off int64) (int, error) {
 func (i *Image) read(p []byte, off int64, keep bool) (int, error) {
 	done := 0
 	for done < len(p) {
-		e, err := i.extent(off+int64(done), off+int64(len(p)))
+		e, err := i.extent(off+int64(done), off+int64(len(p)), nil)
 		if err != nil {
 			return done, err
 		}
@@ -233,4 +242,19 @@ func (i *Image) read(p []byte, off int64, keep bool) (int, error) {
 		done += int(e.length)
 	}
 	return done, nil
+}
+
+// sized is a file of a known size: that it ends before is an error, not zeros.
+type sized struct {
+	io.ReaderAt
+	size int64
+}
+
+// ReadAt implements io.ReaderAt.
+func (s sized) ReadAt(p []byte, off int64) (int, error) {
+	n, err := s.ReaderAt.ReadAt(p, off)
+	if at := off + int64(n); n < len(p) && at < s.size && (err == nil || errors.Is(err, io.EOF)) {
+		err = fmt.Errorf("the file ends at %d, not at %d: %w", at, s.size, io.ErrUnexpectedEOF)
+	}
+	return n, err
 }

@@ -34,6 +34,8 @@ type OpenOptions struct {
 	// never opens a file by itself: if Resolve is nil an image that needs
 	// another file is refused with ErrUnsupported.
 	Resolve func(Reference) (Source, error)
+	// Format is "qcow2", the default, or "raw". It is never guessed.
+	Format string
 	// MaxDepth is the greatest number of backing files that follow each
 	// other. If 0 it is 16.
 	MaxDepth int
@@ -50,10 +52,10 @@ type Image struct {
 	cluster int64
 	data    io.ReaderAt // where the guest clusters lie: r, or the data file
 	dataLen int64
-	// dataFile is data as it was passed.
-	dataFile io.ReaderAt
-	backing  *Image
-	closers  []io.Closer
+	// The files as they were passed.
+	file, dataFile io.ReaderAt
+	backing        *Image
+	closers        []io.Closer
 
 	tables   tableCache
 	decoders decoderPool
@@ -69,15 +71,21 @@ type Image struct {
 //
 // The caller must Close the image; r remains the caller's.
 func Open(r io.ReaderAt, size int64, o OpenOptions) (*Image, error) {
-	c := chain{options: o}
-	return c.open(r, size)
+	switch o.Format {
+	case "raw":
+		return Raw(r, size), nil
+	case "", "qcow2":
+		c := chain{options: o}
+		return c.open(r, size)
+	}
+	return nil, unsupported(0, 0, "the format %q is neither qcow2 nor raw", o.Format)
 }
 
 // Raw gives a raw disk, size bytes long, the methods of an Image. That r ends
 // before is an error (io.ErrUnexpectedEOF) when it is read, not zeros.
 func Raw(r io.ReaderAt, size int64) *Image {
 	whole := sized{r, size}
-	return &Image{r: whole, size: size, virtual: size, cluster: grain, data: whole, dataLen: size, dataFile: r}
+	return &Image{r: whole, size: size, virtual: size, cluster: grain, data: whole, dataLen: size, file: r, dataFile: r}
 }
 
 // chain is the state while a chain of backing files is opened.
@@ -104,7 +112,7 @@ func (c *chain) open(r io.ReaderAt, size int64) (*Image, error) {
 	}
 	whole := sized{r, size}
 	i := &Image{info: info, h: h, r: whole, size: size, virtual: info.VirtualSize, cluster: info.ClusterSize,
-		data: whole, dataLen: size, dataFile: r}
+		data: whole, dataLen: size, file: r, dataFile: r}
 	if err := i.checkL1(); err != nil {
 		return nil, fmt.Errorf("cannot open the image: %w", err)
 	}

@@ -1,17 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"sync"
-	"time"
+	"syscall"
 
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/diskfile"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
 )
 
@@ -20,7 +20,7 @@ func info(_ context.Context, c *command) error {
 	if err != nil {
 		return err
 	}
-	f, size, err := openFile(c.args[0])
+	f, size, err := diskfile.Open(c.args[0])
 	if err != nil {
 		return err
 	}
@@ -46,11 +46,11 @@ func info(_ context.Context, c *command) error {
 }
 
 func guestDisk(c *command) (*guestdisk.Disk, error) {
-	image, closeAll, err := open(c, c.args[0])
+	image, err := open(c, c.args[0], "")
 	if err != nil {
 		return nil, err
 	}
-	defer closeAll()
+	defer image.Close()
 	disk, err := guestdisk.Inspect(image, image.Size())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.args[0], err)
@@ -128,7 +128,7 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func check(ctx context.Context, c *command) error {
-	f, size, err := openFile(c.args[0])
+	f, size, err := diskfile.Open(c.args[0])
 	if err != nil {
 		return err
 	}
@@ -152,35 +152,55 @@ func check(ctx context.Context, c *command) error {
 	return err
 }
 
+// mapExtents writes each extent as it is found: there can be very many.
 func mapExtents(ctx context.Context, c *command) error {
-	image, closeAll, err := open(c, c.args[0])
+	image, err := open(c, c.args[0], c.format)
 	if err != nil {
 		return err
 	}
-	defer closeAll()
-	list := []qcow2.Extent{}
-	if !c.json {
-		fmt.Fprintln(c.out, "Offset          Length          Depth  Kind")
+	defer image.Close()
+	out := bufio.NewWriter(c.out)
+	defer out.Flush()
+	line := func(e qcow2.Extent) { fmt.Fprintln(out, e) }
+	if c.json {
+		between := "[\n    "
+		line = func(e qcow2.Extent) {
+			b, _ := e.MarshalJSON() // never fails
+			_, _ = out.WriteString(between)
+			_, _ = out.Write(b)
+			between = ",\n    "
+		}
+	} else {
+		fmt.Fprintln(out, "Offset          Length          Depth  Kind")
 	}
 	for e, err := range image.Map(ctx) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.args[0], err)
 		}
-		if c.json {
-			list = append(list, e)
-		} else {
-			fmt.Fprintln(c.out, e)
-		}
+		line(e)
 	}
-	if c.json {
-		return printJSON(c.out, list)
+	switch {
+	case c.json && image.Size() > 0:
+		_, _ = out.WriteString("\n]\n")
+	case c.json:
+		_, _ = out.WriteString("[]\n")
 	}
-	return nil
+	return out.Flush() // has the first error
 }
 
 func convert(ctx context.Context, c *command) error {
-	return rewrite(c, func(image *qcow2.Image, out *os.File) error {
-		return qcow2.Convert(ctx, out, image, c.options())
+	image, err := open(c, c.args[0], c.format)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	stream := func(w io.Writer) error { return qcow2.Stream(ctx, w, image, c.options()) }
+	if c.args[1] == "-" {
+		return stream(&interruptible{ctx: ctx, w: c.out})
+	}
+	o := diskfile.Options{SizeBytes: image.Size(), IsInput: image.Uses, Stream: stream}
+	return diskfile.Write(ctx, c.args[1], o, func(dst io.WriterAt) error {
+		return qcow2.Convert(ctx, dst, image, c.options())
 	})
 }
 
@@ -193,73 +213,49 @@ func compact(ctx context.Context, c *command) error {
 	default:
 		return fmt.Errorf("unknown compression %q: choose zlib or zstd", c.compression)
 	}
-	return rewrite(c, func(image *qcow2.Image, out *os.File) error {
-		_, err := qcow2.Compact(ctx, out, image, o)
+	image, err := open(c, c.args[0], c.format)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	return diskfile.Write(ctx, c.args[1], diskfile.Options{IsInput: image.Uses}, func(dst io.WriterAt) error {
+		_, err := qcow2.Compact(ctx, dst, image, o)
 		return err
 	})
 }
 
-// rewrite lets write make the second file from the first. The file appears
-// under its name when it is complete.
-func rewrite(c *command, write func(*qcow2.Image, *os.File) error) (err error) {
-	image, closeAll, err := open(c, c.args[0])
-	if err != nil {
-		return err
-	}
-	defer closeAll()
-	name := c.args[1]
-	if stat, err := os.Stat(name); err == nil && !stat.Mode().IsRegular() {
-		return fmt.Errorf("cannot write %s: not a regular file", name)
-	}
-	out, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", name, err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(out.Name()))
-		}
-	}()
-	stop := flush(out)
-	err = write(image, out)
-	stop()
-	if err = errors.Join(err, out.Chmod(0o644), out.Sync(), out.Close()); err != nil {
-		return fmt.Errorf("%s: %w", c.args[0], err)
-	}
-	return os.Rename(out.Name(), name)
+// interruptible writes to where a write may wait for ever.
+type interruptible struct {
+	ctx context.Context //nolint:containedctx // for one command
+	w   io.Writer
 }
 
-// flush begins to bring a file to the disk while it is written, so that
-// little is left to wait for at the end. The caller must call what it returns.
-func flush(f *os.File) (stop func()) {
+// Write returns when ctx ends, whatever becomes of the bytes: the program ends.
+func (i *interruptible) Write(p []byte) (n int, err error) {
 	done := make(chan struct{})
-	var group sync.WaitGroup
-	group.Go(func() {
-		tick := time.NewTicker(150 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-				_ = f.Sync() // an error comes again with the last one
-			}
-		}
-	})
-	return func() { close(done); group.Wait() }
+	go func() {
+		n, err = i.w.Write(p)
+		close(done)
+	}()
+	select {
+	case <-done:
+		return n, err
+	case <-i.ctx.Done():
+		return 0, context.Cause(i.ctx)
+	}
 }
 
 func compare(ctx context.Context, c *command) error {
-	a, closeA, err := open(c, c.args[0])
+	a, err := open(c, c.args[0], c.format)
 	if err != nil {
 		return err
 	}
-	defer closeA()
-	b, closeB, err := open(c, c.args[1])
+	defer a.Close()
+	b, err := open(c, c.args[1], c.second)
 	if err != nil {
 		return err
 	}
-	defer closeB()
+	defer b.Close()
 	at, err := qcow2.Compare(ctx, a, b, c.options())
 	if err != nil {
 		return err
@@ -276,11 +272,11 @@ func compare(ctx context.Context, c *command) error {
 }
 
 func digest(ctx context.Context, c *command) error {
-	image, closeAll, err := open(c, c.args[0])
+	image, err := open(c, c.args[0], c.format)
 	if err != nil {
 		return err
 	}
-	defer closeAll()
+	defer image.Close()
 	sum, err := qcow2.Digest(ctx, image, c.options())
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.args[0], err)
@@ -289,41 +285,28 @@ func digest(ctx context.Context, c *command) error {
 	return err
 }
 
-func openFile(name string) (*os.File, int64, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, 0, err
-	}
-	size, err := f.Seek(0, io.SeekEnd) // of devices too
-	if err != nil {
-		return nil, 0, errors.Join(fmt.Errorf("cannot read %s: %w", name, err), f.Close())
-	}
-	return f, size, nil
-}
-
 // source is a file that the image refers to.
 type source struct {
-	*os.File
+	f    *os.File
 	size int64
 }
 
+func (s source) ReadAt(p []byte, off int64) (int, error) { return s.f.ReadAt(p, off) }
+func (s source) Stat() (os.FileInfo, error)              { return s.f.Stat() }
+func (s source) Close() error                            { return s.f.Close() }
+
 func (s source) Size() int64 { return s.size }
 
+// Holes of the file are not read.
+func (s source) File() *os.File { return s.f }
+
 // open opens an image, with the files it refers to if -files allows them.
-func open(c *command, name string) (*qcow2.Image, func(), error) {
-	f, size, err := openFile(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	var o qcow2.OpenOptions
+func open(c *command, name, format string) (*qcow2.Image, error) {
+	o := qcow2.OpenOptions{Format: format}
 	if c.files != "" {
 		o.Resolve = func(ref qcow2.Reference) (qcow2.Source, error) { return resolve(c.files, ref) }
 	}
-	image, err := qcow2.Open(f, size, o)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
-	}
-	return image, func() { _ = errors.Join(image.Close(), f.Close()) }, nil
+	return qcow2.OpenFile(name, o)
 }
 
 // resolve opens a referenced file in dir. The name may not lead out of it.
@@ -333,7 +316,7 @@ func resolve(dir string, ref qcow2.Reference) (qcow2.Source, error) {
 		return nil, err
 	}
 	defer root.Close()
-	f, err := root.Open(ref.Name)
+	f, err := root.OpenFile(ref.Name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe does not wait
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func Compact(ctx context.Context, dst io.WriterAt, src *Image, o CompactOptions)
 	if err != nil {
 		return 0, fmt.Errorf("cannot compact the image: %w", err)
 	}
-	walk := newWalker(src, true)
+	walk := newWalker(src, toWork)
 	defer walk.close()
 	p := pipeline{options: o.Options, total: src.virtual, size: src.partSize()}
 	p.next = func(ctx context.Context, off int64) (part, error) { return walk.part(ctx, off, src.virtual) }

@@ -30,7 +30,7 @@ func Convert(ctx context.Context, dst io.WriterAt, src *Image, o Options) error 
 			return fmt.Errorf("cannot write the raw image: %w", err)
 		}
 	}
-	walk := newWalker(src, true)
+	walk := newWalker(src, toWork)
 	defer walk.close()
 	p := pipeline{options: o, total: src.virtual, size: src.partSize()}
 	p.next = func(ctx context.Context, off int64) (part, error) {
@@ -118,7 +118,7 @@ func Stream(ctx context.Context, w io.Writer, src *Image, o Options) error {
 }
 
 func (i *Image) stream(ctx context.Context, w io.Writer, o Options) error {
-	walk := newWalker(i, true)
+	walk := newWalker(i, toWork)
 	defer walk.close()
 	p := pipeline{options: o, total: i.virtual, size: i.partSize()}
 	p.next = func(ctx context.Context, off int64) (part, error) {
@@ -156,7 +156,7 @@ func Compare(ctx context.Context, a, b *Image, o Options) (int64, error) {
 	total := max(a.virtual, b.virtual)
 	first := int64(-1)
 	p := pipeline{options: o, total: total, size: max(a.partSize(), b.partSize())}
-	walkA, walkB := newWalker(a, true), newWalker(b, true)
+	walkA, walkB := newWalker(a, toWork), newWalker(b, toWork)
 	defer walkA.close()
 	defer walkB.close()
 	p.next = func(ctx context.Context, off int64) (part, error) { return both(ctx, walkA, walkB, off) }

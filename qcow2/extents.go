@@ -48,7 +48,7 @@ func (i *Image) extent(off, end int64, w *walker) (extent, error) {
 		case w != nil:
 			err = w.own(layer, &e, end)
 		default:
-			err = layer.own(&e, end, false)
+			err = layer.own(&e, end, toRead)
 		}
 		if err != nil {
 			return e, err
@@ -67,20 +67,29 @@ func (i *Image) extent(off, end int64, w *walker) (extent, error) {
 	}
 }
 
+// purpose is what extents are wanted for.
+type purpose uint8
+
+const (
+	toRead purpose = iota // each compressed cluster is an extent
+	toMap                 // compressed clusters that follow each other are one
+	toWork                // and so is what reads as zero, where a whole table does
+)
+
 // maxSteps is how many runs of tables are joined to one extent: between two
 // extents a walk can be cancelled.
 const maxSteps = 256
 
 // own finds what the layer itself says about e.start up to end.
-func (i *Image) own(e *extent, end int64, walk bool) error {
+func (i *Image) own(e *extent, end int64, p purpose) error {
 	e.length = 0
 	for steps := 0; steps < maxSteps && (steps == 0 || e.end() < end); steps++ {
 		at := e.start + e.length
-		next, err := i.ownRun(at, walk)
+		next, err := i.ownRun(at, p)
 		if err != nil && steps == 0 {
 			return err
 		}
-		if err != nil || steps > 0 && !e.goesOn(&next, walk) {
+		if err != nil || steps > 0 && !e.goesOn(&next, p) {
 			break // an error is found again where it begins
 		}
 		if steps == 0 {
@@ -92,12 +101,12 @@ func (i *Image) own(e *extent, end int64, walk bool) error {
 }
 
 // goesOn says whether next, which follows, is the same thing.
-func (e *extent) goesOn(next *extent, walk bool) bool {
+func (e *extent) goesOn(next *extent, p purpose) bool {
 	switch {
 	case next.kind != e.kind:
 		return false
 	case e.kind == kindCompressed:
-		return walk
+		return p != toRead
 	case e.kind == kindNormal || e.kind == kindZeroAlloc:
 		return next.host == e.host+e.length
 	}
@@ -105,7 +114,7 @@ func (e *extent) goesOn(next *extent, walk bool) bool {
 }
 
 // ownRun finds what begins at an offset, within what one L1 entry covers.
-func (i *Image) ownRun(at int64, walk bool) (extent, error) {
+func (i *Image) ownRun(at int64, p purpose) (extent, error) {
 	perL2 := int64(1) << (i.h.ClusterBits + i.h.l2Bits())
 	index := at / perL2
 	words, err := i.tables.entry(i.r, int64(i.h.L1TableOffset)+index*8, 8)
@@ -115,12 +124,12 @@ func (i *Image) ownRun(at int64, walk bool) (extent, error) {
 	if words[0]&entryOffset == 0 {
 		return extent{kind: kindUnallocated, length: perL2 - at%perL2}, nil
 	}
-	return i.inTable(words[0], index, at, walk)
+	return i.inTable(words[0], index, at, p)
 }
 
 // inTable finds what the L2 table of an L1 entry says of the guest's offset
 // at, and how long that goes on within the table.
-func (i *Image) inTable(l1Entry uint64, l1Index, at int64, walk bool) (extent, error) {
+func (i *Image) inTable(l1Entry uint64, l1Index, at int64, p purpose) (extent, error) {
 	table := int64(l1Entry & entryOffset)
 	if table%i.cluster != 0 || table >= i.size {
 		return extent{}, malformed(int64(i.h.L1TableOffset)+l1Index*8, l1Entry, "the L2 table is not aligned or outside the file")
@@ -128,12 +137,12 @@ func (i *Image) inTable(l1Entry uint64, l1Index, at int64, walk bool) (extent, e
 	units := i.unitSize()
 	n := at >> i.h.ClusterBits & (1<<i.h.l2Bits() - 1) * (i.cluster / units)
 	n += at % i.cluster / units
-	r, left, err := i.tables.run(i, table, n)
+	r, left, err := i.tables.run(i, table, n, p)
 	if err != nil {
 		return extent{}, err
 	}
 	e := extent{kind: r.kind, host: r.host + at%units, length: left*units - at%units}
-	if r.kind != kindBad && (r.kind != kindCompressed || walk) {
+	if r.kind != kindBad && (r.kind != kindCompressed || p != toRead) {
 		return e, nil
 	}
 	number := n / (i.cluster / units)

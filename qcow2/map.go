@@ -41,7 +41,7 @@ func (e Extent) MarshalJSON() ([]byte, error) {
 // ones, it ends with that of ctx.
 func (i *Image) Map(ctx context.Context) iter.Seq2[Extent, error] {
 	return func(yield func(Extent, error) bool) {
-		walk := newWalker(i, false)
+		walk := newWalker(i, toMap)
 		var last Extent
 		for off := int64(0); off < i.virtual; {
 			e, err := walk.extent(off, i.virtual)

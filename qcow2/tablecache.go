@@ -38,8 +38,11 @@ type run struct {
 	host  int64 // where the first unit's data begins
 }
 
-// summary is an L2 table in runs; nil for one that has too many.
-type summary []run
+// summary is what an L2 table says.
+type summary struct {
+	runs []run // nil if there are too many
+	zero bool  // all of it reads as zero, whatever the image's backing file holds
+}
 
 // entry returns the one or two words of the table entry at offset.
 func (c *tableCache) entry(r io.ReaderAt, offset, size int64) ([2]uint64, error) {
@@ -81,22 +84,26 @@ func (c *tableCache) slice(r io.ReaderAt, begin int64) ([]byte, error) {
 }
 
 // run returns what the L2 table at an offset says of unit n, and of how many
-// units from n on. A run is of unit n alone where the table has no summary.
-func (c *tableCache) run(i *Image, table, n int64) (run, int64, error) {
-	runs, err := c.summary(i, table)
+// units from n on. A run is of unit n alone where the table has too many.
+func (c *tableCache) run(i *Image, table, n int64, p purpose) (run, int64, error) {
+	s, err := c.summary(i, table)
 	if err != nil {
 		return run{}, 0, err
 	}
 	per := i.cluster / i.unitSize()
-	if runs == nil {
+	end := per << i.h.l2Bits()
+	if p == toWork && s.zero {
+		return run{n, kindZero, 0}, end - n, nil
+	}
+	if s.runs == nil {
 		b, err := c.entry(i.r, table+n/per*i.h.l2EntrySize(), i.h.l2EntrySize())
 		kind, host, _ := i.unit(b[0], b[1], n%per)
 		return run{n, kind, host}, 1, err
 	}
-	at := sort.Search(len(runs), func(k int) bool { return runs[k].first > n }) - 1
-	r, end := runs[at], per<<i.h.l2Bits()
-	if at+1 < len(runs) {
-		end = runs[at+1].first
+	at := sort.Search(len(s.runs), func(k int) bool { return s.runs[k].first > n }) - 1
+	r := s.runs[at]
+	if at+1 < len(s.runs) {
+		end = s.runs[at+1].first
 	}
 	if r.hasData() {
 		r.host += (n - r.first) * i.unitSize()
@@ -117,12 +124,12 @@ func (c *tableCache) summary(i *Image, table int64) (summary, error) {
 	}
 	s, err := c.summarize(i, table)
 	if err != nil {
-		return nil, err
+		return s, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.kept += len(s) + 4; c.summaries == nil || c.kept > maxKept {
-		c.oldSummaries, c.summaries, c.kept = c.summaries, make(map[int64]summary), len(s)+4
+	if c.kept += len(s.runs) + 4; c.summaries == nil || c.kept > maxKept {
+		c.oldSummaries, c.summaries, c.kept = c.summaries, make(map[int64]summary), len(s.runs)+4
 	}
 	c.summaries[table] = s
 	return s, nil
@@ -143,14 +150,15 @@ func (c *tableCache) summarize(i *Image, table int64) (summary, error) {
 	if c.buf == nil {
 		c.buf = make([]byte, min(i.cluster, 64<<10))
 	}
-	var out summary
+	out := summary{zero: true}
 	size, unit := i.h.l2EntrySize(), i.unitSize()
 	per := i.cluster / unit
-	for at := int64(0); at < i.cluster; at += int64(len(c.buf)) {
+	many := false
+	for at := int64(0); at < i.cluster && (!many || out.zero); at += int64(len(c.buf)) {
 		if _, err := readFull(i.r, c.buf, table+at); err != nil {
-			return nil, err
+			return out, err
 		}
-		for in := int64(0); in < int64(len(c.buf)); in += size {
+		for in := int64(0); in < int64(len(c.buf)) && (!many || out.zero); in += size {
 			first := (at + in) / size * per
 			entry, bitmap := binary.BigEndian.Uint64(c.buf[in:]), uint64(0)
 			if size == 16 {
@@ -158,16 +166,24 @@ func (c *tableCache) summarize(i *Image, table int64) (summary, error) {
 			}
 			for n := range per {
 				kind, host, _ := i.unit(entry, bitmap, n)
-				if last := len(out) - 1; last >= 0 && kind == out[last].kind &&
-					(!out[last].hasData() || host == out[last].host+(first+n-out[last].first)*unit) {
+				out.zero = out.zero && (kind == kindZero || kind == kindZeroAlloc || kind == kindUnallocated && i.backing == nil)
+				if last := len(out.runs) - 1; many || last >= 0 && out.runs[last].goesOn(kind, host, first+n, unit) {
 					continue
 				}
-				if len(out) == maxRuns {
-					return nil, nil
+				if many = len(out.runs) == maxRuns; !many {
+					out.runs = append(out.runs, run{first + n, kind, host})
 				}
-				out = append(out, run{first + n, kind, host})
 			}
 		}
 	}
-	return slices.Clip(out), nil
+	if many {
+		out.runs = nil
+	}
+	out.runs = slices.Clip(out.runs)
+	return out, nil
+}
+
+// goesOn says whether the run has what unit n says.
+func (r *run) goesOn(kind clusterKind, host, n, unit int64) bool {
+	return kind == r.kind && (!r.hasData() || host == r.host+(n-r.first)*unit)
 }

@@ -8,6 +8,7 @@ import "context"
 // use.
 type walker struct {
 	image  *Image
+	what   purpose
 	layers []walkedLayer // by depth
 	zeros  int64         // the disk reads as zero up to here from where it was asked last
 }
@@ -17,13 +18,13 @@ type walkedLayer struct {
 	holes *holes // nil if the file cannot be asked
 }
 
-// newWalker returns a walker which, if files is set, takes holes of the files
-// for zeros. The caller must close it.
-func newWalker(image *Image, files bool) *walker {
-	w := &walker{image: image}
+// newWalker returns a walker toMap or toWork. The latter takes holes of the
+// files for zeros. The caller must close it.
+func newWalker(image *Image, what purpose) *walker {
+	w := &walker{image: image, what: what}
 	for layer := image; layer != nil; layer = layer.backing {
 		var l walkedLayer
-		if files {
+		if what == toWork {
 			l.holes = newHoles(layer.dataFile)
 		}
 		w.layers = append(w.layers, l)
@@ -51,7 +52,7 @@ func (w *walker) own(layer *Image, e *extent, end int64) error {
 	last := &w.layers[e.depth].last
 	if e.start < last.start || e.start >= last.end() {
 		next := extent{start: e.start}
-		if err := layer.own(&next, layer.virtual, true); err != nil {
+		if err := layer.own(&next, layer.virtual, w.what); err != nil {
 			return err
 		}
 		*last = next

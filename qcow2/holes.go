@@ -2,16 +2,22 @@ package qcow2
 
 import (
 	"io"
+	"math"
 	"os"
 )
 
-// holes finds the holes of a file, where nothing is read. They are asked for
-// in the file's order, so one answer serves many questions.
+// holes finds the holes of a file, where nothing is read. It is asked in the
+// file's order, so one answer serves many questions: a hole, data, and the hole
+// behind it. That one must be known before the data is read, since what the
+// system reads ahead into space that is allocated but was never written counts
+// as data from then on.
 type holes struct {
-	file       *os.File
-	offset     int64 // of the file before it was asked
-	start, end int64 // of the last answer
-	hole       bool  // the last answer
+	file   *os.File
+	offset int64 // of the file before it was asked
+	known  int64 // from here on: a hole,
+	start  int64 // data,
+	end    int64 // a hole,
+	next   int64 // and what is not known
 }
 
 // newHoles returns nil if r is not known to be a file as it lies on a disk:
@@ -47,13 +53,34 @@ func (h *holes) at(off, length int64) (int64, bool) {
 	if h == nil {
 		return length, false
 	}
-	if off < h.start || off >= h.end {
-		h.start, h.end, h.hole = off, off+length, false
-		if start, end, err := nextData(h.file, off); err == nil && start > off {
-			h.end, h.hole = start, true
-		} else if err == nil && end > off {
-			h.end = end
-		}
+	if off < h.known || off >= h.next {
+		h.ask(off)
 	}
-	return min(length, h.end-off), h.hole
+	switch {
+	case off < h.start:
+		return min(length, h.start-off), true
+	case off < h.end:
+		return min(length, h.end-off), false
+	}
+	return min(length, h.next-off), true
+}
+
+func (h *holes) ask(off int64) {
+	known := off
+	if off == h.next {
+		known = h.end
+	}
+	start, end, err := nextData(h.file, off)
+	switch {
+	case err != nil || end <= off: // no answer, or behind the end of the file
+		*h = holes{file: h.file, offset: h.offset, known: off, start: off, end: math.MaxInt64, next: math.MaxInt64}
+		return
+	case start == end: // no data up to the end of the file
+		h.known, h.start, h.end, h.next = known, end, end, end
+		return
+	}
+	h.known, h.start, h.end, h.next = known, start, end, end
+	if next, _, err := nextData(h.file, end); err == nil && next > end {
+		h.next = next
+	}
 }

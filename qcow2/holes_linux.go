@@ -16,9 +16,9 @@ func nextData(f *os.File, off int64) (start, end int64, err error) {
 		end, err = f.Seek(0, io.SeekEnd)
 		return end, end, err
 	}
-	if err != nil || start > off {
-		return start, start, err
+	if err != nil {
+		return 0, 0, err
 	}
-	end, err = f.Seek(off, seekHole)
+	end, err = f.Seek(start, seekHole)
 	return start, end, err
 }

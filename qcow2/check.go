@@ -31,8 +31,11 @@ type CheckResult struct {
 	Notes []string `json:"notes"`
 }
 
-// Clean says that the check was complete and found nothing.
-func (c *CheckResult) Clean() bool { return c.Corruptions == 0 && c.Leaks == 0 && c.CheckErrors == 0 }
+// Clean says that the check was complete and found nothing. The zero
+// CheckResult is of no check, and not clean.
+func (c *CheckResult) Clean() bool {
+	return c.ImageEndOffset > 0 && c.Corruptions == 0 && c.Leaks == 0 && c.CheckErrors == 0
+}
 
 // ExitCode is the exit code that qemu-img check has for the result: 0 clean, 1
 // not completed, 2 corruptions, 3 leaks only.
@@ -235,12 +238,9 @@ func (c *checker) otherTables(context.Context) error {
 
 // bitmaps reads the bitmap directory and each bitmap's table.
 func (c *checker) bitmaps(ctx context.Context) error {
-	if c.h.Autoclear&BitmapsConsistent == 0 {
+	count, offset, length := c.info.bitmapCount, c.info.bitmapDir.Offset, c.info.bitmapDir.Length
+	if count == 0 {
 		return nil
-	}
-	count, offset, length, fault := c.info.bitmapDirectory()
-	if fault != nil || count == 0 {
-		return nil //nolint:nilerr // Inspect refused it before
 	}
 	c.refs.add(offset, length, 1, useMetadata)
 	if c.take(length) {

@@ -1,6 +1,7 @@
 package qcow2
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -50,14 +51,15 @@ func (i *Image) decode(d *decoder, dst []byte, entry uint64) error {
 		d.in = make([]byte, length, (length+grain-1)&^(grain-1))
 	}
 	in := d.in[:length]
-	n, err := readFull(i.r, in, offset)
-	if err != nil {
+	// Behind the end of the file are zeros, as for QEMU.
+	if _, err := readFull(i.r, in, offset); err != nil {
 		return err
 	}
+	var err error
 	if i.h.Compression == Zstd {
-		err = d.inflateZstd(dst, in[:n])
+		err = d.inflateZstd(dst, in)
 	} else {
-		err = d.deflate.Decode(dst, in[:n])
+		err = d.deflate.Decode(dst, in)
 	}
 	if err != nil {
 		return malformed(offset, entry, "a compressed cluster cannot be decompressed (%v)", err)
@@ -74,10 +76,12 @@ type decoder struct {
 	frame   []byte
 }
 
-var errZstd = errors.New("the zstd frame is not a whole cluster")
+var errZstd = errors.New("the zstd frames are not a whole cluster")
 
 // inflateZstd decompresses the frames in src until dst is full. QEMU writes
-// one frame; behind it are other clusters' bytes.
+// one frame; behind it are other clusters' bytes. Like QEMU it accepts
+// several, and empty and skippable ones before the last; the last one must end
+// where dst does.
 func (d *decoder) inflateZstd(dst, src []byte) error {
 	if d.zstd == nil {
 		var err error
@@ -96,7 +100,11 @@ func (d *decoder) inflateZstd(dst, src []byte) error {
 		d.frame = make([]byte, 0, len(dst)+block)
 	}
 	for done := 0; done < len(dst); {
-		length := zstdFrame(src)
+		if length := skippableFrame(src); length > 0 {
+			src = src[length:]
+			continue
+		}
+		length := zstdFrame(src, len(dst)-done)
 		if length < 0 {
 			return errZstd
 		}
@@ -108,7 +116,7 @@ func (d *decoder) inflateZstd(dst, src []byte) error {
 		if err != nil {
 			return fmt.Errorf("zstd: %w", err)
 		}
-		if len(out) == 0 {
+		if len(out) > len(dst)-done {
 			return errZstd
 		}
 		done += copy(dst[done:], out)
@@ -117,30 +125,54 @@ func (d *decoder) inflateZstd(dst, src []byte) error {
 	return nil
 }
 
+// skippableFrame returns the length of the skippable frame that b begins with,
+// or 0 (RFC 8878, section 3.1.2).
+func skippableFrame(b []byte) int {
+	if len(b) < 8 || b[0]&0xf0 != 0x50 || b[1] != 0x2a || b[2] != 0x4d || b[3] != 0x18 {
+		return 0
+	}
+	length := 8 + int64(binary.LittleEndian.Uint32(b[4:]))
+	if length > int64(len(b)) {
+		return 0
+	}
+	return int(length)
+}
+
 // zstdFrame returns the length of the zstd frame that b begins with, or -1
-// (RFC 8878, section 3.1.1).
-func zstdFrame(b []byte) int {
+// (RFC 8878, section 3.1.1). A window larger than libzstd allows to a stream
+// is refused, unless the frame says that its content fits into room bytes.
+func zstdFrame(b []byte, room int) int {
+	const maxWindow = 1<<27 + 1
 	if len(b) < 6 || b[0] != 0x28 || b[1] != 0xb5 || b[2] != 0x2f || b[3] != 0xfd {
 		return -1
 	}
 	descriptor := b[4]
 	at := 5
 	single := descriptor>>5&1 != 0
+	window := uint64(0)
 	if !single {
+		window = 1 << (10 + b[at]>>3)
+		window += window / 8 * uint64(b[at]&7)
 		at++
 	}
-	at += [4]int{0, 1, 2, 4}[descriptor&3]
-	switch descriptor >> 6 {
-	case 0:
-		if single {
-			at++
-		}
-	case 1:
-		at += 2
-	case 2:
-		at += 4
-	case 3:
-		at += 8
+	at += [4]int{0, 1, 2, 4}[descriptor&3] // the dictionary's ID
+	sizeLen := [4]int{0, 2, 4, 8}[descriptor>>6]
+	if single && sizeLen == 0 {
+		sizeLen = 1
+	}
+	if at+sizeLen > len(b) {
+		return -1
+	}
+	content := uint64(0)
+	for n := range sizeLen {
+		content |= uint64(b[at+n]) << (8 * n)
+	}
+	if sizeLen == 2 {
+		content += 256
+	}
+	at += sizeLen
+	if window > maxWindow && (sizeLen == 0 || content > uint64(room)) {
+		return -1
 	}
 	for {
 		if at+3 > len(b) {

@@ -123,8 +123,8 @@ func (s *Inspector) bitmaps() {
 	if i == nil {
 		return
 	}
-	if count, offset, length, fault := i.bitmapDirectory(); fault == nil && count > 0 {
-		s.keep(offset, min(length, inspectTableBytes))
+	if i.bitmapCount > 0 {
+		s.keep(i.bitmapDir.Offset, min(i.bitmapDir.Length, inspectTableBytes))
 	}
 }
 

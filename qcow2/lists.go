@@ -65,7 +65,11 @@ func (i *Info) readSnapshots(r io.ReaderAt) error {
 	}
 	var fault *FormatError
 	i.Snapshots, _, fault = parseSnapshots(b, int64(i.Header.SnapshotsOffset), i.Header.SnapshotCount)
-	if fault != nil && len(b) < inspectTableBytes {
+	switch {
+	case fault == nil:
+	case fault.finding == "":
+		return i.fault(fault)
+	case len(b) < inspectTableBytes: // QEMU reads zeros behind the end
 		i.addFault(fault)
 	}
 	for _, s := range i.Snapshots {
@@ -85,10 +89,15 @@ func parseSnapshots(b []byte, offset int64, count uint32) ([]Snapshot, int64, *F
 	be := binary.BigEndian
 	var out []Snapshot
 	at := 0
+	cut := func() ([]Snapshot, int64, *FormatError) {
+		fault := malformed(offset+int64(at), uint64(count), "the snapshot table is cut")
+		fault.finding = FindTableOutside
+		return out, int64(at), fault
+	}
 	for range count {
 		e := b[min(at, len(b)):]
 		if len(e) < snapshotFixed {
-			return out, int64(at), malformed(offset+int64(at), uint64(count), "the snapshot table is cut")
+			return cut()
 		}
 		extra := int(be.Uint32(e[36:]))
 		idLen, nameLen := int(be.Uint16(e[12:])), int(be.Uint16(e[14:]))
@@ -97,7 +106,7 @@ func parseSnapshots(b []byte, offset int64, count uint32) ([]Snapshot, int64, *F
 			return out, int64(at), malformed(offset+int64(at)+36, uint64(extra), "a snapshot has more than %d bytes of extra data", maxSnapshotExtra)
 		}
 		if length > len(e) {
-			return out, int64(at), malformed(offset+int64(at), uint64(extra), "a snapshot table entry is cut")
+			return cut()
 		}
 		s := Snapshot{
 			Time:        time.Unix(int64(be.Uint32(e[16:])), int64(be.Uint32(e[20:]))).UTC(),

@@ -53,8 +53,9 @@ func TestStreams(t *testing.T) {
 }
 
 type stream struct {
-	packed []byte
-	what   string
+	packed  []byte
+	content []byte // what was compressed
+	what    string
 }
 
 var failedAt = regexp.MustCompile(`error while reading offset (\d+)`)
@@ -82,6 +83,8 @@ func sameStreams(t *testing.T, kind qcow2.Compression, g generator, streams []st
 	for n, s := range streams {
 		_, err := image.ReadAt(got, int64(n*g.cluster))
 		switch {
+		case !failed[n] && err != nil && kind == qcow2.Zstd && misread(s, want[n*g.cluster:][:g.cluster], err):
+			refused++
 		case failed[n] && err == nil:
 			t.Errorf("%s, %v cluster %d of %d bytes: %s: read, which QEMU refuses", name, kind, n, g.cluster, s.what)
 		case failed[n]:
@@ -96,6 +99,18 @@ func sameStreams(t *testing.T, kind qcow2.Compression, g generator, streams []st
 		}
 	}
 	return good, refused
+}
+
+// strictly are the reasons why our zstd library refuses frames that libzstd
+// reads, in some versions: reserved bits, and a window that the blocks or
+// matches do not keep to.
+var strictly = regexp.MustCompile("reserved bits|block size|block.* too big|history|window")
+
+// misread says whether it is right to refuse a zstd stream that QEMU reads: it
+// is damaged, and QEMU took other bytes from it than were put in, or it is one
+// that only libzstd reads.
+func misread(s stream, theirs []byte, err error) bool {
+	return !bytes.HasPrefix(s.content, theirs) || strictly.MatchString(err.Error())
 }
 
 // generator makes streams for clusters of one size.
@@ -236,7 +251,7 @@ func (g *generator) deflate(t *testing.T) stream {
 	if g.rnd.IntN(10) == 0 {
 		b, what = g.bits(len(content)), "random codes"
 	}
-	return g.damage(stream{b, what})
+	return g.damage(stream{b, content, what})
 }
 
 // bits makes blocks of random symbols in the fixed code, and random dynamic
@@ -348,5 +363,5 @@ func (g *generator) zstd(t *testing.T) stream {
 		}
 	}
 	extra()
-	return g.damage(stream{b, what})
+	return g.damage(stream{b, content, what})
 }

@@ -37,7 +37,10 @@ func Compact(ctx context.Context, dst io.WriterAt, src *Image, o CompactOptions)
 	if err != nil {
 		return 0, fmt.Errorf("cannot compact the image: %w", err)
 	}
-	p := pipeline{options: o.Options, total: src.virtual, size: src.partSize(), next: src.part}
+	walk := newWalker(src, true)
+	defer walk.close()
+	p := pipeline{options: o.Options, total: src.virtual, size: src.partSize()}
+	p.next = func(ctx context.Context, off int64) (part, error) { return walk.part(ctx, off, src.virtual) }
 	p.newWorker = func() func(*job) error {
 		var c compressor
 		return func(j *job) error {

@@ -75,7 +75,7 @@ func ExampleOpen() {
 		return
 	}
 	fmt.Printf("%s\n", p)
-	for e, err := range image.Map() {
+	for e, err := range image.Map(context.Background()) {
 		fmt.Println(e.Start, e.Length, e.Compressed, err)
 	}
 	// Output:

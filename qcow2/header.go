@@ -380,7 +380,7 @@ func growArea(r io.ReaderAt, area []byte, start, need int64) ([]byte, int, error
 // end of the file is zero and not counted.
 func readFull(r io.ReaderAt, b []byte, offset int64) (int, error) {
 	n, err := r.ReadAt(b, offset)
-	if n == len(b) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if n == len(b) || errors.Is(err, io.EOF) {
 		clear(b[n:])
 		return n, nil
 	}

@@ -2,6 +2,7 @@ package qcow2_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,7 +77,7 @@ func sameMap(t testing.TB, image *qcow2.Image, path string) {
 	t.Helper()
 	var want, got []map[string]any
 	require.NoError(t, json.Unmarshal(qemuImg(t, filepath.Dir(path), "map", "--output=json", "-f", "qcow2", path), &want))
-	for e, err := range image.Map() {
+	for e, err := range image.Map(context.Background()) {
 		require.NoError(t, err)
 		b, err := json.Marshal(e)
 		require.NoError(t, err)

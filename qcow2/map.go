@@ -1,8 +1,10 @@
 package qcow2
 
 import (
-	"encoding/json"
+	"cmp"
+	"context"
 	"iter"
+	"strconv"
 )
 
 // An Extent is a part of the guest's disk that is one thing. The JSON names
@@ -20,26 +22,33 @@ type Extent struct {
 
 // MarshalJSON leaves "offset" out where there is none.
 func (e Extent) MarshalJSON() ([]byte, error) {
-	type plain Extent
-	out := struct {
-		plain
-		Offset *int64 `json:"offset,omitempty"`
-	}{plain: plain(e)}
+	b := make([]byte, 0, 160)
+	b = strconv.AppendInt(append(b, `{"start":`...), e.Start, 10)
+	b = strconv.AppendInt(append(b, `,"length":`...), e.Length, 10)
+	b = strconv.AppendInt(append(b, `,"depth":`...), int64(e.Depth), 10)
+	b = strconv.AppendBool(append(b, `,"present":`...), e.Present)
+	b = strconv.AppendBool(append(b, `,"zero":`...), e.Zero)
+	b = strconv.AppendBool(append(b, `,"data":`...), e.Data)
+	b = strconv.AppendBool(append(b, `,"compressed":`...), e.Compressed)
 	if e.Offset >= 0 {
-		out.Offset = &e.Offset
+		b = strconv.AppendInt(append(b, `,"offset":`...), e.Offset, 10)
 	}
-	return json.Marshal(out)
+	return append(b, '}'), nil
 }
 
 // Map goes through the extents of the guest's disk in order, each as long as
-// possible. It ends with the first error.
-func (i *Image) Map() iter.Seq2[Extent, error] {
+// possible. It ends with the first error; between two extents, and within long
+// ones, it ends with that of ctx.
+func (i *Image) Map(ctx context.Context) iter.Seq2[Extent, error] {
 	return func(yield func(Extent, error) bool) {
+		walk := newWalker(i, false)
 		var last Extent
 		for off := int64(0); off < i.virtual; {
-			e, err := i.extent(off, i.virtual)
-			if err != nil {
-				yield(Extent{}, err)
+			e, err := walk.extent(off, i.virtual)
+			if err = cmp.Or(ctx.Err(), err); err != nil {
+				if last.Length == 0 || yield(last, nil) {
+					yield(Extent{}, err)
+				}
 				return
 			}
 			next := Extent{Start: off, Length: e.length, Depth: e.depth, Present: e.layer != nil,

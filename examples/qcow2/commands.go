@@ -152,7 +152,7 @@ func check(ctx context.Context, c *command) error {
 	return err
 }
 
-func mapExtents(_ context.Context, c *command) error {
+func mapExtents(ctx context.Context, c *command) error {
 	image, closeAll, err := open(c, c.args[0])
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func mapExtents(_ context.Context, c *command) error {
 	if !c.json {
 		fmt.Fprintln(c.out, "Offset          Length          Depth  Kind")
 	}
-	for e, err := range image.Map() {
+	for e, err := range image.Map(ctx) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.args[0], err)
 		}

@@ -148,7 +148,7 @@ func parseHeader(b []byte) (Header, error) {
 	}
 	h := Header{Version: be.Uint32(b[4:]), RefcountOrder: 4, HeaderLength: headerLengthV2}
 	if h.Version != 2 && h.Version != 3 {
-		return h, unsupported(4, uint64(h.Version), "only versions 2 and 3 are known")
+		return h, unsupported(4, uint64(h.Version), "%s", qcowVersion(h.Version))
 	}
 	need := headerLengthV2
 	if h.Version == 3 {

@@ -59,6 +59,9 @@ func Inspect(r io.ReaderAt, size int64) (*Info, error) {
 		return nil, err
 	}
 	h, err := parseHeader(head[:n])
+	if fault, ok := err.(*FormatError); ok && fault.Kind == ErrNotQCOW2 { //nolint:errorlint // only our own, unwrapped
+		return nil, notQCOW2(r, size, fault)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -17,12 +17,13 @@ type Snapshot struct {
 	Time        time.Time     // when it was taken, UTC
 	VMClock     time.Duration // the guest's clock
 	VMStateSize uint64        // bytes
-	VirtualSize uint64        // bytes of the disk at that time
+	VirtualSize uint64        // bytes of the disk at that time; as now if the image does not say
 	ICount      uint64        // executed instructions; ^0 if unknown
 	L1Offset    uint64
 	L1Size      uint32 // entries
 
 	offset int64 // of the entry
+	extra  int   // bytes of extra data
 }
 
 // A Bitmap is one persistent dirty bitmap (section "Bitmaps").
@@ -72,7 +73,11 @@ func (i *Info) readSnapshots(r io.ReaderAt) error {
 	case len(b) < inspectTableBytes: // QEMU reads zeros behind the end
 		i.addFault(fault)
 	}
-	for _, s := range i.Snapshots {
+	for n := range i.Snapshots {
+		s := &i.Snapshots[n]
+		if s.extra < 16 {
+			s.VirtualSize = uint64(i.VirtualSize)
+		}
 		if s.L1Offset%uint64(i.ClusterSize) != 0 || uint64(s.L1Size)*8 > maxL1Bytes {
 			i.add(FindInvalidValue, s.offset, "the L1 table of snapshot %q is not acceptable", s.ID)
 		} else if s.L1Offset > maxHostOffset || int64(s.L1Offset)+int64(s.L1Size)*8 > i.FileSize {
@@ -116,6 +121,7 @@ func parseSnapshots(b []byte, offset int64, count uint32) ([]Snapshot, int64, *F
 			L1Offset:    be.Uint64(e),
 			L1Size:      be.Uint32(e[8:]),
 			offset:      offset + int64(at),
+			extra:       extra,
 		}
 		if extra >= 8 {
 			s.VMStateSize = be.Uint64(e[40:])

@@ -20,6 +20,8 @@ const (
 	FindSizeOverflow    = "size_overflow"      // a size or an offset overflows
 	FindTrailingData    = "trailing_data"      // bytes behind the last used cluster
 	FindMinDisk         = "min_disk"           // the virtual size exceeds the policy's
+	FindContentFormat   = "content_format"     // the guest's disk begins as an image: see Image.Safety
+	FindNotInspected    = "not_inspected"      // nobody looked: the Info is not from Inspect
 )
 
 // A Finding is one reason to distrust an image.
@@ -68,13 +70,22 @@ type Safety struct {
 //
 // A safe image opens no file of the host, claims no more than it holds and
 // hides nothing from who reads its guest data. Safety says nothing about the
-// tables' content, for which see [Check], nor about the guest.
+// tables' content, for which see [Check], nor about the guest; how its disk
+// begins judges [Image.Safety]. An Info that is not from Inspect is not safe.
 func (i *Info) Safety(p Policy) Safety {
+	if i == nil || i.Header.Version == 0 {
+		return (&Info{}).judge(Policy{Name: p.Name}, []Finding{{FindNotInspected, "there is no image that was inspected", 0}})
+	}
+	return i.judge(p, i.findings)
+}
+
+// judge applies a policy to findings.
+func (i *Info) judge(p Policy, findings []Finding) Safety {
 	s := Safety{Policy: p.Name, Findings: []Finding{}}
 	if s.Policy == "" {
 		s.Policy = "public"
 	}
-	for _, f := range i.findings {
+	for _, f := range findings {
 		if !slices.Contains(p.Allow, f.Name) {
 			s.Findings = append(s.Findings, f)
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
@@ -20,7 +21,7 @@ func info(_ context.Context, c *command) error {
 	if err != nil {
 		return err
 	}
-	f, size, err := openFile(c.args[0])
+	f, size, err := openFile(c, c.args[0])
 	if err != nil {
 		return err
 	}
@@ -36,11 +37,62 @@ func info(_ context.Context, c *command) error {
 		}
 	}
 	safety := info.Safety(policy)
+	if c.policy != "" && err == nil {
+		safety = withContent(c, policy, safety)
+	}
+	if c.chain {
+		if err := printChain(c); err != nil {
+			return err
+		}
+		return nil
+	}
 	if err := printInfo(c, info, safety, disk); err != nil {
 		return err
 	}
 	if c.policy != "" && !safety.Safe {
 		return errFindings
+	}
+	return nil
+}
+
+// withContent judges also how the guest's disk begins, where it can be read:
+// where it needs another file or a key, that is a finding already.
+func withContent(c *command, policy qcow2.Policy, safety qcow2.Safety) qcow2.Safety {
+	image, closeAll, err := open(c, c.args[0])
+	if err != nil {
+		return safety
+	}
+	defer closeAll()
+	if judged, err := image.Safety(policy); err == nil {
+		return judged
+	}
+	return safety
+}
+
+// printChain describes the image and each backing file under it.
+func printChain(c *command) error {
+	image, closeAll, err := open(c, c.args[0])
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	list := []any{}
+	for name := c.args[0]; image != nil; image = image.Backing() {
+		info := image.Info()
+		if info == nil {
+			raw := map[string]any{"filename": name, "format": "raw", "virtual-size": image.Size()}
+			if list = append(list, raw); !c.json {
+				fmt.Fprintf(c.out, "image: %s\nfile format: raw\nvirtual size: %d bytes\n", name, image.Size())
+			}
+			continue
+		}
+		if list = append(list, info); !c.json {
+			fmt.Fprintf(c.out, "image: %s\n%v\n", name, info)
+		}
+		name = info.BackingFile
+	}
+	if c.json {
+		return printJSON(c.out, list)
 	}
 	return nil
 }
@@ -128,7 +180,7 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func check(ctx context.Context, c *command) error {
-	f, size, err := openFile(c.args[0])
+	f, size, err := openFile(c, c.args[0])
 	if err != nil {
 		return err
 	}
@@ -289,57 +341,36 @@ func digest(ctx context.Context, c *command) error {
 	return err
 }
 
-func openFile(name string) (*os.File, int64, error) {
-	f, err := os.Open(name)
+// openFile opens a file to look at its metadata.
+func openFile(c *command, name string) (*os.File, int64, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO does not block
 	if err != nil {
 		return nil, 0, err
 	}
 	size, err := f.Seek(0, io.SeekEnd) // of devices too
+	if err == nil && !c.force {
+		err = qcow2.InUse(f)
+	}
 	if err != nil {
-		return nil, 0, errors.Join(fmt.Errorf("cannot read %s: %w", name, err), f.Close())
+		return nil, 0, errors.Join(fmt.Errorf("cannot read %s: %w", name, inUse(err)), f.Close())
 	}
 	return f, size, nil
 }
 
-// source is a file that the image refers to.
-type source struct {
-	*os.File
-	size int64
-}
-
-func (s source) Size() int64 { return s.size }
-
 // open opens an image, with the files it refers to if -files allows them.
 func open(c *command, name string) (*qcow2.Image, func(), error) {
-	f, size, err := openFile(name)
+	image, err := qcow2.OpenFile(name, qcow2.FileOptions{Dir: c.files, Force: c.force,
+		OpenOptions: qcow2.OpenOptions{MaxDepth: c.depth, Snapshot: c.snapshot}})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, inUse(err)
 	}
-	var o qcow2.OpenOptions
-	if c.files != "" {
-		o.Resolve = func(ref qcow2.Reference) (qcow2.Source, error) { return resolve(c.files, ref) }
-	}
-	image, err := qcow2.Open(f, size, o)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
-	}
-	return image, func() { _ = errors.Join(image.Close(), f.Close()) }, nil
+	return image, func() { _ = image.Close() }, nil
 }
 
-// resolve opens a referenced file in dir. The name may not lead out of it.
-func resolve(dir string, ref qcow2.Reference) (qcow2.Source, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, err
+// inUse adds what to do.
+func inUse(err error) error {
+	if errors.Is(err, qcow2.ErrInUse) {
+		return fmt.Errorf("%w; -force reads it all the same", err)
 	}
-	defer root.Close()
-	f, err := root.Open(ref.Name)
-	if err != nil {
-		return nil, err
-	}
-	stat, err := f.Stat()
-	if err != nil || !stat.Mode().IsRegular() {
-		return nil, errors.Join(fmt.Errorf("%s: not a regular file", ref.Name), err, f.Close())
-	}
-	return source{f, stat.Size()}, nil
+	return err
 }

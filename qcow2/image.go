@@ -38,6 +38,14 @@ type OpenOptions struct {
 	// never opens a file by itself: if Resolve is nil an image that needs
 	// another file is refused with ErrUnsupported.
 	Resolve func(Reference) (Source, error)
+	// Format is "qcow2", the default, or "raw". It is never guessed.
+	Format string
+	// Dir, if not empty and Resolve is nil, is the directory in which the
+	// backing files and the external data file must lie. Only OpenFile heeds
+	// it. Names are relative to the directory of the file that gives them, as
+	// for QEMU (which takes a data file's name relative to its working
+	// directory). Symbolic links and ".." may lead about in Dir, not out of it.
+	Dir string
 	// MaxDepth is the greatest number of backing files that follow each
 	// other. If 0 it is 16.
 	MaxDepth int
@@ -45,6 +53,8 @@ type OpenOptions struct {
 	// snapshot that is shown instead of the disk as it is now. Its disk may
 	// have another size. It must be one of those in Info.Snapshots.
 	Snapshot string
+	// Force lets OpenFile open files that another process writes to.
+	Force bool
 }
 
 // An Image is the guest's disk of an opened image. Its methods may be called
@@ -59,10 +69,10 @@ type Image struct {
 	cluster int64
 	data    io.ReaderAt // where the guest clusters lie: r, or the data file
 	dataLen int64
-	// dataFile is data as it was passed.
-	dataFile io.ReaderAt
-	backing  *Image
-	closers  []io.Closer
+	// The files as they were passed.
+	file, dataFile io.ReaderAt
+	backing        *Image
+	closers        []io.Closer
 
 	tables   tableCache
 	decoders decoderPool
@@ -77,15 +87,24 @@ type Image struct {
 //
 // The caller must Close the image; r remains the caller's.
 func Open(r io.ReaderAt, size int64, o OpenOptions) (*Image, error) {
-	c := chain{options: o}
-	return c.open(r, size)
+	switch o.Format {
+	case "raw":
+		if o.Snapshot != "" {
+			return nil, unsupported(0, 0, "a raw disk has no snapshot %q", o.Snapshot)
+		}
+		return Raw(r, size), nil
+	case "", "qcow2":
+		c := chain{options: o}
+		return c.open(r, size)
+	}
+	return nil, unsupported(0, 0, "the format %q is neither qcow2 nor raw", o.Format)
 }
 
 // Raw gives a raw disk, size bytes long, the methods of an Image. That r ends
 // before is an error (io.ErrUnexpectedEOF) when it is read, not zeros.
 func Raw(r io.ReaderAt, size int64) *Image {
 	whole := sized{r, size}
-	return &Image{r: whole, size: size, virtual: size, cluster: grain, data: whole, dataLen: size, dataFile: r}
+	return &Image{r: whole, size: size, virtual: size, cluster: grain, data: whole, dataLen: size, file: r, dataFile: r}
 }
 
 // chain is the state while a chain of backing files is opened.
@@ -112,7 +131,7 @@ func (c *chain) open(r io.ReaderAt, size int64) (*Image, error) {
 	}
 	whole := sized{r, size}
 	i := &Image{info: info, h: h, r: whole, size: size, virtual: info.VirtualSize, cluster: info.ClusterSize,
-		data: whole, dataLen: size, dataFile: r, l1: int64(h.L1TableOffset)}
+		data: whole, dataLen: size, file: r, dataFile: r, l1: int64(h.L1TableOffset)}
 	entries := h.L1Size
 	if name := c.options.Snapshot; name != "" && len(c.seen) == 1 {
 		if entries, err = i.selectSnapshot(name); err != nil {

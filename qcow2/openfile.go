@@ -8,55 +8,47 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/diskfile"
 )
 
-// FileOptions configure OpenFile.
-type FileOptions struct {
-	OpenOptions
-	// Format is "qcow2" or "raw". If empty it is "qcow2"; it is never guessed.
-	Format string
-	// Dir, if not empty and Resolve is nil, is the directory in which the
-	// backing files and the external data file must lie. Names are relative
-	// to the directory of the file that gives them, as for QEMU (which takes a
-	// data file's name relative to its working directory). Symbolic links and
-	// ".." may lead about in Dir, not out of it.
-	Dir string
-	// Force also opens files that another process writes to.
-	Force bool
-}
-
-// OpenFile opens the image in a file, or block device, with [Open] or [Raw].
-// The file is closed with the image. If another process has it open for
-// writing, as far as [InUse] can tell, the error is ErrInUse.
-func OpenFile(name string, o FileOptions) (*Image, error) {
-	open := Open
-	switch o.Format {
-	case "", "qcow2":
-	case "raw":
-		open = func(r io.ReaderAt, size int64, _ OpenOptions) (*Image, error) { return Raw(r, size), nil }
-	default:
-		return nil, fmt.Errorf("cannot open %s: the format %q is neither qcow2 nor raw", name, o.Format)
-	}
-	if o.Format == "raw" && o.Snapshot != "" {
-		return nil, fmt.Errorf("cannot open %s: a raw disk has no snapshots", name)
-	}
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO does not block
+// OpenFile opens the image in a regular file or a block device. The file is
+// closed with the image. If another process has it open for writing, as far as
+// [InUse] can tell, the error is ErrInUse.
+func OpenFile(name string, o OpenOptions) (*Image, error) {
+	f, size, err := diskfile.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	source, err := newFileSource(f, name, o.Force)
+	source, err := newFileSource(f, name, size, o.Force)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	if o.Resolve == nil && o.Dir != "" {
 		o.Resolve = func(ref Reference) (Source, error) { return resolveIn(o.Dir, ref, o.Force) }
 	}
-	image, err := open(source, source.size, o.OpenOptions)
+	image, err := Open(source, size, o)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
 	}
 	image.closers = append(image.closers, f)
 	return image, nil
+}
+
+// Uses says whether the image lies in a file or device, or refers to it with
+// its backing files. It knows files that were opened as *os.File, or have
+// their method Stat. Such a file must not be written to.
+func (i *Image) Uses(file os.FileInfo) bool {
+	for layer := i; layer != nil; layer = layer.backing {
+		for _, r := range []io.ReaderAt{layer.file, layer.dataFile} {
+			if s, ok := r.(interface{ Stat() (os.FileInfo, error) }); ok {
+				if stat, err := s.Stat(); err == nil && diskfile.Same(stat, file) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // fileSource is a file of a chain, and where it lies.
@@ -66,22 +58,11 @@ type fileSource struct {
 	size int64
 }
 
-func newFileSource(f *os.File, path string, force bool) (*fileSource, error) {
-	stat, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("cannot open %s: %w", path, err)
-	}
-	if mode := stat.Mode(); !mode.IsRegular() && mode&(os.ModeDevice|os.ModeCharDevice) != os.ModeDevice {
-		return nil, fmt.Errorf("cannot open %s: neither a regular file nor a block device", path)
-	}
+func newFileSource(f *os.File, path string, size int64, force bool) (*fileSource, error) {
 	if !force {
 		if err := InUse(f); err != nil {
 			return nil, fmt.Errorf("cannot open %s: %w", path, err)
 		}
-	}
-	size, err := f.Seek(0, io.SeekEnd) // of devices too
-	if err != nil {
-		return nil, fmt.Errorf("cannot open %s: %w", path, err)
 	}
 	return &fileSource{f, path, size}, nil
 }
@@ -115,7 +96,14 @@ func resolveIn(dir string, ref Reference, force bool) (Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	source, err := newFileSource(f, path, force)
+	stat, err := f.Stat()
+	if err == nil && !stat.Mode().IsRegular() {
+		err = errors.New("it is not a regular file")
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	source, err := newFileSource(f, path, stat.Size(), force)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}

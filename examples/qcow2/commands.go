@@ -1,18 +1,16 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"sync"
-	"syscall"
-	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/diskfile"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
 )
 
@@ -21,7 +19,7 @@ func info(_ context.Context, c *command) error {
 	if err != nil {
 		return err
 	}
-	f, size, err := openFile(c, c.args[0])
+	f, size, err := openFile(c)
 	if err != nil {
 		return err
 	}
@@ -36,15 +34,12 @@ func info(_ context.Context, c *command) error {
 			return err
 		}
 	}
+	if c.chain {
+		return printChain(c)
+	}
 	safety := info.Safety(policy)
 	if c.policy != "" && err == nil {
 		safety = withContent(c, policy, safety)
-	}
-	if c.chain {
-		if err := printChain(c); err != nil {
-			return err
-		}
-		return nil
 	}
 	if err := printInfo(c, info, safety, disk); err != nil {
 		return err
@@ -58,11 +53,11 @@ func info(_ context.Context, c *command) error {
 // withContent judges also how the guest's disk begins, where it can be read:
 // where it needs another file or a key, that is a finding already.
 func withContent(c *command, policy qcow2.Policy, safety qcow2.Safety) qcow2.Safety {
-	image, closeAll, err := open(c, c.args[0])
+	image, err := open(c, c.args[0], "")
 	if err != nil {
 		return safety
 	}
-	defer closeAll()
+	defer image.Close()
 	if judged, err := image.Safety(policy); err == nil {
 		return judged
 	}
@@ -71,11 +66,11 @@ func withContent(c *command, policy qcow2.Policy, safety qcow2.Safety) qcow2.Saf
 
 // printChain describes the image and each backing file under it.
 func printChain(c *command) error {
-	image, closeAll, err := open(c, c.args[0])
+	image, err := open(c, c.args[0], "")
 	if err != nil {
 		return err
 	}
-	defer closeAll()
+	defer image.Close()
 	list := []any{}
 	for name := c.args[0]; image != nil; image = image.Backing() {
 		info := image.Info()
@@ -98,11 +93,11 @@ func printChain(c *command) error {
 }
 
 func guestDisk(c *command) (*guestdisk.Disk, error) {
-	image, closeAll, err := open(c, c.args[0])
+	image, err := open(c, c.args[0], "")
 	if err != nil {
 		return nil, err
 	}
-	defer closeAll()
+	defer image.Close()
 	disk, err := guestdisk.Inspect(image, image.Size())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.args[0], err)
@@ -180,7 +175,7 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func check(ctx context.Context, c *command) error {
-	f, size, err := openFile(c, c.args[0])
+	f, size, err := openFile(c)
 	if err != nil {
 		return err
 	}
@@ -204,35 +199,55 @@ func check(ctx context.Context, c *command) error {
 	return err
 }
 
+// mapExtents writes each extent as it is found: there can be very many.
 func mapExtents(ctx context.Context, c *command) error {
-	image, closeAll, err := open(c, c.args[0])
+	image, err := open(c, c.args[0], c.format)
 	if err != nil {
 		return err
 	}
-	defer closeAll()
-	list := []qcow2.Extent{}
-	if !c.json {
-		fmt.Fprintln(c.out, "Offset          Length          Depth  Kind")
+	defer image.Close()
+	out := bufio.NewWriter(c.out)
+	defer out.Flush()
+	line := func(e qcow2.Extent) { fmt.Fprintln(out, e) }
+	if c.json {
+		between := "[\n    "
+		line = func(e qcow2.Extent) {
+			b, _ := e.MarshalJSON() // never fails
+			_, _ = out.WriteString(between)
+			_, _ = out.Write(b)
+			between = ",\n    "
+		}
+	} else {
+		fmt.Fprintln(out, "Offset          Length          Depth  Kind")
 	}
 	for e, err := range image.Map(ctx) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.args[0], err)
 		}
-		if c.json {
-			list = append(list, e)
-		} else {
-			fmt.Fprintln(c.out, e)
-		}
+		line(e)
 	}
-	if c.json {
-		return printJSON(c.out, list)
+	switch {
+	case c.json && image.Size() > 0:
+		_, _ = out.WriteString("\n]\n")
+	case c.json:
+		_, _ = out.WriteString("[]\n")
 	}
-	return nil
+	return out.Flush() // has the first error
 }
 
 func convert(ctx context.Context, c *command) error {
-	return rewrite(c, func(image *qcow2.Image, out *os.File) error {
-		return qcow2.Convert(ctx, out, image, c.options())
+	image, err := open(c, c.args[0], c.format)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	stream := func(w io.Writer) error { return qcow2.Stream(ctx, w, image, c.options()) }
+	if c.args[1] == "-" {
+		return stream(&interruptible{ctx: ctx, w: c.out})
+	}
+	o := diskfile.Options{SizeBytes: image.Size(), IsInput: image.Uses, Stream: stream}
+	return diskfile.Write(ctx, c.args[1], o, func(dst io.WriterAt) error {
+		return qcow2.Convert(ctx, dst, image, c.options())
 	})
 }
 
@@ -245,73 +260,49 @@ func compact(ctx context.Context, c *command) error {
 	default:
 		return fmt.Errorf("unknown compression %q: choose zlib or zstd", c.compression)
 	}
-	return rewrite(c, func(image *qcow2.Image, out *os.File) error {
-		_, err := qcow2.Compact(ctx, out, image, o)
+	image, err := open(c, c.args[0], c.format)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	return diskfile.Write(ctx, c.args[1], diskfile.Options{IsInput: image.Uses}, func(dst io.WriterAt) error {
+		_, err := qcow2.Compact(ctx, dst, image, o)
 		return err
 	})
 }
 
-// rewrite lets write make the second file from the first. The file appears
-// under its name when it is complete.
-func rewrite(c *command, write func(*qcow2.Image, *os.File) error) (err error) {
-	image, closeAll, err := open(c, c.args[0])
-	if err != nil {
-		return err
-	}
-	defer closeAll()
-	name := c.args[1]
-	if stat, err := os.Stat(name); err == nil && !stat.Mode().IsRegular() {
-		return fmt.Errorf("cannot write %s: not a regular file", name)
-	}
-	out, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", name, err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(out.Name()))
-		}
-	}()
-	stop := flush(out)
-	err = write(image, out)
-	stop()
-	if err = errors.Join(err, out.Chmod(0o644), out.Sync(), out.Close()); err != nil {
-		return fmt.Errorf("%s: %w", c.args[0], err)
-	}
-	return os.Rename(out.Name(), name)
+// interruptible writes to where a write may wait for ever.
+type interruptible struct {
+	ctx context.Context //nolint:containedctx // for one command
+	w   io.Writer
 }
 
-// flush begins to bring a file to the disk while it is written, so that
-// little is left to wait for at the end. The caller must call what it returns.
-func flush(f *os.File) (stop func()) {
+// Write returns when ctx ends, whatever becomes of the bytes: the program ends.
+func (i *interruptible) Write(p []byte) (n int, err error) {
 	done := make(chan struct{})
-	var group sync.WaitGroup
-	group.Go(func() {
-		tick := time.NewTicker(150 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-				_ = f.Sync() // an error comes again with the last one
-			}
-		}
-	})
-	return func() { close(done); group.Wait() }
+	go func() {
+		n, err = i.w.Write(p)
+		close(done)
+	}()
+	select {
+	case <-done:
+		return n, err
+	case <-i.ctx.Done():
+		return 0, context.Cause(i.ctx)
+	}
 }
 
 func compare(ctx context.Context, c *command) error {
-	a, closeA, err := open(c, c.args[0])
+	a, err := open(c, c.args[0], c.format)
 	if err != nil {
 		return err
 	}
-	defer closeA()
-	b, closeB, err := open(c, c.args[1])
+	defer a.Close()
+	b, err := open(c, c.args[1], c.second)
 	if err != nil {
 		return err
 	}
-	defer closeB()
+	defer b.Close()
 	at, err := qcow2.Compare(ctx, a, b, c.options())
 	if err != nil {
 		return err
@@ -328,11 +319,11 @@ func compare(ctx context.Context, c *command) error {
 }
 
 func digest(ctx context.Context, c *command) error {
-	image, closeAll, err := open(c, c.args[0])
+	image, err := open(c, c.args[0], c.format)
 	if err != nil {
 		return err
 	}
-	defer closeAll()
+	defer image.Close()
 	sum, err := qcow2.Digest(ctx, image, c.options())
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.args[0], err)
@@ -342,29 +333,21 @@ func digest(ctx context.Context, c *command) error {
 }
 
 // openFile opens a file to look at its metadata.
-func openFile(c *command, name string) (*os.File, int64, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO does not block
-	if err != nil {
-		return nil, 0, err
+func openFile(c *command) (*os.File, int64, error) {
+	f, size, err := diskfile.Open(c.args[0])
+	if err != nil || c.force {
+		return f, size, err
 	}
-	size, err := f.Seek(0, io.SeekEnd) // of devices too
-	if err == nil && !c.force {
-		err = qcow2.InUse(f)
-	}
-	if err != nil {
-		return nil, 0, errors.Join(fmt.Errorf("cannot read %s: %w", name, inUse(err)), f.Close())
+	if err := qcow2.InUse(f); err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("cannot read %s: %w", c.args[0], inUse(err)), f.Close())
 	}
 	return f, size, nil
 }
 
 // open opens an image, with the files it refers to if -files allows them.
-func open(c *command, name string) (*qcow2.Image, func(), error) {
-	image, err := qcow2.OpenFile(name, qcow2.FileOptions{Dir: c.files, Force: c.force,
-		OpenOptions: qcow2.OpenOptions{MaxDepth: c.depth, Snapshot: c.snapshot}})
-	if err != nil {
-		return nil, nil, inUse(err)
-	}
-	return image, func() { _ = image.Close() }, nil
+func open(c *command, name, format string) (*qcow2.Image, error) {
+	image, err := qcow2.OpenFile(name, qcow2.OpenOptions{Format: format, Dir: c.files, MaxDepth: c.depth, Snapshot: c.snapshot, Force: c.force})
+	return image, inUse(err)
 }
 
 // inUse adds what to do.

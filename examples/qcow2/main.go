@@ -2,17 +2,25 @@
 //
 //	qcow2 info    [-json] [-disk] [-backing-chain] [-policy public|private] [-min-disk GIB] FILE
 //	qcow2 check   [-json] FILE
-//	qcow2 map     [-json] FILE
-//	qcow2 convert [-workers N] IN OUT      writes a raw image
-//	qcow2 compact [-compression zlib|zstd] [-workers N] IN OUT
-//	qcow2 compare [-workers N] A B
-//	qcow2 digest  [-workers N] [-cross-check] FILE        SHA-256 of the guest's disk
+//	qcow2 map     [-json] [-f FORMAT] FILE
+//	qcow2 convert [-f FORMAT] [-workers N] IN OUT      writes a raw image
+//	qcow2 compact [-f FORMAT] [-compression zlib|zstd] [-workers N] IN OUT
+//	qcow2 compare [-f FORMAT] [-F FORMAT] [-workers N] A B
+//	qcow2 digest  [-f FORMAT] [-workers N] [-cross-check] FILE        SHA-256 of the guest's disk
+//
+// FORMAT is that of FILE, IN or A, and with -F of B: qcow2, or raw where that
+// is said. It is never guessed, since what a guest writes to a raw disk can
+// look like any image.
 //
 // An image that needs a backing file or an external data file is refused,
 // unless -files DIR names the directory that they lie in; at most -depth N of
 // them may follow each other. All but check read an internal snapshot with
 // -snapshot ID. A file that QEMU has open for writing is refused without
 // -force.
+//
+// OUT may be a new or old file, a link to one, or a block device; for convert
+// also a pipe, or - for the standard output. The package diskfile says what
+// becomes of a file that is there. What is interrupted leaves nothing.
 //
 // Exit codes: 0 clean; 1 findings (unsafe, corrupt, leaks, different); 2 the
 // image cannot be read, or bad usage.
@@ -26,6 +34,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
@@ -38,7 +47,9 @@ var errFindings = errors.New("findings")
 var errUsage = errors.New("usage")
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signal.Ignore(syscall.SIGXFSZ) // a file that would be too large is an error
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	switch {
@@ -53,6 +64,12 @@ func main() {
 	}
 }
 
+// endings returns the signals that end the program, without those that whoever
+// started it has it ignore, as nohup does.
+func endings() []os.Signal {
+	return slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
+}
+
 // command is what the command line asks for.
 type command struct {
 	json, disk  bool
@@ -65,6 +82,8 @@ type command struct {
 	force       bool
 	chain       bool
 	crossCheck  bool
+	format      string // of the first file
+	second      string // of the second file
 	compression string
 	args        []string
 	out         io.Writer
@@ -84,7 +103,7 @@ var subcommands = map[string]subcommand{
 	"map":     {"FILE", 1, mapExtents, mapFlags},
 	"convert": {"IN OUT", 2, convert, workFlags},
 	"compact": {"IN OUT", 2, compact, compactFlags},
-	"compare": {"A B", 2, compare, workFlags},
+	"compare": {"A B", 2, compare, compareFlags},
 	"digest":  {"FILE", 1, digest, digestFlags},
 }
 
@@ -156,13 +175,24 @@ func digestFlags(f *flag.FlagSet, c *command) {
 	f.BoolVar(&c.crossCheck, "cross-check", false, "read with go-qcow2reader too, and fail where the two differ")
 }
 
+func formatFlag(f *flag.FlagSet, c *command) {
+	f.StringVar(&c.format, "f", "qcow2", "`format` of the first file: qcow2 or raw")
+}
+
 func mapFlags(f *flag.FlagSet, c *command) {
 	jsonFlag(f, c)
 	filesFlag(f, c)
+	formatFlag(f, c)
+}
+
+func compareFlags(f *flag.FlagSet, c *command) {
+	workFlags(f, c)
+	f.StringVar(&c.second, "F", "qcow2", "`format` of the second file: qcow2 or raw")
 }
 
 func workFlags(f *flag.FlagSet, c *command) {
 	filesFlag(f, c)
+	formatFlag(f, c)
 	f.IntVar(&c.workers, "workers", 0, "`number` of goroutines (default one for each processor)")
 }
 
@@ -186,7 +216,7 @@ func bar(w io.Writer) func(done, total int64) {
 	}
 	last := int64(-1)
 	return func(done, total int64) {
-		percent := done * 100 / max(total, 1)
+		percent := int64(100 * (float64(done) / float64(max(total, 1)))) // 100 times done may be too large
 		if percent == last {
 			return
 		}

@@ -41,7 +41,7 @@ func (c *CheckResult) Clean() bool {
 // not completed, 2 corruptions, 3 leaks only.
 func (c *CheckResult) ExitCode() int {
 	switch {
-	case c.CheckErrors > 0:
+	case c.CheckErrors > 0 || c.ImageEndOffset == 0:
 		return 1
 	case c.Corruptions > 0:
 		return 2

@@ -9,9 +9,12 @@ import (
 	"io"
 	"os"
 
+	theirs "github.com/lima-vm/go-qcow2reader/image/qcow2"
+
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/diskfile"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/qcow2reader"
 )
 
 func info(_ context.Context, c *command) error {
@@ -34,7 +37,10 @@ func info(_ context.Context, c *command) error {
 			return err
 		}
 	}
-	if c.chain {
+	switch {
+	case c.chain && (c.policy != "" || c.disk):
+		return errors.New("-backing-chain goes with neither -policy nor -disk")
+	case c.chain:
 		return printChain(c)
 	}
 	safety := info.Safety(policy)
@@ -324,12 +330,39 @@ func digest(ctx context.Context, c *command) error {
 		return err
 	}
 	defer image.Close()
+	if c.crossCheck {
+		if err := crossCheck(ctx, c); err != nil {
+			return err
+		}
+	}
 	sum, err := qcow2.Digest(ctx, image, c.options())
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.args[0], err)
 	}
 	_, err = fmt.Fprintf(c.out, "%x  %s\n", sum, c.args[0])
 	return err
+}
+
+// crossCheck fails where go-qcow2reader reads another disk than we do.
+func crossCheck(ctx context.Context, c *command) error {
+	if c.format == "raw" || c.snapshot != "" {
+		return errors.New("-cross-check is for qcow2 images, not for raw disks or snapshots")
+	}
+	f, size, err := openFile(c)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	theirs.SetDecompressor(theirs.CompressionTypeZstd, qcow2reader.Zstd)
+	err = qcow2reader.CrossCheck(ctx, f, size)
+	if errors.Is(err, qcow2reader.ErrDiffers) {
+		fmt.Fprintf(c.out, "%s: %v\n", c.args[0], err)
+		return errFindings
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.args[0], err)
+	}
+	return nil
 }
 
 // openFile opens a file to look at its metadata.

@@ -251,7 +251,7 @@ func convert(ctx context.Context, c *command) error {
 	if c.args[1] == "-" {
 		return stream(&interruptible{ctx: ctx, w: c.out})
 	}
-	o := diskfile.Options{SizeBytes: image.Size(), IsInput: image.Uses, Stream: stream}
+	o := diskfile.Options{SizeBytes: image.Size(), IsInput: image.Uses, Stream: stream, NoSync: !c.sync}
 	return diskfile.Write(ctx, c.args[1], o, func(dst io.WriterAt) error {
 		return qcow2.Convert(ctx, dst, image, c.options())
 	})
@@ -271,7 +271,7 @@ func compact(ctx context.Context, c *command) error {
 		return err
 	}
 	defer image.Close()
-	return diskfile.Write(ctx, c.args[1], diskfile.Options{IsInput: image.Uses}, func(dst io.WriterAt) error {
+	return diskfile.Write(ctx, c.args[1], diskfile.Options{IsInput: image.Uses, NoSync: !c.sync}, func(dst io.WriterAt) error {
 		_, err := qcow2.Compact(ctx, dst, image, o)
 		return err
 	})

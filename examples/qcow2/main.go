@@ -20,7 +20,8 @@
 //
 // OUT may be a new or old file, a link to one, or a block device; for convert
 // also a pipe, or - for the standard output. The package diskfile says what
-// becomes of a file that is there. What is interrupted leaves nothing.
+// becomes of a file that is there. What is interrupted leaves nothing. With
+// -sync=false it is left to the system when OUT comes to the disk.
 //
 // Exit codes: 0 clean; 1 findings (unsafe, corrupt, leaks, different); 2 the
 // image cannot be read, or bad usage.
@@ -82,6 +83,7 @@ type command struct {
 	force       bool
 	chain       bool
 	crossCheck  bool
+	sync        bool
 	format      string // of the first file
 	second      string // of the second file
 	compression string
@@ -101,7 +103,7 @@ var subcommands = map[string]subcommand{
 	"info":    {"FILE", 1, info, infoFlags},
 	"check":   {"FILE", 1, check, checkFlags},
 	"map":     {"FILE", 1, mapExtents, mapFlags},
-	"convert": {"IN OUT", 2, convert, workFlags},
+	"convert": {"IN OUT", 2, convert, convertFlags},
 	"compact": {"IN OUT", 2, compact, compactFlags},
 	"compare": {"A B", 2, compare, compareFlags},
 	"digest":  {"FILE", 1, digest, digestFlags},
@@ -196,8 +198,13 @@ func workFlags(f *flag.FlagSet, c *command) {
 	f.IntVar(&c.workers, "workers", 0, "`number` of goroutines (default one for each processor)")
 }
 
-func compactFlags(f *flag.FlagSet, c *command) {
+func convertFlags(f *flag.FlagSet, c *command) {
 	workFlags(f, c)
+	f.BoolVar(&c.sync, "sync", true, "wait until OUT is on the disk")
+}
+
+func compactFlags(f *flag.FlagSet, c *command) {
+	convertFlags(f, c)
 	f.StringVar(&c.compression, "compression", "zlib", "zlib or `zstd`")
 }
 

@@ -125,7 +125,7 @@ func (i *Image) Safety(p Policy) (Safety, error) {
 	var findings []Finding
 	info := i.info
 	if info == nil {
-		info = &Info{Header: Header{Version: 3}, VirtualSize: i.virtual}
+		info = &Info{VirtualSize: i.virtual}
 	} else {
 		findings = info.findings
 	}

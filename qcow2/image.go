@@ -34,9 +34,9 @@ type Reference struct {
 // OpenOptions configure Open. The zero value opens images that need no other
 // file.
 type OpenOptions struct {
-	// Resolve opens the backing file or the external data file. The package
-	// never opens a file by itself: if Resolve is nil an image that needs
-	// another file is refused with ErrUnsupported.
+	// Resolve opens the backing file or the external data file. Without it, and
+	// without Dir, an image that needs another file is refused with
+	// ErrUnsupported.
 	Resolve func(Reference) (Source, error)
 	// Format is "qcow2", the default, or "raw". It is never guessed.
 	Format string

@@ -30,6 +30,7 @@ type Info struct {
 	Bitmaps        []Bitmap   // likewise
 	ImageEndOffset int64      // end of the last used cluster by refcount; 0 if unknown
 
+	inspected   bool // to its end, or to what is wrong with the image
 	findings    []Finding
 	bitmapCount uint32
 	bitmapDir   Range // the bitmap directory
@@ -66,6 +67,15 @@ func Inspect(r io.ReaderAt, size int64) (*Info, error) {
 		return nil, err
 	}
 	i := &Info{Header: h, FileSize: size}
+	err = i.inspect(r)
+	var fault *FormatError
+	i.inspected = err == nil || errors.As(err, &fault)
+	return i, err
+}
+
+// inspect reads what the header leads to.
+func (i *Info) inspect(r io.ReaderAt) error {
+	h := &i.Header
 	if h.Size <= 1<<63-1 {
 		i.VirtualSize = int64(h.Size) &^ (sectorSize - 1) // as QEMU has it
 	}
@@ -84,15 +94,15 @@ func Inspect(r io.ReaderAt, size int64) (*Info, error) {
 		}
 	}
 	if first != nil {
-		return i, first
+		return first
 	}
 	i.findTablesOutside()
 	for _, read := range []func(io.ReaderAt) error{i.readSnapshots, i.readBitmaps, i.readImageEnd} {
 		if err := read(r); err != nil {
-			return i, err
+			return err
 		}
 	}
-	return i, nil
+	return nil
 }
 
 func (i *Info) add(name string, offset int64, format string, args ...any) {

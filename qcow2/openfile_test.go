@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -320,6 +322,19 @@ func TestContentFormat(t *testing.T) {
 	}
 }
 
+// failing cannot be read beyond the header's cluster.
+type failing struct {
+	io.ReaderAt
+	broken io.Reader
+}
+
+func (f *failing) ReadAt(p []byte, off int64) (int, error) {
+	if off >= 1<<16 {
+		return f.broken.Read(p)
+	}
+	return f.ReaderAt.ReadAt(p, off)
+}
+
 // TestZeroValues uses what nobody has filled in.
 func TestZeroValues(t *testing.T) {
 	var none *qcow2.Info
@@ -327,8 +342,15 @@ func TestZeroValues(t *testing.T) {
 	info := new(qcow2.Info)
 	assert.False(t, info.Safety(qcow2.PrivatePolicy()).Safe)
 	assert.Equal(t, []string{qcow2.FindNotInspected}, names(info, qcow2.Policy{}))
+	info.Header.Version = 3
+	assert.False(t, info.Safety(qcow2.Policy{}).Safe)
+	broken := iotest.ErrReader(errors.New("no cable"))
+	info, err := qcow2.Inspect(&failing{bytes.NewReader(emptyImage()), broken}, 4<<16)
+	require.ErrorContains(t, err, "no cable")
+	assert.False(t, info.Safety(qcow2.PrivatePolicy()).Safe)
+	info = new(qcow2.Info)
 	assert.NotEmpty(t, info.String())
-	_, err := json.Marshal(info)
+	_, err = json.Marshal(info)
 	assert.NoError(t, err)
 	assert.False(t, qcow2.Safety{}.Safe)
 	assert.False(t, new(qcow2.CheckResult).Clean())

@@ -21,7 +21,7 @@ const (
 	FindTrailingData    = "trailing_data"      // bytes behind the last used cluster
 	FindMinDisk         = "min_disk"           // the virtual size exceeds the policy's
 	FindContentFormat   = "content_format"     // the guest's disk begins as an image: see Image.Safety
-	FindNotInspected    = "not_inspected"      // nobody looked: the Info is not from Inspect
+	FindNotInspected    = "not_inspected"      // not from Inspect, or a read failed; no policy allows it
 )
 
 // A Finding is one reason to distrust an image.
@@ -71,12 +71,18 @@ type Safety struct {
 // A safe image opens no file of the host, claims no more than it holds and
 // hides nothing from who reads its guest data. Safety says nothing about the
 // tables' content, for which see [Check], nor about the guest; how its disk
-// begins judges [Image.Safety]. An Info that is not from Inspect is not safe.
+// begins judges [Image.Safety]. An Info that is not from Inspect, or from one
+// that could not read to the end, is not safe.
 func (i *Info) Safety(p Policy) Safety {
-	if i == nil || i.Header.Version == 0 {
-		return (&Info{}).judge(Policy{Name: p.Name}, []Finding{{FindNotInspected, "there is no image that was inspected", 0}})
+	if i == nil {
+		i = new(Info)
 	}
-	return i.judge(p, i.findings)
+	s := i.judge(p, i.findings)
+	if !i.inspected {
+		s.Safe = false
+		s.Findings = append(s.Findings, Finding{FindNotInspected, "nothing was inspected, or not to its end", 0})
+	}
+	return s
 }
 
 // judge applies a policy to findings.

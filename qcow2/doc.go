@@ -50,8 +50,8 @@
 //   - Map does not ask the host's file system for holes.
 //   - Images without a refcount table, which qemu-img check reports corrupt,
 //     are refused as malformed; so are more than 64 KiB of header extensions.
-//   - QEMU looks into the header of LUKS, and needs the key to check an
-//     encrypted image.
+//   - QEMU knows which ciphers and hashes of LUKS it has, and needs the key to
+//     check an encrypted image.
 //   - libzstd before 1.5.5 does not look at reserved bits, nor always at whether
 //     a frame keeps to the window that it claims. We do, and do not read the
 //     frames of zstd before 0.8.

@@ -97,7 +97,7 @@ func (i *Info) inspect(r io.ReaderAt) error {
 		return first
 	}
 	i.findTablesOutside()
-	for _, read := range []func(io.ReaderAt) error{i.readSnapshots, i.readBitmaps, i.readImageEnd} {
+	for _, read := range []func(io.ReaderAt) error{i.readLUKS, i.readSnapshots, i.readBitmaps, i.readImageEnd} {
 		if err := read(r); err != nil {
 			return err
 		}

@@ -61,7 +61,7 @@ func (s *Inspector) Write(p []byte) (int, error) {
 		case !s.header && s.written == headerLengthV3+8:
 			s.parse()
 		case s.header && s.written == s.cluster:
-			s.bitmaps()
+			s.more()
 		}
 	}
 	return len(p), s.refused
@@ -123,14 +123,17 @@ func (s *Inspector) parse() {
 	s.last = []uint32{headerLengthV3}
 }
 
-// bitmaps finds the bitmap directory when the first cluster has passed.
-func (s *Inspector) bitmaps() {
+// more finds what the extensions lead to when the first cluster has passed.
+func (s *Inspector) more() {
 	i, err := Inspect(sparse{s}, s.written)
 	if err != nil && s.refused == nil {
 		s.refused = err
 	}
 	if i == nil {
 		return
+	}
+	if i.LUKSHeader.Length >= luksHeader {
+		s.keep(i.LUKSHeader.Offset, luksHeader)
 	}
 	if i.bitmapCount > 0 {
 		s.keep(i.bitmapDir.Offset, min(i.bitmapDir.Length, inspectTableBytes))

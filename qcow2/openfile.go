@@ -149,9 +149,9 @@ func within(dir, path string) (string, error) {
 
 // absolute follows all links of a path.
 func absolute(path string) (string, error) {
-	real, err := filepath.EvalSymlinks(path)
+	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return "", err
 	}
-	return filepath.Abs(real)
+	return filepath.Abs(target)
 }

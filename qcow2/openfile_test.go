@@ -368,8 +368,8 @@ func TestZeroValues(t *testing.T) {
 	assert.ErrorIs(t, err, io.EOF)
 	assert.Nil(t, image.Info())
 	assert.Nil(t, image.Backing())
-	for range image.Map(context.Background()) {
-		t.Error("an extent of nothing")
+	for e, err := range image.Map(context.Background()) {
+		t.Error("an extent of nothing", e, err)
 	}
 	_, err = image.Safety(qcow2.Policy{})
 	assert.NoError(t, err)

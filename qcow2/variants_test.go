@@ -110,7 +110,7 @@ func TestLUKSHeaders(t *testing.T) {
 	require.NoError(t, err)
 	at := int(info.LUKSHeader.Offset)
 	path := filepath.Join(dir, "bad")
-	for n := range max(100, *mutations/20) {
+	for n := range max(40, *mutations/20) {
 		m := mutator{rnd: rand.New(rand.NewPCG(seed, uint64(n))), image: bytes.Clone(good)}
 		slot := at + 208 + 48*m.rnd.IntN(8)
 		f := pick(m.rnd, [2]int{at, 4}, [2]int{at + 6, 2}, [2]int{at + 39, 1}, [2]int{at + 44, 1}, [2]int{at + 103, 1}, [2]int{at + 104, 4}, [2]int{slot, 4},

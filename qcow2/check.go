@@ -31,14 +31,17 @@ type CheckResult struct {
 	Notes []string `json:"notes"`
 }
 
-// Clean says that the check was complete and found nothing.
-func (c *CheckResult) Clean() bool { return c.Corruptions == 0 && c.Leaks == 0 && c.CheckErrors == 0 }
+// Clean says that the check was complete and found nothing. The zero
+// CheckResult is of no check, and not clean.
+func (c *CheckResult) Clean() bool {
+	return c.ImageEndOffset > 0 && c.Corruptions == 0 && c.Leaks == 0 && c.CheckErrors == 0
+}
 
 // ExitCode is the exit code that qemu-img check has for the result: 0 clean, 1
 // not completed, 2 corruptions, 3 leaks only.
 func (c *CheckResult) ExitCode() int {
 	switch {
-	case c.CheckErrors > 0:
+	case c.CheckErrors > 0 || c.ImageEndOffset == 0:
 		return 1
 	case c.Corruptions > 0:
 		return 2
@@ -258,12 +261,9 @@ func (c *checker) otherTables(ctx context.Context) error {
 
 // bitmaps reads the bitmap directory and each bitmap's table.
 func (c *checker) bitmaps(ctx context.Context) error {
-	if c.h.Autoclear&BitmapsConsistent == 0 {
+	count, offset, length := c.info.bitmapCount, c.info.bitmapDir.Offset, c.info.bitmapDir.Length
+	if count == 0 {
 		return nil
-	}
-	count, offset, length, fault := c.info.bitmapDirectory()
-	if fault != nil || count == 0 {
-		return nil //nolint:nilerr // Inspect refused it before
 	}
 	c.refs.add(offset, length, 1, useMetadata)
 	if c.take(length) {

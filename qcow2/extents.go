@@ -117,7 +117,7 @@ func (e *extent) goesOn(next *extent, p purpose) bool {
 func (i *Image) ownRun(at int64, p purpose) (extent, error) {
 	perL2 := int64(1) << (i.h.ClusterBits + i.h.l2Bits())
 	index := at / perL2
-	words, err := i.tables.entry(i.r, int64(i.h.L1TableOffset)+index*8, 8)
+	words, err := i.tables.entry(i.r, i.l1+index*8, 8)
 	if err != nil {
 		return extent{}, err
 	}
@@ -132,7 +132,7 @@ func (i *Image) ownRun(at int64, p purpose) (extent, error) {
 func (i *Image) inTable(l1Entry uint64, l1Index, at int64, p purpose) (extent, error) {
 	table := int64(l1Entry & entryOffset)
 	if table%i.cluster != 0 || table >= i.size {
-		return extent{}, malformed(int64(i.h.L1TableOffset)+l1Index*8, l1Entry, "the L2 table is not aligned or outside the file")
+		return extent{}, malformed(i.l1+l1Index*8, l1Entry, "the L2 table is not aligned or outside the file")
 	}
 	units := i.unitSize()
 	n := at >> i.h.ClusterBits & (1<<i.h.l2Bits() - 1) * (i.cluster / units)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 )
 
 const defaultMaxDepth = 16
@@ -25,20 +26,35 @@ type Reference struct {
 	Name   string
 	Format string // "qcow2" or "raw" for a backing file; empty if not said
 	Data   bool   // the external data file, not the backing file
+	// From is the file that says so: what was passed to Open, or a Source that
+	// Resolve returned before.
+	From io.ReaderAt
 }
 
 // OpenOptions configure Open. The zero value opens images that need no other
 // file.
 type OpenOptions struct {
-	// Resolve opens the backing file or the external data file. The package
-	// never opens a file by itself: if Resolve is nil an image that needs
-	// another file is refused with ErrUnsupported.
+	// Resolve opens the backing file or the external data file. Without it, and
+	// without Dir, an image that needs another file is refused with
+	// ErrUnsupported.
 	Resolve func(Reference) (Source, error)
 	// Format is "qcow2", the default, or "raw". It is never guessed.
 	Format string
+	// Dir, if not empty and Resolve is nil, is the directory in which the
+	// backing files and the external data file must lie. Only OpenFile heeds
+	// it. Names are relative to the directory of the file that gives them, as
+	// for QEMU (which takes a data file's name relative to its working
+	// directory). Symbolic links and ".." may lead about in Dir, not out of it.
+	Dir string
 	// MaxDepth is the greatest number of backing files that follow each
 	// other. If 0 it is 16.
 	MaxDepth int
+	// Snapshot, if not empty, is the ID or else the name of the internal
+	// snapshot that is shown instead of the disk as it is now. Its disk may
+	// have another size. It must be one of those in Info.Snapshots.
+	Snapshot string
+	// Force lets OpenFile open files that another process writes to.
+	Force bool
 }
 
 // An Image is the guest's disk of an opened image. Its methods may be called
@@ -48,6 +64,7 @@ type Image struct {
 	h       *Header // nil for a raw disk
 	r       io.ReaderAt
 	size    int64 // of the file
+	l1      int64 // offset of the L1 table: the disk's or a snapshot's
 	virtual int64
 	cluster int64
 	data    io.ReaderAt // where the guest clusters lie: r, or the data file
@@ -66,13 +83,15 @@ type Image struct {
 // guest's disk. The header is validated as by [Inspect], and each table entry
 // when it is used; what contradicts the specification is an error
 // (ErrMalformed), never data. Encrypted images are refused with ErrEncrypted.
-// An image whose dirty or corrupt bit is set can be read. Internal snapshots
-// are not shown.
+// An image whose dirty or corrupt bit is set can be read.
 //
 // The caller must Close the image; r remains the caller's.
 func Open(r io.ReaderAt, size int64, o OpenOptions) (*Image, error) {
 	switch o.Format {
 	case "raw":
+		if o.Snapshot != "" {
+			return nil, unsupported(0, 0, "a raw disk has no snapshot %q", o.Snapshot)
+		}
 		return Raw(r, size), nil
 	case "", "qcow2":
 		c := chain{options: o}
@@ -112,8 +131,14 @@ func (c *chain) open(r io.ReaderAt, size int64) (*Image, error) {
 	}
 	whole := sized{r, size}
 	i := &Image{info: info, h: h, r: whole, size: size, virtual: info.VirtualSize, cluster: info.ClusterSize,
-		data: whole, dataLen: size, file: r, dataFile: r}
-	if err := i.checkL1(); err != nil {
+		data: whole, dataLen: size, file: r, dataFile: r, l1: int64(h.L1TableOffset)}
+	entries := h.L1Size
+	if name := c.options.Snapshot; name != "" && len(c.seen) == 1 {
+		if entries, err = i.selectSnapshot(name); err != nil {
+			return nil, fmt.Errorf("cannot open the image: %w", err)
+		}
+	}
+	if err := i.checkL1(entries); err != nil {
 		return nil, fmt.Errorf("cannot open the image: %w", err)
 	}
 	if err := c.references(i); err != nil {
@@ -148,7 +173,7 @@ func same(a, b io.ReaderAt) bool {
 // references opens the files that the image refers to.
 func (c *chain) references(i *Image) error {
 	if i.h.Incompatible.Has(ExternalData) {
-		source, err := c.resolve(i, Reference{Name: i.info.DataFile, Format: "raw", Data: true}, 72)
+		source, err := c.resolve(i, Reference{Name: i.info.DataFile, Format: "raw", Data: true, From: c.seen[len(c.seen)-1]}, 72)
 		if err != nil {
 			return err
 		}
@@ -162,7 +187,7 @@ func (c *chain) references(i *Image) error {
 	if format != "qcow2" && format != "raw" {
 		return unsupported(8, i.h.BackingFileOffset, "the backing file's format %q is neither qcow2 nor raw", format)
 	}
-	source, err := c.resolve(i, Reference{Name: i.info.BackingFile, Format: format}, 8)
+	source, err := c.resolve(i, Reference{Name: i.info.BackingFile, Format: format, From: c.seen[len(c.seen)-1]}, 8)
 	if err != nil {
 		return err
 	}
@@ -188,13 +213,40 @@ func (c *chain) resolve(i *Image, ref Reference, offset int64) (Source, error) {
 	return source, nil
 }
 
-// checkL1 says whether the L1 table, as far as the virtual size needs it, is in
-// the file. It is not kept in memory: it may be 32 MiB long.
-func (i *Image) checkL1() error {
+// selectSnapshot lets the image show an internal snapshot, and returns how many
+// entries its L1 table has.
+func (i *Image) selectSnapshot(name string) (uint32, error) {
+	list := i.info.Snapshots
+	n := slices.IndexFunc(list, func(s Snapshot) bool { return s.ID == name })
+	if n < 0 {
+		n = slices.IndexFunc(list, func(s Snapshot) bool { return s.Name == name })
+	}
+	if n < 0 {
+		return 0, fmt.Errorf("there is no snapshot %q among the %d that were read", name, len(list))
+	}
+	s := &list[n]
+	switch {
+	case s.L1Offset%uint64(i.cluster) != 0 || s.L1Offset > maxHostOffset || uint64(s.L1Size)*8 > maxL1Bytes:
+		return 0, malformed(s.offset, s.L1Offset, "the L1 table of snapshot %q is not acceptable", name)
+	case s.VirtualSize > 1<<63-1:
+		return 0, malformed(s.offset, s.VirtualSize, "the size of snapshot %q overflows", name)
+	case i.h.Incompatible.Has(ExternalData):
+		return 0, unsupported(s.offset, uint64(i.h.Incompatible), "a snapshot in an image with a data file")
+	}
+	i.l1, i.virtual = int64(s.L1Offset), int64(s.VirtualSize)&^(sectorSize-1)
+	return s.L1Size, nil
+}
+
+// checkL1 says whether the L1 table has the entries that the disk's size needs,
+// and has them in the file. It is not kept in memory: it may be 32 MiB long.
+func (i *Image) checkL1(entries uint32) error {
 	perL1 := i.h.ClusterBits + i.h.l2Bits()
-	entries := (i.h.Size + 1<<perL1 - 1) >> perL1
-	if end := i.h.L1TableOffset + entries*8; entries > 0 && end > uint64(i.size) {
-		return malformed(40, i.h.L1TableOffset, "the L1 table reaches beyond the file of %d bytes", i.size)
+	need := (uint64(i.virtual) + 1<<perL1 - 1) >> perL1
+	if need > uint64(entries) {
+		return malformed(i.l1, uint64(entries), "the L1 table has not the %d entries that the disk needs", need)
+	}
+	if end := uint64(i.l1) + need*8; need > 0 && end > uint64(i.size) {
+		return malformed(40, uint64(i.l1), "the L1 table reaches beyond the file of %d bytes", i.size)
 	}
 	return nil
 }
@@ -217,6 +269,10 @@ func (i *Image) Size() int64 { return i.virtual }
 
 // Info is what Inspect found; nil for a raw disk.
 func (i *Image) Info() *Info { return i.info }
+
+// Backing is the disk of the backing file; nil if there is none. It is closed
+// with the image.
+func (i *Image) Backing() *Image { return i.backing }
 
 // ReadAt reads guest data, as io.ReaderAt says. Memory in use is a few
 // clusters for each call that runs.

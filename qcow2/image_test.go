@@ -176,7 +176,7 @@ func TestEncryptedIsRefused(t *testing.T) {
 	qemuImg(t, dir, "create", "-q", "-f", "qcow2", "image", "1M")
 	b, err := os.ReadFile(filepath.Join(dir, "image"))
 	require.NoError(t, err)
-	b = put32(32, 2)(b)
+	b = put32(32, 1)(b)
 	_, err = qcow2.Open(bytes.NewReader(b), int64(len(b)), qcow2.OpenOptions{})
 	require.ErrorIs(t, err, qcow2.ErrEncrypted)
 	var format *qcow2.FormatError

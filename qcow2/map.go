@@ -3,6 +3,7 @@ package qcow2
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"iter"
 	"strconv"
 )
@@ -51,11 +52,7 @@ func (i *Image) Map(ctx context.Context) iter.Seq2[Extent, error] {
 				}
 				return
 			}
-			next := Extent{Start: off, Length: e.length, Depth: e.depth, Present: e.layer != nil,
-				Zero: e.zero(), Data: !e.zero(), Compressed: e.kind == kindCompressed, Offset: -1}
-			if e.kind == kindNormal || e.kind == kindZeroAlloc {
-				next.Offset = e.host
-			}
+			next := e.exported()
 			off += e.length
 			if last.Length > 0 && last.continues(next) {
 				last.Length += next.Length
@@ -70,6 +67,28 @@ func (i *Image) Map(ctx context.Context) iter.Seq2[Extent, error] {
 			yield(last, nil)
 		}
 	}
+}
+
+// ExtentAt returns the extent that begins at off, which lies in the disk, or a
+// part of it.
+func (i *Image) ExtentAt(off int64) (Extent, error) {
+	if off < 0 || off >= i.virtual {
+		return Extent{}, fmt.Errorf("cannot map the guest's disk: the offset %d is not in it", off)
+	}
+	e, err := i.extent(off, i.virtual, nil)
+	if err != nil {
+		return Extent{}, err
+	}
+	return e.exported(), nil
+}
+
+func (e *extent) exported() Extent {
+	out := Extent{Start: e.start, Length: e.length, Depth: e.depth, Present: e.layer != nil,
+		Zero: e.zero(), Data: !e.zero(), Compressed: e.kind == kindCompressed, Offset: -1}
+	if e.kind == kindNormal || e.kind == kindZeroAlloc {
+		out.Offset = e.host
+	}
+	return out
 }
 
 // continues says whether next can be a part of the same extent.

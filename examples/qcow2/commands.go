@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"syscall"
+
+	theirs "github.com/lima-vm/go-qcow2reader/image/qcow2"
 
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/diskfile"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/qcow2reader"
 )
 
 func info(_ context.Context, c *command) error {
@@ -20,7 +22,7 @@ func info(_ context.Context, c *command) error {
 	if err != nil {
 		return err
 	}
-	f, size, err := diskfile.Open(c.args[0])
+	f, size, err := openFile(c)
 	if err != nil {
 		return err
 	}
@@ -35,12 +37,63 @@ func info(_ context.Context, c *command) error {
 			return err
 		}
 	}
+	switch {
+	case c.chain && (c.policy != "" || c.disk):
+		return errors.New("-backing-chain goes with neither -policy nor -disk")
+	case c.chain:
+		return printChain(c)
+	}
 	safety := info.Safety(policy)
+	if c.policy != "" && err == nil {
+		safety = withContent(c, policy, safety)
+	}
 	if err := printInfo(c, info, safety, disk); err != nil {
 		return err
 	}
 	if c.policy != "" && !safety.Safe {
 		return errFindings
+	}
+	return nil
+}
+
+// withContent judges also how the guest's disk begins, where it can be read:
+// where it needs another file or a key, that is a finding already.
+func withContent(c *command, policy qcow2.Policy, safety qcow2.Safety) qcow2.Safety {
+	image, err := open(c, c.args[0], "")
+	if err != nil {
+		return safety
+	}
+	defer image.Close()
+	if judged, err := image.Safety(policy); err == nil {
+		return judged
+	}
+	return safety
+}
+
+// printChain describes the image and each backing file under it.
+func printChain(c *command) error {
+	image, err := open(c, c.args[0], "")
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	list := []any{}
+	for name := c.args[0]; image != nil; image = image.Backing() {
+		info := image.Info()
+		if info == nil {
+			raw := map[string]any{"filename": name, "format": "raw", "virtual-size": image.Size()}
+			if list = append(list, raw); !c.json {
+				fmt.Fprintf(c.out, "image: %s\nfile format: raw\nvirtual size: %d bytes\n", name, image.Size())
+			}
+			continue
+		}
+		if list = append(list, info); !c.json {
+			fmt.Fprintf(c.out, "image: %s\n%v\n", name, info)
+		}
+		name = info.BackingFile
+	}
+	if c.json {
+		return printJSON(c.out, list)
 	}
 	return nil
 }
@@ -128,7 +181,7 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func check(ctx context.Context, c *command) error {
-	f, size, err := diskfile.Open(c.args[0])
+	f, size, err := openFile(c)
 	if err != nil {
 		return err
 	}
@@ -198,7 +251,7 @@ func convert(ctx context.Context, c *command) error {
 	if c.args[1] == "-" {
 		return stream(&interruptible{ctx: ctx, w: c.out})
 	}
-	o := diskfile.Options{SizeBytes: image.Size(), IsInput: image.Uses, Stream: stream}
+	o := diskfile.Options{SizeBytes: image.Size(), IsInput: image.Uses, Stream: stream, NoSync: !c.sync}
 	return diskfile.Write(ctx, c.args[1], o, func(dst io.WriterAt) error {
 		return qcow2.Convert(ctx, dst, image, c.options())
 	})
@@ -218,7 +271,7 @@ func compact(ctx context.Context, c *command) error {
 		return err
 	}
 	defer image.Close()
-	return diskfile.Write(ctx, c.args[1], diskfile.Options{IsInput: image.Uses}, func(dst io.WriterAt) error {
+	return diskfile.Write(ctx, c.args[1], diskfile.Options{IsInput: image.Uses, NoSync: !c.sync}, func(dst io.WriterAt) error {
 		_, err := qcow2.Compact(ctx, dst, image, o)
 		return err
 	})
@@ -277,6 +330,11 @@ func digest(ctx context.Context, c *command) error {
 		return err
 	}
 	defer image.Close()
+	if c.crossCheck {
+		if err := crossCheck(ctx, c); err != nil {
+			return err
+		}
+	}
 	sum, err := qcow2.Digest(ctx, image, c.options())
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.args[0], err)
@@ -285,44 +343,50 @@ func digest(ctx context.Context, c *command) error {
 	return err
 }
 
-// source is a file that the image refers to.
-type source struct {
-	f    *os.File
-	size int64
+// crossCheck fails where go-qcow2reader reads another disk than we do.
+func crossCheck(ctx context.Context, c *command) error {
+	if c.format == "raw" || c.snapshot != "" {
+		return errors.New("-cross-check is for qcow2 images, not for raw disks or snapshots")
+	}
+	f, size, err := openFile(c)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	theirs.SetDecompressor(theirs.CompressionTypeZstd, qcow2reader.Zstd)
+	err = qcow2reader.CrossCheck(ctx, f, size)
+	if errors.Is(err, qcow2reader.ErrDiffers) {
+		fmt.Fprintf(c.out, "%s: %v\n", c.args[0], err)
+		return errFindings
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.args[0], err)
+	}
+	return nil
 }
 
-func (s source) ReadAt(p []byte, off int64) (int, error) { return s.f.ReadAt(p, off) }
-func (s source) Stat() (os.FileInfo, error)              { return s.f.Stat() }
-func (s source) Close() error                            { return s.f.Close() }
-
-func (s source) Size() int64 { return s.size }
-
-// Holes of the file are not read.
-func (s source) File() *os.File { return s.f }
+// openFile opens a file to look at its metadata.
+func openFile(c *command) (*os.File, int64, error) {
+	f, size, err := diskfile.Open(c.args[0])
+	if err != nil || c.force {
+		return f, size, err
+	}
+	if err := qcow2.InUse(f); err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("cannot read %s: %w", c.args[0], inUse(err)), f.Close())
+	}
+	return f, size, nil
+}
 
 // open opens an image, with the files it refers to if -files allows them.
 func open(c *command, name, format string) (*qcow2.Image, error) {
-	o := qcow2.OpenOptions{Format: format}
-	if c.files != "" {
-		o.Resolve = func(ref qcow2.Reference) (qcow2.Source, error) { return resolve(c.files, ref) }
-	}
-	return qcow2.OpenFile(name, o)
+	image, err := qcow2.OpenFile(name, qcow2.OpenOptions{Format: format, Dir: c.files, MaxDepth: c.depth, Snapshot: c.snapshot, Force: c.force})
+	return image, inUse(err)
 }
 
-// resolve opens a referenced file in dir. The name may not lead out of it.
-func resolve(dir string, ref qcow2.Reference) (qcow2.Source, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, err
+// inUse adds what to do.
+func inUse(err error) error {
+	if errors.Is(err, qcow2.ErrInUse) {
+		return fmt.Errorf("%w; -force reads it all the same", err)
 	}
-	defer root.Close()
-	f, err := root.OpenFile(ref.Name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe does not wait
-	if err != nil {
-		return nil, err
-	}
-	stat, err := f.Stat()
-	if err != nil || !stat.Mode().IsRegular() {
-		return nil, errors.Join(fmt.Errorf("%s: not a regular file", ref.Name), err, f.Close())
-	}
-	return source{f, stat.Size()}, nil
+	return err
 }

@@ -1,23 +1,27 @@
 // Command qcow2 examines and rewrites qcow2 images with the qcow2 package.
 //
-//	qcow2 info    [-json] [-disk] [-policy public|private] [-min-disk GIB] FILE
+//	qcow2 info    [-json] [-disk] [-backing-chain] [-policy public|private] [-min-disk GIB] FILE
 //	qcow2 check   [-json] FILE
-//	qcow2 map     [-json] [-f FORMAT] [-files DIR] FILE
-//	qcow2 convert [-f FORMAT] [-workers N] [-files DIR] IN OUT      writes a raw image
-//	qcow2 compact [-f FORMAT] [-compression zlib|zstd] [-workers N] [-files DIR] IN OUT
-//	qcow2 compare [-f FORMAT] [-F FORMAT] [-workers N] [-files DIR] A B
-//	qcow2 digest  [-f FORMAT] [-workers N] [-files DIR] FILE        SHA-256 of the guest's disk
+//	qcow2 map     [-json] [-f FORMAT] FILE
+//	qcow2 convert [-f FORMAT] [-workers N] IN OUT      writes a raw image
+//	qcow2 compact [-f FORMAT] [-compression zlib|zstd] [-workers N] IN OUT
+//	qcow2 compare [-f FORMAT] [-F FORMAT] [-workers N] A B
+//	qcow2 digest  [-f FORMAT] [-workers N] [-cross-check] FILE        SHA-256 of the guest's disk
 //
 // FORMAT is that of FILE, IN or A, and with -F of B: qcow2, or raw where that
 // is said. It is never guessed, since what a guest writes to a raw disk can
 // look like any image.
 //
 // An image that needs a backing file or an external data file is refused,
-// unless -files names the directory that holds them.
+// unless -files DIR names the directory that they lie in; at most -depth N of
+// them may follow each other. All but check read an internal snapshot with
+// -snapshot ID. A file that QEMU has open for writing is refused without
+// -force.
 //
 // OUT may be a new or old file, a link to one, or a block device; for convert
 // also a pipe, or - for the standard output. The package diskfile says what
-// becomes of a file that is there. What is interrupted leaves nothing.
+// becomes of a file that is there. What is interrupted leaves nothing. With
+// -sync=false it is left to the system when OUT comes to the disk.
 //
 // Exit codes: 0 clean; 1 findings (unsafe, corrupt, leaks, different); 2 the
 // image cannot be read, or bad usage.
@@ -74,6 +78,12 @@ type command struct {
 	minDiskGiB  int64
 	workers     int
 	files       string
+	depth       int
+	snapshot    string
+	force       bool
+	chain       bool
+	crossCheck  bool
+	sync        bool
 	format      string // of the first file
 	second      string // of the second file
 	compression string
@@ -91,12 +101,12 @@ type subcommand struct {
 
 var subcommands = map[string]subcommand{
 	"info":    {"FILE", 1, info, infoFlags},
-	"check":   {"FILE", 1, check, jsonFlag},
+	"check":   {"FILE", 1, check, checkFlags},
 	"map":     {"FILE", 1, mapExtents, mapFlags},
-	"convert": {"IN OUT", 2, convert, workFlags},
+	"convert": {"IN OUT", 2, convert, convertFlags},
 	"compact": {"IN OUT", 2, compact, compactFlags},
 	"compare": {"A B", 2, compare, compareFlags},
-	"digest":  {"FILE", 1, digest, workFlags},
+	"digest":  {"FILE", 1, digest, digestFlags},
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -140,13 +150,31 @@ func jsonFlag(f *flag.FlagSet, c *command) {
 func infoFlags(f *flag.FlagSet, c *command) {
 	jsonFlag(f, c)
 	filesFlag(f, c)
+	f.BoolVar(&c.chain, "backing-chain", false, "tell about the backing files too")
 	f.BoolVar(&c.disk, "disk", false, "tell what the guest's disk holds")
 	f.StringVar(&c.policy, "policy", "", "judge the image's safety: `public` or private")
 	f.Int64Var(&c.minDiskGiB, "min-disk", 0, "with -policy: the disk the image must fit on, in `GiB`")
 }
 
 func filesFlag(f *flag.FlagSet, c *command) {
-	f.StringVar(&c.files, "files", "", "`directory` of backing files and external data files")
+	f.StringVar(&c.files, "files", "", "`directory` in which backing files and external data files may lie")
+	f.IntVar(&c.depth, "depth", 0, "greatest `number` of backing files (default 16)")
+	f.StringVar(&c.snapshot, "snapshot", "", "`ID` or name of the internal snapshot to read")
+	forceFlag(f, c)
+}
+
+func forceFlag(f *flag.FlagSet, c *command) {
+	f.BoolVar(&c.force, "force", false, "read a file that another process, such as QEMU, writes to")
+}
+
+func checkFlags(f *flag.FlagSet, c *command) {
+	jsonFlag(f, c)
+	forceFlag(f, c)
+}
+
+func digestFlags(f *flag.FlagSet, c *command) {
+	workFlags(f, c)
+	f.BoolVar(&c.crossCheck, "cross-check", false, "read with go-qcow2reader too, and fail where the two differ")
 }
 
 func formatFlag(f *flag.FlagSet, c *command) {
@@ -170,8 +198,13 @@ func workFlags(f *flag.FlagSet, c *command) {
 	f.IntVar(&c.workers, "workers", 0, "`number` of goroutines (default one for each processor)")
 }
 
-func compactFlags(f *flag.FlagSet, c *command) {
+func convertFlags(f *flag.FlagSet, c *command) {
 	workFlags(f, c)
+	f.BoolVar(&c.sync, "sync", true, "wait until OUT is on the disk")
+}
+
+func compactFlags(f *flag.FlagSet, c *command) {
+	convertFlags(f, c)
 	f.StringVar(&c.compression, "compression", "zlib", "zlib or `zstd`")
 }
 

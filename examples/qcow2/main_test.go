@@ -47,6 +47,13 @@ func images(t *testing.T) []byte {
 	})
 	change("leak.qcow2", func(b []byte) []byte { copy(b[len(b)-65536:], "\x00\x02"); return b })
 	change("bits63.qcow2", func(b []byte) []byte { b[23] = 63; return b })
+	inner, err := os.ReadFile("zlib.qcow2")
+	require.NoError(t, err)
+	f, err := os.Create("inner.qcow2")
+	require.NoError(t, err)
+	_, err = qcow2.Compact(context.Background(), f, qcow2.Raw(bytes.NewReader(inner), int64(len(inner))), qcow2.CompactOptions{})
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
 	require.NoError(t, os.WriteFile("text", []byte("not an image"), 0o600))
 	require.NoError(t, os.WriteFile("raw", disk, 0o600))
 	return disk
@@ -88,6 +95,16 @@ func TestExitCodes(t *testing.T) {
 		"map -files missing backing.qcow2":                  2,
 		"digest zlib.qcow2":                                 0,
 		"digest text":                                       2,
+		"digest -cross-check zlib.qcow2":                    0,
+		"digest -cross-check zstd.qcow2":                    0,
+		"digest -cross-check backing.qcow2":                 2,
+		"digest -cross-check -f raw raw":                    2,
+		"digest -snapshot one zlib.qcow2":                   2,
+		"info -policy public inner.qcow2":                   1,
+		"info -backing-chain backing.qcow2":                 2,
+		"info -backing-chain -files . backing.qcow2":        0,
+		"info -json -backing-chain -files . backing.qcow2":  0,
+		"map -depth 1 -files . backing.qcow2":               0,
 		"compare zlib.qcow2 zstd.qcow2":                     0,
 		"compare zlib.qcow2 text":                           2,
 		"compare zlib.qcow2":                                2,

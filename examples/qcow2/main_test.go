@@ -181,9 +181,7 @@ func TestOutput(t *testing.T) {
 
 // TestProgram builds the program and looks at its real exit codes and streams.
 func TestProgram(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "qcow2")
-	out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput()
-	require.NoErrorf(t, err, "%s", out)
+	bin := buildProgram(t)
 	images(t)
 	for _, test := range []struct {
 		args   string

@@ -10,10 +10,11 @@
 //   - [Open] and [OpenFile] give the guest's disk, or that of an internal
 //     snapshot, as an io.ReaderAt; [Image.Map] its extents. [Image.Safety] also
 //     judges how the disk begins.
-//   - [Convert], [Digest] and [Compare] work through the disk, [Compact] writes
-//     it as a new, compressed image.
+//   - [Convert] and [Stream], [Digest] and [Compare] work through the disk,
+//     [Compact] writes it as a new, compressed image.
 //
-// What is in the guest's disk tells the package guestdisk.
+// What is in the guest's disk tells the package guestdisk; the package diskfile
+// writes images where users want them.
 //
 // # Errors
 //
@@ -27,13 +28,20 @@
 //
 // Every number in an image is hostile until it was compared with the file's
 // length and the specification's range. Nothing is allocated because a header
-// claims it: Inspect needs less than 1 MiB, Check at most 8 bytes for each
-// cluster that the file really has and a few MiB, everything else less than
-// 64 MiB for any image and number of workers. Other files are opened only by
+// claims it: Inspect needs less than 1 MiB, Check less than 48 MiB, everything
+// else less than 64 MiB for any image and number of workers. Each table is gone
+// through once, however often the image uses it. Other files are opened only by
 // the resolver that the caller passes, or by OpenFile in the directory that it
-// is given. A small file can claim, with tables that
-// it uses again and again, a disk of exabytes full of data, which takes time:
-// pass a context with a deadline, and look at Info.VirtualSize first.
+// is given. A small file can claim, with tables that it uses again and again, a
+// disk of exabytes full of data, which takes time: pass a context with a
+// deadline, and look at Info.VirtualSize first.
+//
+// # Holes
+//
+// What works through a disk reads nothing where the image has no data, nor
+// where the *os.File that holds the data has a hole. That is asked of Linux;
+// elsewhere a file is all data. Space that was allocated and never written is a
+// hole, but for what the system happens to have read of it.
 //
 // # Compatibility
 //

@@ -8,7 +8,7 @@
 //
 // The files are an ext4 disk of 4 GiB with about 1.7 GB of this machine's
 // /usr, stored plain, with zlib and with zstd, and the zlib one grown to
-// 20 GiB. They are made in DIR and kept there for the next run; about 8 GB
+// 20 GiB; and disks of 40 GiB that are nearly all holes. They are made in DIR and kept there for the next run; about 8 GB
 // must be free. Each file is read once before it is used, so that the page
 // cache is warm for both.
 package main
@@ -131,12 +131,34 @@ func measurements(program, self string) []measurement {
 	}
 	out = append(out, measurement{name: "compare zlib zstd", goal: 1,
 		peer: [][]string{{"qemu-img", "compare", "zlib.qcow2", "zstd.qcow2"}}, ours: [][]string{{program, "compare", "zlib.qcow2", "zstd.qcow2"}}})
+	out = append(out, holes(program)...)
 	for kind, goal := range map[string]float64{"zstd": 0.7, "zlib": 0.6} {
 		out = append(out, measurement{name: "compact " + kind, goal: goal, sizes: [2]string{"peer.qcow2", "ours.qcow2"},
 			peer: [][]string{{"qemu-img", "convert", "-t", "writeback", "-c", "-O", "qcow2", "-o", "compression_type=" + kind, "plain.qcow2", "peer.qcow2"}},
 			ours: [][]string{{program, "compact", "-compression", kind, "plain.qcow2", "ours.qcow2"}}})
 	}
 	return out
+}
+
+// holes measures disks of 40 GiB of which 100 MiB were written: one whose
+// clusters all have a place in a file with holes, one in a data file of its
+// own, and that data file as a raw disk.
+func holes(program string) []measurement {
+	const metadata, external, raw = "metadata.qcow2", "external.qcow2", "external.data"
+	return []measurement{
+		{name: "check holes", goal: 1,
+			peer: [][]string{{"qemu-img", "check", metadata}}, ours: [][]string{{program, "check", metadata}}},
+		{name: "compare holes", goal: 1,
+			peer: [][]string{{"qemu-img", "compare", metadata, external}}, ours: [][]string{{program, "compare", "-files", ".", metadata, external}}},
+		{name: "compare holes raw", goal: 1,
+			peer: [][]string{{"qemu-img", "compare", "-F", "raw", metadata, raw}}, ours: [][]string{{program, "compare", "-F", "raw", metadata, raw}}},
+		{name: "convert holes", goal: 1,
+			peer: [][]string{{"qemu-img", "convert", "-m", "16", "-W", "-O", "raw", metadata, "peer.raw"}},
+			ours: [][]string{{program, "convert", "-sync=false", metadata, "ours.raw"}}},
+		{name: "compact holes", goal: 1,
+			peer: [][]string{{"qemu-img", "convert", "-c", "-O", "qcow2", metadata, "peer.qcow2"}},
+			ours: [][]string{{program, "compact", "-sync=false", metadata, "ours.qcow2"}}},
+	}
 }
 
 // cost is what one run took.
@@ -252,6 +274,8 @@ func prepare(ctx context.Context, dir string) error {
 		makeFile("plain.qcow2", append(toQCOW2, "disk.raw", "plain.qcow2.new")),
 		makeFile("zlib.qcow2", append(toQCOW2, "-c", "disk.raw", "zlib.qcow2.new")),
 		makeFile("zstd.qcow2", append(toQCOW2, "-c", "-o", "compression_type=zstd", "disk.raw", "zstd.qcow2.new")),
+		makeFile("metadata.qcow2", []string{"qemu-img", "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", "metadata.qcow2.new", "40G"}, fill("metadata")),
+		makeFile("external.qcow2", []string{"qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=external.data,data_file_raw=on", "external.qcow2.new", "40G"}, fill("external")),
 		makeFile("large.qcow2", []string{"cp", "zlib.qcow2", "large.qcow2.new"}, []string{"qemu-img", "resize", "-q", "large.qcow2.new", "20G"}),
 	); err != nil {
 		return err

@@ -269,13 +269,17 @@ func prepare(ctx context.Context, dir string) error {
 		[]string{"mkfs.ext4", "-q", "-F", "-d", "sample", "disk.raw.new"}, []string{"rm", "-r", "sample"}); err != nil {
 		return err
 	}
+	fill := func(name string) []string {
+		return []string{"qemu-io", "-f", "qcow2", "-c", "write -P 7 20G 100M", name + ".qcow2.new"}
+	}
+	create := []string{"qemu-img", "create", "-q", "-f", "qcow2", "-o"}
 	toQCOW2 := []string{"qemu-img", "convert", "-O", "qcow2"}
 	if err := errors.Join(
 		makeFile("plain.qcow2", append(toQCOW2, "disk.raw", "plain.qcow2.new")),
 		makeFile("zlib.qcow2", append(toQCOW2, "-c", "disk.raw", "zlib.qcow2.new")),
 		makeFile("zstd.qcow2", append(toQCOW2, "-c", "-o", "compression_type=zstd", "disk.raw", "zstd.qcow2.new")),
-		makeFile("metadata.qcow2", []string{"qemu-img", "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", "metadata.qcow2.new", "40G"}, fill("metadata")),
-		makeFile("external.qcow2", []string{"qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=external.data,data_file_raw=on", "external.qcow2.new", "40G"}, fill("external")),
+		makeFile("metadata.qcow2", append(create, "preallocation=metadata", "metadata.qcow2.new", "40G"), fill("metadata")),
+		makeFile("external.qcow2", append(create, "data_file=external.data,data_file_raw=on", "external.qcow2.new", "40G"), fill("external")),
 		makeFile("large.qcow2", []string{"cp", "zlib.qcow2", "large.qcow2.new"}, []string{"qemu-img", "resize", "-q", "large.qcow2.new", "20G"}),
 	); err != nil {
 		return err

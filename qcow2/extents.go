@@ -82,20 +82,17 @@ const maxSteps = 256
 
 // own finds what the layer itself says about e.start up to end.
 func (i *Image) own(e *extent, end int64, p purpose) error {
-	e.length = 0
-	for steps := 0; steps < maxSteps && (steps == 0 || e.end() < end); steps++ {
-		at := e.start + e.length
-		next, err := i.ownRun(at, p)
-		if err != nil && steps == 0 {
-			return err
-		}
-		if err != nil || steps > 0 && !e.goesOn(&next, p) {
+	first, err := i.ownRun(e.start, p)
+	if err != nil {
+		return err
+	}
+	e.kind, e.host, e.entry, e.begin, e.length = first.kind, first.host, first.entry, first.begin, min(first.length, end-e.start)
+	for steps := 0; steps < maxSteps && e.end() < end; steps++ {
+		next, err := i.ownRun(e.end(), p)
+		if err != nil || !e.goesOn(&next, p) {
 			break // an error is found again where it begins
 		}
-		if steps == 0 {
-			e.kind, e.host, e.entry, e.begin = next.kind, next.host, next.entry, next.begin
-		}
-		e.length += min(next.length, end-at)
+		e.length += min(next.length, end-e.end())
 	}
 	return nil
 }

@@ -265,7 +265,8 @@ func TestSparseOverlay(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, image.Uses(stat))
 	sum := 0
-	for range image.Map(context.Background()) {
+	for _, err := range image.Map(context.Background()) {
+		require.NoError(t, err)
 		sum++
 	}
 	assert.Equal(t, 17, sum)

@@ -213,7 +213,7 @@ func (m *mutant) field(at, width int, v uint64) {
 		return
 	}
 	if width == 4 {
-		binary.BigEndian.PutUint32(m.b[at:], uint32(v)) //nolint:gosec // cut as meant
+		binary.BigEndian.PutUint32(m.b[at:], uint32(v))
 		return
 	}
 	binary.BigEndian.PutUint64(m.b[at:], v)
@@ -248,9 +248,9 @@ func (m *mutant) number() uint64 {
 
 // damage changes one thing.
 func (m *mutant) damage() {
-	l1, reftable := int(m.word(40)&(1<<40-1)), int(m.word(48)&(1<<40-1)) //nolint:gosec // within the file or not used
+	l1, reftable := int(m.word(40)&(1<<40-1)), int(m.word(48)&(1<<40-1))
 	cluster := 1 << (m.word(16) & 31)
-	tables := []int{l1, reftable, int(m.word(l1) & (1<<40 - 1)), int(m.word(reftable) & (1<<40 - 1)), int(m.word(64) & (1<<40 - 1))} //nolint:gosec // likewise
+	tables := []int{l1, reftable, int(m.word(l1) & (1<<40 - 1)), int(m.word(reftable) & (1<<40 - 1)), int(m.word(64) & (1<<40 - 1))}
 	table := tables[m.rnd.IntN(len(tables))]
 	switch m.rnd.IntN(10) {
 	case 0, 1: // a field of the header
@@ -272,10 +272,10 @@ func (m *mutant) damage() {
 		for n := range entries {
 			m.field(at+8*n, 8, m.word(l1))
 		}
-		m.field(40, 8, uint64(at))      //nolint:gosec // positive
-		m.field(36, 4, uint64(entries)) //nolint:gosec // positive
+		m.field(40, 8, uint64(at))
+		m.field(36, 4, uint64(entries))
 		bits := 2*(m.word(16)&31) - 3 - m.word(72)>>4&1
-		m.field(24, 8, uint64(entries)<<bits) //nolint:gosec // positive
+		m.field(24, 8, uint64(entries)<<bits)
 	case 6: // a hole behind the image
 		m.size = int64(len(m.b)) + m.rnd.Int64N(1<<m.rnd.IntN(42)+1)
 	case 7: // cut

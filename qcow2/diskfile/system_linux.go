@@ -10,7 +10,7 @@ import (
 
 func deviceNumber(stat os.FileInfo) uint64 {
 	if s, ok := stat.Sys().(*syscall.Stat_t); ok {
-		return uint64(s.Rdev)
+		return uint64(s.Rdev) //nolint:unconvert // 32 bits on some machines
 	}
 	return 0
 }
@@ -41,9 +41,9 @@ func hasAttributes(name string) bool {
 // isMountPoint says whether a file is mounted over another, as containers are
 // given files.
 func isMountPoint(name string) bool {
-	real, err := filepath.Abs(name)
+	path, err := filepath.Abs(name)
 	if err == nil {
-		real, err = filepath.EvalSymlinks(real)
+		path, err = filepath.EvalSymlinks(path)
 	}
 	if err != nil {
 		return true
@@ -54,7 +54,7 @@ func isMountPoint(name string) bool {
 	}
 	escape := strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`)
 	for line := range strings.Lines(string(mounts)) {
-		if fields := strings.Fields(line); len(fields) > 4 && fields[4] == escape.Replace(real) {
+		if fields := strings.Fields(line); len(fields) > 4 && fields[4] == escape.Replace(path) {
 			return true
 		}
 	}

@@ -71,7 +71,7 @@ func follow(name string) (target string, plain bool) {
 			return name, true
 		}
 		dir := name[:strings.LastIndexByte(name, '/')+1]
-		if real, err := filepath.EvalSymlinks(dir + "."); err != nil || strings.HasPrefix(real+"/", "/proc/") {
+		if at, err := filepath.EvalSymlinks(dir + "."); err != nil || strings.HasPrefix(at+"/", "/proc/") {
 			return name, false
 		}
 		// Without cleaning: ".." may follow another link.

@@ -83,7 +83,7 @@ func write(t *testing.T, name string, mode fs.FileMode) {
 
 func TestRegularFiles(t *testing.T) {
 	t.Chdir(t.TempDir())
-	uid := uint32(os.Geteuid()) //nolint:gosec // fits
+	uid := uint32(os.Geteuid())
 	old := syscall.Umask(0o027)
 	defer syscall.Umask(old)
 

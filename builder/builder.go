@@ -36,8 +36,9 @@ import (
 // differ in WorkDir and OutputDir.
 type Builder interface {
 	// Build runs the tool on host and returns when the image is in
-	// spec.OutputDir. A failed tool is a *ToolError; when ctx ends, the error
-	// wraps ctx's.
+	// spec.OutputDir: without an error, a Result that [Result.Validate] finds
+	// nothing wrong with. A failed tool is a *ToolError. When ctx ends, Build
+	// cleans up and returns soon; the error wraps ctx's.
 	Build(ctx context.Context, host Host, spec Spec) (*Result, error)
 }
 
@@ -112,21 +113,27 @@ func (p Package) Compare(q Package) int {
 	return cmp.Or(cmp.Compare(p.Name, q.Name), cmp.Compare(p.Version, q.Version), cmp.Compare(p.Arch, q.Arch))
 }
 
-// Result is what a build made and how.
+// Result is what a build made and how. Who takes one from a Builder calls
+// Validate before using it.
 type Result struct {
-	ImagePath string    // the qcow2, in OutputDir
-	Packages  []Package // sorted
-	// ConfigDir holds what the tool was given (elements or description, keys),
-	// in OutputDir; with it and Config the image can be rebuilt anywhere.
+	// ImagePath is the qcow2, a regular file below OutputDir. It is the
+	// caller's to move.
+	ImagePath string
+	// Packages are what is installed, sorted by [Package.Compare], each once.
+	// Empty means that it is not known.
+	Packages []Package
+	// ConfigDir is a directory below OutputDir with what the tool was given
+	// (elements or description, keys); with it and Config the image can be
+	// rebuilt anywhere. It is the caller's to remove.
 	ConfigDir string
 	// Config is the driver's own configuration with every path relative to
 	// ConfigDir.
 	Config any
 
 	Tool        string   // "disk-image-create"
-	ToolVersion string   // "3.13.0"
-	Args        []string // the tool's argv
-	Env         []string // the tool's whole environment, sorted
+	ToolVersion string   // "3.13.0"; may be empty
+	Args        []string // the tool's argv; published, so no secrets
+	Env         []string // the tool's whole environment, NAME=VALUE, sorted; published too
 }
 
 // ToolError says that an external tool failed.
@@ -138,11 +145,13 @@ type ToolError struct {
 }
 
 func (e *ToolError) Error() string {
-	s := e.Tool + " failed"
+	s := cmp.Or(e.Tool, "a tool") + " failed"
 	if e.Phase != "" {
 		s += " in " + e.Phase
 	}
-	s += ": " + e.Err.Error()
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
 	if line := e.reason(); line != "" {
 		s += ": " + line
 	}

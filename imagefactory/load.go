@@ -29,6 +29,9 @@ func (e *ConfigError) Error() string {
 	case e.File != "":
 		place = e.File + ": "
 	}
+	if e.Err == nil {
+		return place + "a mistake in the configuration"
+	}
 	return place + e.Err.Error()
 }
 

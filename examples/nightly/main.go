@@ -76,11 +76,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if *verbose {
 		level.Set(slog.LevelDebug)
 	}
+	logger := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	factory := &imagefactory.Factory{
 		Dir: *out, Jobs: *jobs, Force: *force,
 		Builders: []imagefactory.BuilderDriver{dib.Driver{}},
-		Targets:  []imagefactory.TargetDriver{directory.Driver{Dir: *out}},
-		Logger:   slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
+		Targets:  []imagefactory.TargetDriver{directory.Driver{Dir: *out, Logger: logger}},
+		Logger:   logger,
 	}
 	if *mirror != "" {
 		factory.HostMirrors = map[string]string{"debian": *mirror}

@@ -45,7 +45,9 @@ func info(_ context.Context, c *command) error {
 	}
 	safety := info.Safety(policy)
 	if c.policy != "" && err == nil {
-		safety = withContent(c, policy, safety)
+		if safety, err = withContent(c, policy, safety); err != nil {
+			return err
+		}
 	}
 	if err := printInfo(c, info, safety, disk); err != nil {
 		return err
@@ -56,18 +58,30 @@ func info(_ context.Context, c *command) error {
 	return nil
 }
 
-// withContent judges also how the guest's disk begins, where it can be read:
-// where it needs another file or a key, that is a finding already.
-func withContent(c *command, policy qcow2.Policy, safety qcow2.Safety) qcow2.Safety {
+// withContent judges also how the guest's disk begins. Where it cannot be read
+// something was found that says why, or it is encrypted; else that is an error.
+func withContent(c *command, policy qcow2.Policy, safety qcow2.Safety) (qcow2.Safety, error) {
+	judged, err := contentSafety(c, policy)
+	if err == nil {
+		return judged, nil
+	}
+	if !safety.Safe || errors.Is(err, qcow2.ErrEncrypted) {
+		return safety, nil
+	}
+	return safety, err
+}
+
+func contentSafety(c *command, policy qcow2.Policy) (qcow2.Safety, error) {
 	image, err := open(c, c.args[0], "")
 	if err != nil {
-		return safety
+		return qcow2.Safety{}, err
 	}
 	defer image.Close()
-	if judged, err := image.Safety(policy); err == nil {
-		return judged
+	safety, err := image.Safety(policy)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", c.args[0], err)
 	}
-	return safety
+	return safety, err
 }
 
 // printChain describes the image and each backing file under it.

@@ -46,6 +46,7 @@ func images(t *testing.T) []byte {
 		return b
 	})
 	change("leak.qcow2", func(b []byte) []byte { copy(b[len(b)-65536:], "\x00\x02"); return b })
+	change("aes.qcow2", func(b []byte) []byte { b[35] = 1; return b })
 	change("bits63.qcow2", func(b []byte) []byte { b[23] = 63; return b })
 	inner, err := os.ReadFile("zlib.qcow2")
 	require.NoError(t, err)
@@ -101,6 +102,9 @@ func TestExitCodes(t *testing.T) {
 		"digest -cross-check -f raw raw":                    2,
 		"digest -snapshot one zlib.qcow2":                   2,
 		"info -policy public inner.qcow2":                   1,
+		"info -policy public aes.qcow2":                     1,
+		"info -policy private aes.qcow2":                    0,
+		"info -policy public -backing-chain zlib.qcow2":     2,
 		"info -backing-chain backing.qcow2":                 2,
 		"info -backing-chain -files . backing.qcow2":        0,
 		"info -json -backing-chain -files . backing.qcow2":  0,

@@ -329,10 +329,10 @@ func readExtensions(r io.ReaderAt, h *Header) ([]Extension, error) {
 	}
 	var out []Extension
 	for at := int64(0); ; {
+		if at >= end-start { // by the padding of the last one, maybe
+			return out, nil // the area is full: no end marker is needed
+		}
 		if at+8 > end-start {
-			if at == end-start {
-				return out, nil // the area is full: no end marker is needed
-			}
 			return out, malformed(start+at, uint64(end-start-at), "a header extension does not fit into its area")
 		}
 		if at+8 > int64(n) && n < len(area) {

@@ -25,7 +25,7 @@ import (
 )
 
 var (
-	mutations = flag.Int("mutations", 400, "`number` of damaged images, and of streams, that are compared with QEMU")
+	mutations = flag.Int("mutations", 250, "`number` of damaged images, and of streams, that are compared with QEMU")
 	seedFlag  = flag.Uint64("seed", 0, "of what is random in these tests (default from the clock)")
 )
 

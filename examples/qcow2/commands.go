@@ -101,7 +101,11 @@ func printChain(c *command) error {
 			}
 			continue
 		}
-		if list = append(list, info); !c.json {
+		fields, err := infoFields(name, info, map[string]any{})
+		if err != nil {
+			return err
+		}
+		if list = append(list, fields); !c.json {
 			fmt.Fprintf(c.out, "image: %s\n%v\n", name, info)
 		}
 		name = info.BackingFile
@@ -162,30 +166,39 @@ func printInfo(c *command, info *qcow2.Info, safety qcow2.Safety, disk *guestdis
 	return nil
 }
 
-// printInfoJSON adds to qemu-img's fields the file's name, the verdict and
-// the guest's disk.
+// printInfoJSON adds the verdict and the guest's disk.
 func printInfoJSON(c *command, info *qcow2.Info, safety qcow2.Safety, disk *guestdisk.Disk) error {
-	b, err := json.Marshal(info)
-	if err != nil {
-		return err
-	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(b, &fields); err != nil {
-		return err
-	}
-	more := map[string]any{"filename": c.args[0]}
+	more := map[string]any{}
 	if c.policy != "" {
 		more["safety"] = safety
 	}
 	if disk != nil {
 		more["guest-disk"] = disk
 	}
-	for name, v := range more {
-		if fields[name], err = json.Marshal(v); err != nil {
-			return err
-		}
+	fields, err := infoFields(c.args[0], info, more)
+	if err != nil {
+		return err
 	}
 	return printJSON(c.out, fields)
+}
+
+// infoFields adds to qemu-img's fields the file's name, and more.
+func infoFields(name string, info *qcow2.Info, more map[string]any) (map[string]json.RawMessage, error) {
+	b, err := json.Marshal(info)
+	if err != nil {
+		return nil, err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(b, &fields); err != nil {
+		return nil, err
+	}
+	more["filename"] = name
+	for name, v := range more {
+		if fields[name], err = json.Marshal(v); err != nil {
+			return nil, err
+		}
+	}
+	return fields, nil
 }
 
 func printJSON(w io.Writer, v any) error {

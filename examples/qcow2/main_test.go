@@ -96,8 +96,6 @@ func TestExitCodes(t *testing.T) {
 		"map -files missing backing.qcow2":                  2,
 		"digest zlib.qcow2":                                 0,
 		"digest text":                                       2,
-		"digest -cross-check zlib.qcow2":                    0,
-		"digest -cross-check zstd.qcow2":                    0,
 		"digest -cross-check backing.qcow2":                 2,
 		"digest -cross-check -f raw raw":                    2,
 		"digest -snapshot one zlib.qcow2":                   2,
@@ -194,6 +192,8 @@ func TestProgram(t *testing.T) {
 	}{
 		{"check zlib.qcow2", 0, ""},
 		{"check leak.qcow2", 1, ""},
+		{"digest -cross-check zlib.qcow2", 0, ""},
+		{"digest -cross-check zstd.qcow2", 0, ""},
 		{"check text", 2, "qcow2: text: cannot check the image: not a qcow2 image: no qcow2 magic (value 0x6e6f7420 at offset 0)\n"},
 	} {
 		cmd := exec.Command(bin, strings.Fields(test.args)...)

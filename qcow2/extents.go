@@ -90,7 +90,7 @@ func (i *Image) own(e *extent, end int64, p purpose) error {
 	for steps := 0; steps < maxSteps && e.end() < end; steps++ {
 		next, err := i.ownRun(e.end(), p)
 		if err != nil || !e.goesOn(&next, p) {
-			break // an error is found again where it begins
+			return nil //nolint:nilerr // it is found again where it begins
 		}
 		e.length += min(next.length, end-e.end())
 	}

@@ -118,7 +118,7 @@ func (o *Options) create(ctx context.Context, name string, old os.FileInfo, writ
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, ignore(f.Close(), fs.ErrClosed), os.Remove(f.Name()))
+			err = errors.Join(err, ignore(f.Close(), fs.ErrClosed), ignore(os.Remove(f.Name()), fs.ErrNotExist))
 		}
 	}()
 	stop := func() {}

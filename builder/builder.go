@@ -33,7 +33,7 @@ import (
 )
 
 // A Builder builds images. Build may be called concurrently with specs that
-// differ in WorkDir and OutputDir.
+// differ in WorkDir and OutputDir. The spec is the builder's to keep and change.
 type Builder interface {
 	// Build runs the tool on host and returns when the image is in
 	// spec.OutputDir: without an error, a Result that [Result.Validate] finds
@@ -44,7 +44,9 @@ type Builder interface {
 
 // A Digester is a Builder that can tell whether it would build from the same:
 // InputsDigest stands for everything that Build reads beside the spec and the
-// network, such as a description's files, trusted keys and the driver itself.
+// network, such as a description's files, trusted keys and the driver itself. It
+// is any text, the same as long as they are; the spec has no WorkDir, OutputDir or
+// Log then.
 type Digester interface {
 	InputsDigest(spec Spec) (string, error)
 }
@@ -79,7 +81,8 @@ type Spec struct {
 	// into it.
 	OutputDir string
 
-	// Log receives all output of the tool. If nil, it is discarded.
+	// Log receives all output of the tool, from one goroutine at a time, until
+	// Build returns. If nil, it is discarded.
 	Log io.Writer
 	// Logger receives the build's milestones and, at level Debug, each line of
 	// the tool's output. If nil, nothing is logged.
@@ -99,8 +102,11 @@ type TrustedKey struct {
 type Repository struct {
 	Name       string   // file name of the registration
 	URL        string   // base URL
-	Suites     []string // Debian: "bookworm", "bookworm-updates"
+	Suites     []string // Debian: "bookworm", "bookworm-updates", or "Debian_9.0/" of a flat repository
 	Components []string // Debian: "main"; default main
+	// Key is the fingerprint of the key that signs the repository, one of the
+	// spec's trusted keys. Empty for the distribution's own key.
+	Key string
 }
 
 // Package is one installed package.
@@ -198,12 +204,13 @@ var (
 // shells, so each is held to the characters that its kind needs. URLs may not
 // carry a user or password: they end up in logs and in what is published, so
 // those belong into the package manager's own configuration. Each message
-// begins with the key that a definition file has for the field.
+// begins with the key that a definition file has for the field, and none shows a
+// value that may hold a password.
 func (s *Spec) Validate() error {
 	var errs []error
 	check := func(ok bool, field string, value any) {
 		if !ok {
-			errs = append(errs, fmt.Errorf("%s: bad value %q", field, fmt.Sprint(value)))
+			errs = append(errs, fmt.Errorf("%s: bad value %s", field, shown(fmt.Sprint(value))))
 		}
 	}
 	check(fileName.MatchString(s.Name), "name", s.Name)
@@ -216,7 +223,7 @@ func (s *Spec) Validate() error {
 		check(hostName.MatchString(n), "ntp", n)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Mirrors)) {
-		check(validURL(s.Mirrors[name]), "mirrors: "+name, s.Mirrors[name])
+		errs = append(errs, checkURL("mirrors: "+name, s.Mirrors[name]))
 	}
 	if len(s.TrustedKeys) == 0 {
 		errs = append(errs, errors.New("trusted_keys: none, so packages could not be verified"))
@@ -228,7 +235,8 @@ func (s *Spec) Validate() error {
 	}
 	for _, r := range s.Repositories {
 		check(fileName.MatchString(r.Name), "repositories: name", r.Name)
-		check(validURL(r.URL), "repositories: URL of "+r.Name, r.URL)
+		errs = append(errs, checkURL("repositories: URL of "+r.Name, r.URL))
+		check(r.Key == "" || fingerprint.MatchString(r.Key), "repositories: key of "+r.Name, r.Key)
 		for _, w := range slices.Concat(r.Suites, r.Components) {
 			check(suite.MatchString(w), "repositories: "+r.Name, w)
 		}
@@ -238,16 +246,28 @@ func (s *Spec) Validate() error {
 	return errors.Join(errs...)
 }
 
-func validURL(s string) bool {
+// harmless matches what certainly holds no password: the beginnings of URLs
+// with no user, and other text without @ and ?.
+var harmless = regexp.MustCompile(`^([a-z]*://[A-Za-z0-9.-]*(:[0-9]*)?(/[^@?]*)?|[^@?:]*|[^@?/]*)$`)
+
+// shown quotes a value for an error, unless it may hold a password.
+func shown(value string) string {
+	if !harmless.MatchString(value) {
+		return "(not shown, for it may hold a password)"
+	}
+	return fmt.Sprintf("%.200q", value)
+}
+
+// checkURL holds a URL to what package managers and shells take for one. The
+// error of url.Parse would quote it.
+func checkURL(field, s string) error {
 	u, err := url.Parse(s)
-	if err != nil || !urlText.MatchString(s) || u.User != nil {
-		return false
+	switch {
+	case err != nil || !urlText.MatchString(s):
+	case u.User != nil:
+		return fmt.Errorf("%s: the URL has a user or password: these belong into the package manager's own configuration", field)
+	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "", u.Scheme == "file" && u.Host == "" && u.Path != "":
+		return nil
 	}
-	switch u.Scheme {
-	case "http", "https":
-		return u.Host != ""
-	case "file":
-		return u.Host == "" && u.Path != ""
-	}
-	return false
+	return fmt.Errorf("%s: bad value %s: want a URL with http, https or file", field, shown(s))
 }

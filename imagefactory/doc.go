@@ -6,16 +6,19 @@
 //	           ─seal→ release directory ─publish→ publish.Publication
 //
 // A [Factory] does that for several images at once; one image's failure never
-// stops another's. [LoadFile] reads definitions from YAML.
+// stops another's. [LoadFile] reads definitions from YAML as they are written,
+// [MarshalDefinitions] writes them, and [Factory.Check] says what is wrong with
+// them and what they refer to.
 //
 // # Catalog
 //
-// The [Catalog] has the facts of the cloud's public Linux images. A definition
+// The [Catalog] has the facts of the cloud's public images. A definition
 // inherits from one of them with `from: Standard_Debian_9` and overrides what
 // differs; a definition's capabilities become the flags of the registered
-// image, and a claim that the booted image does not bear out fails the run. The
-// extra reboot, the version of ixgbevf and LVM are recorded facts that no stage
-// acts on. Images that Huawei provides have no names on record and no entries.
+// image, and a claim that the booted image does not bear out fails the run. What
+// the first boot installs (InfiniBand, NVIDIA) is believed of an image that can
+// boot there. Images that Huawei provides have no names on record and no
+// entries; those of Windows are neither built nor tested.
 //
 // # Directories
 //

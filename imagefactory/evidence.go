@@ -20,20 +20,18 @@ func (j *job) verifyClaims() error {
 	if err != nil {
 		return err
 	}
-	var found []string
-	for _, name := range d.Test.ForbiddenPackages {
-		if slices.Contains(e.Packages, name) {
-			found = append(found, name)
-		}
-	}
-	if len(found) > 0 {
+	if found := forbidden(d.Test.ForbiddenPackages, e.Packages); len(found) > 0 {
 		return fmt.Errorf("forbidden packages are installed: %s", strings.Join(found, ", "))
 	}
 	if d.Capabilities == 0 {
 		return nil
 	}
+	e.FirstBoot = d.FirstBoot
 	return capabilities.Verify(d.Capabilities, e)
 }
+
+// evidenceFacts are the facts that EvidenceFrom reads.
+var evidenceFacts = []string{"architecture", "initrd", "modules", "packages"}
 
 // EvidenceFrom takes from the facts of a booted image and from its disk what
 // shows its capabilities. The architecture is that of the kernel that ran: arch,

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/nearest"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
@@ -72,23 +73,24 @@ func byName[T any](log *slog.Logger, kind string, list []T, nameOf func(T) strin
 // newDriver makes a builder or a target from what a definition says under key.
 // A mistake in that is the error; a driver that is itself at fault fails its
 // image alone.
-func newDriver[D, T any](j *job, key string, drivers map[string]D, c Component, make func(D, func(any) error) (T, error)) (T, error) {
+func newDriver[D, T any](j *job, key string, drivers map[string]D, c Component, construct func(D, func(any) error) (T, error)) (T, error) {
 	var made T
 	mistake := func(err error) error {
-		config := locate(j.def.source.file, err)
-		if config.Line == 0 {
-			config = locate(j.def.source.file, c.at(config.Err))
+		var errs []error
+		for _, err := range unjoin(err) {
+			config := locate(j.def.source.file, c.at(err))
+			config.Err = fmt.Errorf("image %s: %s: %w", j.name, key, config.Err)
+			errs = append(errs, config)
 		}
-		config.Err = fmt.Errorf("image %s: %s: %w", j.name, key, config.Err)
-		return config
+		return errors.Join(errs...)
 	}
 	driver, ok := drivers[c.Driver]
 	if !ok {
-		return made, mistake(fmt.Errorf("unknown driver %q: there is %s", c.Driver, names(drivers)))
+		return made, mistake(nearest.Unknown("driver", c.Driver, slices.Sorted(maps.Keys(drivers))))
 	}
 	who := key + " " + c.Driver
 	err := contain(j.log, who, "New", func() (err error) {
-		if made, err = make(driver, c.decode); err == nil && any(made) == nil {
+		if made, err = construct(driver, c.decode); err == nil && any(made) == nil {
 			err = fmt.Errorf("%s: New %w", who, errNothing)
 		}
 		return err
@@ -107,12 +109,12 @@ func newDriver[D, T any](j *job, key string, drivers map[string]D, c Component, 
 func (p *parts) suite(d *Definition, mirrors map[string]string) (*testsuite.Suite, error) {
 	profile, ok := p.profiles[d.Test.Profile]
 	if !ok {
-		err := fmt.Errorf("image %s: test: unknown profile %q: there is %s", d.Name, d.Test.Profile, names(p.profiles))
+		err := fmt.Errorf("image %s: test: %w", d.Name, nearest.Unknown("profile", d.Test.Profile, slices.Sorted(maps.Keys(p.profiles))))
 		return nil, d.source.locateAt(err, "test", "profile")
 	}
 	s := &testsuite.Suite{Profile: profile, Params: testsuite.Params{
 		User: d.User, NTPServers: d.NTPServers, DiskBytes: int64(d.DiskBytes), RequiredPackages: d.Test.RequiredPackages,
-		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor),
+		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor), LVM: d.LVM,
 	}}
 	for _, r := range d.Repositories {
 		s.Params.Repositories = append(s.Params.Repositories, r.URL)
@@ -141,13 +143,5 @@ func (s source) locateAt(err error, keys ...string) *ConfigError {
 	for _, key := range keys {
 		node = value(node, key)
 	}
-	return locate(s.file, at(node, err))
-}
-
-// names lists what there is, for an error.
-func names[T any](m map[string]T) string {
-	if len(m) == 0 {
-		return "none"
-	}
-	return fmt.Sprintf("%q", slices.Sorted(maps.Keys(m)))
+	return locateIn(s.file, node, err)
 }

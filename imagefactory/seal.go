@@ -18,8 +18,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/opentelekomcloud/go-imagefactory/builder"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
@@ -29,7 +27,7 @@ import (
 // it refers to, as far as the builder can tell.
 func (j *job) inputs() (string, error) {
 	h := sha256.New()
-	data, err := yaml.Marshal(j.def)
+	data, err := MarshalDefinitions([]Definition{*j.def})
 	if err != nil {
 		return "", fmt.Errorf("cannot write the definition of %s: %w", j.name, err)
 	}
@@ -73,7 +71,7 @@ func (j *job) writeConfig(dir *os.Root) (err error) {
 	d.Publish = nil // where this factory publishes concerns nobody else
 	var definition []byte
 	err = contain(j.log, "builder "+d.Builder.Driver, "Result.Config", func() (err error) {
-		definition, err = yaml.Marshal(map[string]any{"images": []Definition{d}})
+		definition, err = MarshalDefinitions([]Definition{d})
 		return err
 	})
 	if err != nil {

@@ -329,6 +329,9 @@ func TestCauseIsSaidOnce(t *testing.T) {
 func TestWantedFacts(t *testing.T) {
 	g := gatherer{wanted: (&Suite{Profile: Profile{Checks: []Check{{Needs: []string{"users", "sshd-match", "wire-algorithms"}}}}}).wanted()}
 	assert.Equal(t, []string{"sshd-config", "sshd-match", "users"}, g.scriptFacts())
+	s := Suite{Profile: Profile{Checks: []Check{{Needs: []string{"users"}}}}, Facts: []string{"architecture"}}
+	g = gatherer{wanted: s.wanted()}
+	assert.Equal(t, []string{"users", "architecture"}, g.scriptFacts())
 	g = gatherer{wanted: (&Suite{}).wanted(), readOnly: true}
 	assert.NotContains(t, g.scriptFacts(), "root-key")
 	assert.Greater(t, len(g.scriptFacts()), 25)
@@ -512,6 +515,67 @@ func TestFactsRoundTrip(t *testing.T) {
 	} {
 		_, err := LoadFacts(strings.NewReader(text))
 		assert.ErrorContains(t, err, fault)
+	}
+}
+
+// A root file system on a logical volume is judged by what the definition says
+// of it.
+func TestRootOnALogicalVolume(t *testing.T) {
+	volume := goodFacts(t)
+	volume.Facts["disk"] = Fact{Output: "source /dev/mapper/systemVG-LVRoot\nfstype ext4\nfilesystem-bytes 4000000000\n"}
+	volume.Facts["boot"] = Fact{Output: "### /proc/cmdline\nroot=/dev/systemVG/LVRoot\n### /etc/fstab\n/dev/mapper/systemVG-LVRoot / ext4 defaults 1 1\n"}
+	partition := goodFacts(t)
+	lvm := goodParams()
+	lvm.LVM = true
+	for _, tc := range []struct {
+		name          string
+		params        Params
+		facts         Facts
+		grown, byName Status
+	}{
+		{"as it says", lvm, volume, Skipped, Pass},
+		{"not said", goodParams(), volume, Error, Fail},
+		{"said and not there", lvm, partition, Fail, Pass},
+	} {
+		got := results(t, &Suite{Profile: OTC(), Params: tc.params}, tc.facts)
+		assert.Equal(t, tc.grown, got["disk.root-grown"].Status, tc.name)
+		assert.Equal(t, tc.byName, got["disk.root-by-name"].Status, tc.name)
+	}
+	for device, want := range map[string]bool{
+		"/dev/mapper/a-b": true, "/dev/vg/root": true, "/dev/vda1": false, "/dev/disk/by-uuid/1": false, "/dev/disk/x": false,
+		"/dev//x": false, "/dev/vg/": false, "": false, "vg/root": false,
+	} {
+		assert.Equal(t, want, isVolume(device), device)
+	}
+}
+
+// Either kind of Xen drivers is enough, each as a pair, and the network's need
+// not be in the initrd.
+func TestDriversOfBothKinds(t *testing.T) {
+	machine := func(initrd, modules string) Facts {
+		f := goodFacts(t)
+		f.Facts["initrd"] = Fact{Output: "kernel k\n" + initrd}
+		f.Facts["modules"] = Fact{Output: modules}
+		return f
+	}
+	const virtio = "initrd virtio_pci.ko\ninitrd virtio_blk.ko\ninitrd virtio_scsi.ko\n"
+	const net = "virtio_net /lib/modules/virtio_net.ko \nixgbevf /lib/modules/ixgbevf.ko 2.16.1\n"
+	for _, tc := range []struct {
+		name        string
+		facts       Facts
+		xen, virtio Status
+	}{
+		{"classic", machine(virtio+"initrd xen-vbd.ko\n", net+"xen_vnif /lib/modules/xen-vnif.ko \n"), Pass, Pass},
+		{"network drivers are modules", machine(virtio+"initrd xen-blkfront.ko\n", net+"xen_netfront /lib/modules/xen-netfront.ko \n"), Pass, Pass},
+		{"built in", machine(virtio+"builtin xen-blkfront.ko\nbuiltin xen-netfront.ko\n", net), Pass, Pass},
+		{"one of each kind", machine(virtio+"initrd xen-blkfront.ko\n", net+"xen_vnif /lib/modules/xen-vnif.ko \n"), Fail, Pass},
+		{"the disk driver is a module only", machine(virtio, net+"xen_vbd x \nxen_vnif x \n"), Fail, Pass},
+		{"network driver missing", machine(virtio+"initrd xen-vbd.ko\n", "xen_vnif missing \nvirtio_net missing \n"), Fail, Fail},
+		{"neither", machine("initrd ext4.ko\n", net), Fail, Fail},
+	} {
+		got := results(t, &Suite{Profile: OTC(), Params: goodParams()}, tc.facts)
+		assert.Equal(t, tc.xen, got["drivers.xen"].Status, "%s: %s", tc.name, got["drivers.xen"].Found)
+		assert.Equal(t, tc.virtio, got["drivers.virtio"].Status, "%s: %s", tc.name, got["drivers.virtio"].Found)
 	}
 }
 

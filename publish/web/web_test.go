@@ -517,12 +517,12 @@ func TestChangesBetweenRequests(t *testing.T) {
 // The time that the caller takes between reads is not the server's.
 func TestSlowReader(t *testing.T) {
 	s := source(serve(t, http.HandlerFunc(serveText)))
-	s.Stall = 100 * time.Millisecond
+	s.Stall = time.Second
 	r, err := s.Open(t.Context(), "Image/x/y", 0)
 	require.NoError(t, err)
 	defer r.Close()
 	for i := range text {
-		time.Sleep(30 * time.Millisecond)
+		time.Sleep(150 * time.Millisecond)
 		b := make([]byte, 1)
 		_, err := io.ReadFull(r, b)
 		require.NoError(t, err)

@@ -61,8 +61,9 @@
 //   - QEMU knows which ciphers and hashes of LUKS it has, and needs the key to
 //     check an encrypted image.
 //   - libzstd before 1.5.5 does not look at reserved bits, nor always at whether
-//     a frame keeps to the window that it claims. We do, and do not read the
-//     frames of zstd before 0.8.
+//     a frame keeps to the window that it claims, nor at a block of a single byte
+//     once the cluster is full. We do, and do not read the frames of zstd before
+//     0.8.
 //
 // # Limits
 //

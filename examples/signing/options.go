@@ -1,18 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
-	"golang.org/x/term"
-
+	"github.com/opentelekomcloud/go-imagefactory/internal/passphrase"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
@@ -119,27 +116,5 @@ func (o *options) verifier() (*signing.Verifier, error) {
 
 // passphrase reads a line from -passphrase-fd or the terminal.
 func (o *options) passphrase(hint string) ([]byte, error) {
-	if o.passphraseFD >= 0 {
-		f := os.NewFile(uintptr(o.passphraseFD), "passphrase")
-		if f == nil {
-			return nil, fmt.Errorf("file descriptor %d is not open", o.passphraseFD)
-		}
-		defer f.Close()
-		line, err := bufio.NewReader(io.LimitReader(f, 4096)).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
-		}
-		return []byte(strings.TrimRight(line, "\r\n")), nil
-	}
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return nil, errors.New("there is no terminal to ask on: give -passphrase-fd")
-	}
-	defer tty.Close()
-	if _, err := fmt.Fprintf(tty, "Passphrase of %s: ", hint); err != nil {
-		return nil, err
-	}
-	secret, err := term.ReadPassword(int(tty.Fd()))
-	_, _ = fmt.Fprintln(tty)
-	return secret, err
+	return passphrase.Read(o.passphraseFD, hint)
 }

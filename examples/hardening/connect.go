@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func (o *options) connect(ctx context.Context, user string, stderr io.Writer) (t
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	err = login(conn, &target, keys)
 	if !stop() {
-		err = errors.Join(ctx.Err(), err)
+		err = fmt.Errorf("cannot complete SSH handshake with %s: %w", target.Address, ctx.Err())
 	}
 	if err != nil || target.Client == nil {
 		_ = conn.Close()
@@ -108,7 +109,10 @@ func address(s string) (string, error) {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return "", fmt.Errorf("-host: bad port %.20q: want 1 to 65535", port)
 	}
-	if _, err := netip.ParseAddr(host); err != nil && (host == "" || strings.ContainsAny(host, "@/:[]% \t\r\n") || s[0] == '[') {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return net.JoinHostPort(ip.String(), port), nil // as known_hosts has it
+	}
+	if host == "" || strings.ContainsAny(host, "@/:[]% \t\r\n") || s[0] == '[' {
 		return "", fmt.Errorf("-host: %.80q is no name of a host and no address", host)
 	}
 	return net.JoinHostPort(strings.ToLower(host), port), nil
@@ -129,6 +133,9 @@ func readKey(name string, passphraseFD int) (ssh.Signer, error) {
 		}
 		signer, err = ssh.ParsePrivateKeyWithPassphrase(data, secret)
 	}
+	if err != nil && bytes.Contains(data, []byte("BEGIN ENCRYPTED PRIVATE KEY")) {
+		err = errors.New("it is locked as PKCS #8 does: ssh-keygen -p rewrites it as OpenSSH does")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the private key %s: %w", name, err)
 	}
@@ -136,7 +143,7 @@ func readKey(name string, passphraseFD int) (ssh.Signer, error) {
 }
 
 func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	f, err := os.Open(name) //nolint:gosec // the path is the caller's
 	if err != nil {
 		return nil, err
 	}

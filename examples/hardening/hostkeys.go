@@ -221,7 +221,7 @@ func newKnownHosts(lines []string) (ssh.HostKeyCallback, error) {
 	}
 	defer os.RemoveAll(dir)
 	name := filepath.Join(dir, "known_hosts")
-	if err := os.WriteFile(name, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+	if err := os.WriteFile(name, []byte(strings.Join(lines, "\n")), 0o600); err != nil { //nolint:gosec // made by MkdirTemp
 		return nil, err
 	}
 	return knownhosts.New(name)

@@ -36,6 +36,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -104,7 +105,7 @@ func judge(ctx context.Context, args []string, stdout, stderr io.Writer, box san
 func (o *options) facts(ctx context.Context, suite *testsuite.Suite, stderr io.Writer, box sandbox.Sandbox) (testsuite.Facts, error) {
 	switch {
 	case o.factsIn != "":
-		f, err := os.Open(o.factsIn)
+		f, err := os.Open(o.factsIn) //nolint:gosec // the path is the caller's
 		if err != nil {
 			return testsuite.Facts{}, err
 		}
@@ -120,7 +121,7 @@ func (o *options) facts(ctx context.Context, suite *testsuite.Suite, stderr io.W
 		}
 		return suite.Gather(ctx, target)
 	}
-	machine, err := box.Boot(ctx, sandbox.Image{Path: o.image, User: suite.Params.User})
+	machine, err := box.Boot(ctx, sandbox.Image{Path: o.image, User: suite.Params.User, Logger: slog.New(slog.NewTextHandler(stderr, nil))})
 	if err != nil {
 		return testsuite.Facts{}, err
 	}

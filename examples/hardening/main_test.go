@@ -24,6 +24,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
 	"github.com/opentelekomcloud/go-imagefactory/internal/sshtest"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandboxtest"
@@ -394,12 +395,48 @@ func TestIPv6(t *testing.T) {
 func TestAddress(t *testing.T) {
 	for in, want := range map[string]string{
 		"host": "host:22", "Host.Example:2222": "host.example:2222", "192.0.2.1": "192.0.2.1:22", "192.0.2.1:1": "192.0.2.1:1",
-		"::1": "[::1]:22", "[::1]": "[::1]:22", "[::1]:65535": "[::1]:65535", "fe80::1%eth0": "[fe80::1%eth0]:22", "[fe80::1%eth0]:22": "[fe80::1%eth0]:22",
+		"::1": "[::1]:22", "[::1]": "[::1]:22", "[::1]:65535": "[::1]:65535", "fe80::1%eth0": "[fe80::1%eth0]:22", "[fe80::1%Eth0]:22": "[fe80::1%Eth0]:22", "2001:DB8:0::1": "[2001:db8::1]:22",
 		"": "", ":22": "", "host:": "", "host:0": "", "host:65536": "", "host:ssh": "", "host:+22": "", "[host]:22": "", "[::1": "", "::1]:22": "",
 		"user@host": "", "a b": "", "ssh://host": "", "1:2:3": "", "[]": "", "[]:22": "", "host/": "",
 	} {
 		got, err := address(in)
 		assert.Equal(t, want, got, in)
 		assert.Equal(t, want == "", err != nil, "%s: %v", in, err)
+	}
+}
+
+// What OpenSSH's own tools write is read.
+func TestOpenSSH(t *testing.T) {
+	tools := needs.Tools(t, "ssh-keyscan", "ssh-keygen")
+	h := startHost(t, "127.0.0.1:0", sandboxtest.Good(), nil)
+	_, port, err := net.SplitHostPort(h.address)
+	require.NoError(t, err)
+	scan, err := exec.CommandContext(t.Context(), tools[0], "-T", "60", "-p", port, "127.0.0.1").Output()
+	require.NoError(t, err)
+	known := h.file(t, "scanned", string(scan))
+	judged := func(args ...string) {
+		code, stdout, stderr := program(t, append([]string{"-host", h.address, "-wire-only"}, args...)...)
+		assert.Equal(t, 0, code, "%q: %s%s", args, stdout, stderr)
+	}
+	judged("-hostkey", known)
+	judged("-known-hosts", known)
+	out, err := exec.CommandContext(t.Context(), tools[1], "-H", "-f", known).CombinedOutput()
+	require.NoError(t, err, string(out))
+	judged("-hostkey", known)
+	judged("-known-hosts", known)
+	for _, form := range []string{"RFC4716", "PEM", "PKCS8"} {
+		for _, passphrase := range []string{"", "open sesame"} {
+			key := filepath.Join(h.dir, form+passphrase)
+			out, err := exec.CommandContext(t.Context(), tools[1], "-q", "-t", "ecdsa", "-m", form, "-N", passphrase, "-f", key).CombinedOutput()
+			require.NoError(t, err, string(out))
+			// The server does not know the key, which says that it was read.
+			diag := "cannot log in as linux"
+			if form == "PKCS8" && passphrase != "" {
+				diag = "ssh-keygen -p rewrites it"
+			}
+			code, _, stderr := program(t, "-host", h.address, "-key", key, "-passphrase-fd", "3", "-hostkey", h.hostKey)
+			assert.Equal(t, 2, code)
+			assert.Contains(t, stderr, diag, "%s %q", form, passphrase)
+		}
 	}
 }

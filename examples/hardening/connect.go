@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/opentelekomcloud/go-imagefactory/internal/passphrase"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
@@ -43,7 +42,7 @@ func (o *options) connect(ctx context.Context, user string, stderr io.Writer) (t
 		return target, err
 	}
 	if o.key != "" {
-		if target.Signer, err = readKey(o.key, o.passphraseFD); err != nil {
+		if target.Signer, err = readKey(o.key, o.passphrases.Ask); err != nil {
 			return target, err
 		}
 	}
@@ -119,7 +118,7 @@ func address(s string) (string, error) {
 }
 
 // readKey reads a private key, and asks for its passphrase if it has one.
-func readKey(name string, passphraseFD int) (ssh.Signer, error) {
+func readKey(name string, ask func(string) ([]byte, error)) (ssh.Signer, error) {
 	data, err := readFile(name)
 	if err != nil {
 		return nil, err
@@ -127,7 +126,7 @@ func readKey(name string, passphraseFD int) (ssh.Signer, error) {
 	signer, err := ssh.ParsePrivateKey(data)
 	var locked *ssh.PassphraseMissingError
 	if errors.As(err, &locked) {
-		secret, perr := passphrase.Read(passphraseFD, name)
+		secret, perr := ask(name)
 		if perr != nil {
 			return nil, fmt.Errorf("cannot unlock the key %s: %w", name, perr)
 		}

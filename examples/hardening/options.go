@@ -11,12 +11,13 @@ import (
 	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
+	"github.com/opentelekomcloud/go-imagefactory/internal/passphrase"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
 type options struct {
 	host, user, key, hostKey, knownHosts string
-	passphraseFD                         int
+	passphrases                          passphrase.Asker
 
 	image, factsIn string
 
@@ -37,7 +38,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.key, "key", "", "`file` of the private key that logs the user in")
 	f.StringVar(&o.hostKey, "hostkey", "", "`file` of the host's public keys, as OpenSSH keeps or ssh-keyscan prints them")
 	f.StringVar(&o.knownHosts, "known-hosts", "", "`file` of OpenSSH's known hosts")
-	f.IntVar(&o.passphraseFD, "passphrase-fd", -1, "file descriptor `number` to read the passphrase of -key from")
+	f.IntVar(&o.passphrases.FD, "passphrase-fd", -1, "file descriptor `number` to read the passphrase of -key from")
 	f.StringVar(&o.image, "image", "", "qcow2 `file` to boot in QEMU")
 	f.StringVar(&o.factsIn, "facts-in", "", "`file` that -facts-out wrote")
 	f.StringVar(&o.config, "config", "", "`file` of definitions (YAML)")

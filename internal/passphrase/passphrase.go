@@ -1,4 +1,4 @@
-// Package passphrase asks whoever started a program for the passphrase of a key.
+// Package passphrase asks whoever started a program for the passphrases of keys.
 package passphrase
 
 import (
@@ -12,16 +12,26 @@ import (
 	"golang.org/x/term"
 )
 
-// Read reads a line from the file descriptor fd, or if that is negative asks for
-// it on the terminal, without echo. What names the key.
-func Read(fd int, what string) ([]byte, error) {
-	if fd >= 0 {
-		f := os.NewFile(uintptr(fd), "passphrase")
-		if f == nil {
-			return nil, fmt.Errorf("file descriptor %d is not open", fd)
+// An Asker gets passphrases, one after the other. It is not for concurrent use.
+type Asker struct {
+	// FD is the file descriptor that each is a line of. If negative, each is asked
+	// for on the terminal, without echo.
+	FD int
+
+	lines *bufio.Reader
+}
+
+// Ask returns the passphrase of what is named.
+func (a *Asker) Ask(what string) ([]byte, error) {
+	if a.FD >= 0 {
+		if a.lines == nil {
+			f := os.NewFile(uintptr(a.FD), "passphrase")
+			if f == nil {
+				return nil, fmt.Errorf("file descriptor %d is not open", a.FD)
+			}
+			a.lines = bufio.NewReader(io.LimitReader(f, 64<<10))
 		}
-		defer f.Close()
-		line, err := bufio.NewReader(io.LimitReader(f, 4096)).ReadString('\n')
+		line, err := a.lines.ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}

@@ -139,15 +139,29 @@ func wantsScript(wanted map[string]bool) bool {
 	return len(wanted) == 0
 }
 
-// changesTarget are the facts for which something is written on the target.
-var changesTarget = []string{"root-key", "wire-root"}
+var (
+	// changesTarget are the facts for which something is written on the target.
+	changesTarget = []string{"root-key", "wire-root"}
+	// consoleFacts are those of what the console shows.
+	consoleFacts = []string{"console", "console-secret"}
+)
+
+// omitted says why a fact is not to be gathered, or nothing.
+func (g *gatherer) omitted(name string) string {
+	switch {
+	case g.readOnly && slices.Contains(changesTarget, name):
+		return "nothing may be written on the machine"
+	case g.target.NoConsole && slices.Contains(consoleFacts, name):
+		return "the machine's console is not seen"
+	}
+	return ""
+}
 
 // scriptFacts are the facts that gather.sh is to read.
 func (g *gatherer) scriptFacts() []string {
 	var names []string
 	for _, name := range builtinScriptFacts() {
-		changes := slices.Contains(changesTarget, name)
-		if g.wants(name) && (!g.readOnly || !changes) {
+		if g.wants(name) && g.omitted(name) == "" {
 			names = append(names, name)
 		}
 	}
@@ -166,9 +180,9 @@ func (g *gatherer) ownProbes() []Probe {
 }
 
 func (g *gatherer) run(ctx context.Context) {
-	if g.readOnly {
-		for _, name := range changesTarget {
-			g.facts.Facts[name] = Fact{Omitted: "nothing may be written on the machine"}
+	for _, name := range slices.Concat(changesTarget, consoleFacts) {
+		if why := g.omitted(name); why != "" {
+			g.facts.Facts[name] = Fact{Omitted: why}
 		}
 	}
 	g.probe("wire-algorithms", func() (string, error) { return probeAlgorithms(ctx, g.target.Address) })
@@ -181,7 +195,13 @@ func (g *gatherer) run(ctx context.Context) {
 		fact.DurationMS = time.Since(began).Milliseconds()
 		g.facts.Facts["script"] = fact
 	}
-	g.facts.Facts["console"] = g.target.console()
+	if !g.target.NoConsole {
+		shown := "absent"
+		if g.target.Password != "" {
+			shown = "shown"
+		}
+		g.facts.Facts["console"] = Fact{Output: "password " + shown + "\n"}
+	}
 	g.probe("wire-password", func() (string, error) { return probePassword(ctx, g.target) })
 }
 

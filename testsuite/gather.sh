@@ -29,7 +29,7 @@ fact() {
 	start=$(uptime_cs)
 	bound=${3:-$limit}
 	(
-		[ -z "${3-}" ] || ulimit -f $(($3 / 512 + 8)) 2>/dev/null
+		[ -z "${3-}" ] || { ulimit -f $(($3 / 512 + 8)); ulimit -c 0; } 2>/dev/null
 		exec timeout -k 5 "${2:-$patience}" sh -c "$(cat)" >"$tmp/out" 2>"$tmp/err" </dev/null
 	)
 	status=$?

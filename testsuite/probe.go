@@ -106,7 +106,7 @@ func (s *Suite) validateProbes() error {
 func probesScript(probes []Probe) string {
 	var b strings.Builder
 	for _, p := range probes {
-		end := "X" // longer than any line of the script could end the text with
+		end := "X" // made longer until it is nowhere in the script
 		for strings.Contains(p.Script, end) {
 			end += "X"
 		}

@@ -94,6 +94,9 @@ func TestGatherWithoutConsole(t *testing.T) {
 	assert.Equal(t, Fail, r["sshd.password-login"].Status, r["sshd.password-login"].Reason)
 	assert.Equal(t, Skipped, r["console.password-hint"].Status)
 	assert.Equal(t, Skipped, r["console.password-secret"].Status)
+	assert.Contains(t, r["console.password-secret"].Reason, "not seen")
+	g := gatherer{target: Target{NoConsole: true}}
+	assert.NotContains(t, g.scriptFacts(), "console-secret")
 }
 
 // The script runs on the connection that the target brings, which stays open.

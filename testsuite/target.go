@@ -20,14 +20,3 @@ type Target struct {
 	// stays open, unless the context ends. If nil, one is opened and closed.
 	Client *ssh.Client
 }
-
-// console is the fact of what the console shows.
-func (t Target) console() Fact {
-	switch {
-	case t.NoConsole:
-		return Fact{Omitted: "the machine's console is not seen"}
-	case t.Password == "":
-		return Fact{Output: "password absent\n"}
-	}
-	return Fact{Output: "password shown\n"}
-}

@@ -36,6 +36,7 @@ bench-signing: build
 
 bench-publish:
 	$(GO) test ./publish/directory -run XXX -bench Push -benchtime 7x
+	$(GO) test ./publish/web -run XXX -bench Fetch -benchtime 7x
 
 # Half a minute for each parser. Without the limit Go's minimizer takes it all.
 fuzz:

@@ -5,6 +5,9 @@
 // [Target] and makes it latest, and [Retire] removes releases whose time is
 // over. Targets are in packages of their own, such as publish/directory.
 //
+// Who uses the images gets them with [Fetch], from a directory or from a web server
+// (publish/web).
+//
 // # Rotation
 //
 // The policy is that of the Open Telekom Cloud of 2018-04-01: there is one
@@ -61,7 +64,16 @@
 // they are read to be published.
 //
 // A target can still be set back as a whole by who can write to it: a
-// signature does not say what is newest.
+// signature does not say what is newest. So [Fetch] keeps beside what it fetched
+// which build was the newest that it saw, and refuses an older one as latest; with
+// MaxAge it refuses one that is no longer renewed. It cannot know what is newest when
+// it has seen nothing, and it takes for a rollback, too, that a publisher went back on
+// purpose: only the source says so.
+//
+// Which releases were withdrawn is not signed either. Fetch believes it when it
+// keeps a release from somebody, for no word of a source makes a release good. That
+// protects from a bad image at a source that is honest, not at one that hides what was
+// withdrawn; who forges it can do no more than keep a release back.
 //
 // # Limits
 //

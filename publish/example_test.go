@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
@@ -76,6 +77,40 @@ func sealed(ctx context.Context, work, image string, build publish.BuildID) (dir
 		panic(err)
 	}
 	return release.Dir, keyring
+}
+
+// A consumer takes what is latest, into a directory of its own.
+func ExampleFetch() {
+	ctx := context.Background()
+	work, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(work)
+	source := &directory.Target{Dir: filepath.Join(work, "dist")} // or a web.Source
+	build := publish.NewBuildID(time.Date(2018, time.November, 15, 3, 15, 7, 0, time.UTC))
+	dir, keyring := sealed(ctx, work, "Standard_Debian_12", build)
+	release, err := publish.Open(ctx, dir, keyring)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := publish.Publish(ctx, source, release); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	fetched, err := publish.Fetch(ctx, source, "Standard_Debian_12/latest", keyring, filepath.Join(work, "images"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(strings.TrimPrefix(fetched.Dir, work))
+	fmt.Println(fetched.Digest == release.Digest)
+	// Output:
+	// /images/Standard_Debian_12/20181115-031507
+	// true
 }
 
 // A dry run lists the steps and does none of them.

@@ -73,16 +73,7 @@ func ReadIndex(r io.Reader) (*Index, error) {
 		return nil, fmt.Errorf("cannot read release index: larger than %d bytes", maxIndex)
 	}
 	x := new(Index)
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(x); err != nil {
-		return nil, fmt.Errorf("cannot read release index: byte %d: %w", dec.InputOffset(), err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("cannot read release index: byte %d: more after the index", dec.InputOffset())
-	}
-	// Only now, because the nesting is known to be no deeper than Index.
-	if err := checkKeys(json.NewDecoder(bytes.NewReader(data))); err != nil {
+	if err := decode(data, x); err != nil {
 		return nil, fmt.Errorf("cannot read release index: %w", err)
 	}
 	if err := x.check(); err != nil {
@@ -115,6 +106,21 @@ func WriteIndex(w io.Writer, x *Index) error {
 		return fmt.Errorf("cannot write release index: %w", err)
 	}
 	return nil
+}
+
+// decode strictly decodes one JSON value into x, which must not be of a type that
+// nests itself.
+func decode(data []byte, x any) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(x); err != nil {
+		return fmt.Errorf("byte %d: %w", dec.InputOffset(), err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("byte %d: more after the end", dec.InputOffset())
+	}
+	// Only now, because the nesting is known to be no deeper than x.
+	return checkKeys(json.NewDecoder(bytes.NewReader(data)))
 }
 
 // checkKeys reads one JSON value and reports a key that an object has twice:

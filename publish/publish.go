@@ -24,8 +24,8 @@ var (
 	// ErrIncomplete is that a release on the target is not, or no longer,
 	// what its checksums say. To publish the release again repairs it.
 	ErrIncomplete = errors.New("the release on the target is not complete")
-	// ErrUnknownBuild is that the target does not have the build.
-	ErrUnknownBuild = errors.New("the target has no such build")
+	// ErrUnknownBuild is that the target or source does not have the build.
+	ErrUnknownBuild = errors.New("there is no such build")
 )
 
 // maxSkew is how far the clocks of a builder and a publisher may be apart.
@@ -108,7 +108,7 @@ func Publish(ctx context.Context, t Target, r *Release) (*Publication, error) {
 	if t == nil {
 		return p, fmt.Errorf("cannot publish %s %s: %w", r.Index.Image, r.Index.Build, errNoTarget)
 	}
-	err := inFuture(r.Index.Build)
+	err := inFuture(r.Index.Build, time.Now())
 	if err == nil {
 		err = locked(ctx, t, r.Index.Image, func() error { return p.run(ctx, t, r) })
 	}
@@ -118,8 +118,8 @@ func Publish(ctx context.Context, t Target, r *Release) (*Publication, error) {
 	return p, nil
 }
 
-func inFuture(b BuildID) error {
-	if now := time.Now(); b.Time().After(now.Add(maxSkew)) {
+func inFuture(b BuildID, now time.Time) error {
+	if b.Time().After(now.Add(maxSkew)) {
 		return fmt.Errorf("%w: it is %s here; set the clock of the machine that built it", ErrFuture, now.UTC().Format(time.DateTime))
 	}
 	return nil
@@ -167,7 +167,7 @@ func list(ctx context.Context, t Target, image string) ([]Entry, error) {
 		return nil, err
 	}
 	for i, e := range have {
-		if err := inFuture(e.Build); e.Problem == "" && err != nil {
+		if err := inFuture(e.Build, time.Now()); e.Problem == "" && err != nil {
 			have[i].Problem = ErrFuture.Error()
 		}
 	}

@@ -77,7 +77,17 @@ func open(ctx context.Context, dir string, keyring *signing.Keyring) (*Release, 
 	if err != nil {
 		return nil, err
 	}
+	r, err := newRelease(dir, filepath.Base(filepath.Dir(dir)), build, v, func(string) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	r.verified = true
+	return r, nil
+}
 
+// newRelease returns the release of the image and build whose verified files lie
+// in dir. What is not wanted may be missing.
+func newRelease(dir, image string, build BuildID, v *signing.Verification, wanted func(name string) bool) (*Release, error) {
 	r := &Release{Dir: dir, Signatures: v}
 	for _, f := range v.Files {
 		r.Files = append(r.Files, File{Name: f.Name, SizeBytes: f.SizeBytes, SHA256: f.SHA256})
@@ -87,14 +97,10 @@ func open(ctx context.Context, dir string, keyring *signing.Keyring) (*Release, 
 	}
 	sums, _ := r.file(signing.SumsFile) // without it there is no good signature
 	r.Digest = sums.SHA256
-	if err := r.readIndex(); err != nil {
+	if err := r.readIndex(wanted); err != nil {
 		return nil, err
 	}
-	if image := filepath.Base(filepath.Dir(dir)); r.Index.Image != image || r.Index.Build != build {
-		return nil, &WrongReleaseError{Image: image, Build: build, GotImage: r.Index.Image, GotBuild: r.Index.Build}
-	}
-	r.verified = true
-	return r, nil
+	return r, r.Index.checkIs(image, build)
 }
 
 // addSignature adds the signature of SHA256SUMS to the files, which nothing
@@ -117,7 +123,7 @@ func (r *Release) addSignature() error {
 
 // readIndex reads the verified release.json and compares it with what was
 // verified.
-func (r *Release) readIndex() error {
+func (r *Release) readIndex(wanted func(name string) bool) error {
 	f, err := r.Open(IndexName)
 	if err != nil {
 		return err
@@ -129,7 +135,11 @@ func (r *Release) readIndex() error {
 	}
 	r.Index = *x
 	for _, f := range x.Files {
-		if got, ok := r.file(f.Name); !ok || got != f {
+		got, ok := r.file(f.Name)
+		if !ok && !wanted(f.Name) {
+			continue
+		}
+		if got != f {
 			return fmt.Errorf("%s lists %s with %d bytes and SHA-256 %s, but it has %d bytes and %q", IndexName, f.Name, f.SizeBytes, f.SHA256, got.SizeBytes, got.SHA256)
 		}
 	}
@@ -145,6 +155,14 @@ type WrongReleaseError struct {
 
 func (e *WrongReleaseError) Error() string {
 	return fmt.Sprintf("the directory is named after %s %s but holds %s %s", e.Image, e.Build, e.GotImage, e.GotBuild)
+}
+
+// checkIs reports an index of another image or build.
+func (x *Index) checkIs(image string, build BuildID) error {
+	if x.Image != image || x.Build != build {
+		return &WrongReleaseError{Image: image, Build: build, GotImage: x.Image, GotBuild: x.Build}
+	}
+	return nil
 }
 
 // file returns the named file.

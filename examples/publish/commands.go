@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -136,5 +137,26 @@ func (c *command) verify(ctx context.Context, t *directory.Target) error {
 		}
 		return exitCode{err}
 	}
+	return nil
+}
+
+func (c *command) fetch(ctx context.Context) error {
+	keyring, err := signing.LoadKeyring(c.keyring)
+	if err != nil {
+		return err
+	}
+	f := &publish.Fetcher{
+		Source: c.source, Keyring: keyring, Dir: c.args[1],
+		Suffixes: c.only, MaxAge: time.Duration(c.maxAge) * 24 * time.Hour,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	}
+	r, err := f.Fetch(ctx, c.args[0])
+	if refused(err) {
+		return exitCode{err}
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Println(r.Dir)
 	return nil
 }

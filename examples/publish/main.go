@@ -7,9 +7,14 @@
 //	publish retain   [-n] -to TARGET IMAGE                   remove what is out of date for two years
 //	publish list  [-json] -to TARGET IMAGE                   say what is published
 //	publish verify        -to TARGET -keyring FILE IMAGE     find what is wrong with it
+//	publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX] IMAGE[/latest|/prev|/BUILD] DIR
+//	                                                         bring a release to DIR/IMAGE/BUILD, verified
 //
 // RELEASE is a directory IMAGE/BUILD, and TARGET is directory:DIR; -to may be
-// repeated. Steps are printed as they were done; with -n, as they would be.
+// repeated. Steps are printed as they were done; with -n, as they would be. SOURCE is
+// directory:DIR or the URL of a web server that serves one. Fetch prints the
+// release's directory; it continues what it could not end before, and with -only,
+// which may be repeated, it fetches only files that end so, such as .qcow2.
 //
 // It exits with 0 if all is done or good, 1 if a release is not good or may not be
 // published, and 2 for wrong usage, an unknown image or build, and what cannot be
@@ -25,11 +30,14 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
+	"github.com/opentelekomcloud/go-imagefactory/publish/web"
+	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
 const usage = `usage: publish push     [-n] -to TARGET -keyring FILE RELEASE
@@ -39,8 +47,12 @@ const usage = `usage: publish push     [-n] -to TARGET -keyring FILE RELEASE
        publish retain   [-n] -to TARGET IMAGE
        publish list  [-json] -to TARGET IMAGE
        publish verify        -to TARGET -keyring FILE IMAGE
-TARGET is directory:DIR
+       publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX] IMAGE[/latest|/prev|/BUILD] DIR
+TARGET is directory:DIR, SOURCE too or an http or https URL
 `
+
+// maxDays bounds -max-age, so that it fits a time.Duration.
+const maxDays = 100 * 366
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -67,6 +79,9 @@ func (e exitCode) Error() string { return e.err.Error() }
 // command is one run of a subcommand.
 type command struct {
 	targets []*directory.Target
+	source  publish.Source
+	maxAge  int // days
+	only    []string
 	keyring string
 	reason  string
 	dryRun  bool
@@ -78,7 +93,7 @@ func run(ctx context.Context, args []string) error {
 	commands := map[string]struct {
 		run   func(*command, context.Context, *directory.Target) error
 		args  int
-		flags string // that it takes beside -to
+		flags string // that it takes, and -to unless it takes -from
 	}{
 		"push":     {(*command).push, 1, "n keyring"},
 		"plan":     {(*command).push, 1, "keyring"},
@@ -87,6 +102,7 @@ func run(ctx context.Context, args []string) error {
 		"retain":   {(*command).retain, 1, "n"},
 		"list":     {(*command).list, 1, "json"},
 		"verify":   {(*command).verify, 1, "keyring"},
+		"fetch":    {nil, 2, "from keyring max-age only"},
 	}
 	name := ""
 	if len(args) > 0 {
@@ -96,7 +112,10 @@ func run(ctx context.Context, args []string) error {
 	c := &command{dryRun: name == "plan"}
 	flags := flag.NewFlagSet("publish "+name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.Func("to", "`target` directory:DIR; may be repeated", c.addTarget)
+	needs := func(flag string) bool { return slices.Contains(strings.Fields(spec.flags), flag) }
+	if !needs("from") {
+		flags.Func("to", "`target` directory:DIR; may be repeated", c.addTarget)
+	}
 	for _, f := range strings.Fields(spec.flags) {
 		switch f {
 		case "n":
@@ -107,17 +126,31 @@ func run(ctx context.Context, args []string) error {
 			flags.StringVar(&c.keyring, f, "", "`file` of the OpenPGP keys that may sign releases")
 		case "reason":
 			flags.StringVar(&c.reason, f, "", "`text` that says why")
+		case "from":
+			flags.Func(f, "`source` directory:DIR or a URL", c.setSource)
+		case "max-age":
+			flags.IntVar(&c.maxAge, f, 0, "refuse builds that began more than so many `days` ago")
+		case "only":
+			flags.Func(f, "fetch only files whose names end in the `suffix`; may be repeated", func(s string) error {
+				c.only = append(c.only, s)
+				return nil
+			})
 		}
 	}
 	err := flags.Parse(args)
 	c.args = flags.Args()
-	needsKey, needsReason := strings.Contains(spec.flags, "keyring"), strings.Contains(spec.flags, "reason")
-	if !known || err != nil || len(c.args) != spec.args || len(c.targets) == 0 || needsKey && c.keyring == "" || needsReason && c.reason == "" {
+	wrong := !known || err != nil || len(c.args) != spec.args || c.maxAge < 0 || c.maxAge > maxDays ||
+		needs("from") && c.source == nil || !needs("from") && len(c.targets) == 0 ||
+		needs("keyring") && c.keyring == "" || needs("reason") && c.reason == ""
+	if wrong {
 		if err != nil && !errors.Is(err, flag.ErrHelp) {
 			fmt.Fprintln(os.Stderr, "publish:", err)
 		}
 		fmt.Fprint(os.Stderr, usage)
 		return flag.ErrHelp
+	}
+	if needs("from") {
+		return c.fetch(ctx)
 	}
 	var errs []error
 	for _, t := range c.targets {
@@ -133,6 +166,19 @@ func (c *command) addTarget(s string) error {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	c.targets = append(c.targets, &directory.Target{Dir: dir, Logger: log})
+	return nil
+}
+
+func (c *command) setSource(s string) error {
+	kind, dir, _ := strings.Cut(s, ":")
+	switch {
+	case kind == "directory" && dir != "":
+		c.source = &directory.Target{Dir: dir}
+	case kind == "http" || kind == "https":
+		c.source = &web.Source{URL: s}
+	default:
+		return fmt.Errorf("%q is neither directory:DIR nor a URL", s)
+	}
 	return nil
 }
 
@@ -154,12 +200,18 @@ func worst(errs []error) error {
 	return errors.Join(append(hard, soft...)...)
 }
 
-// refused reports errors that say that the release may not be published.
+// refused reports errors that say that the release may not be published or
+// fetched, or is not what was signed.
 func refused(err error) bool {
-	for _, e := range []error{publish.ErrConflict, publish.ErrOlder, publish.ErrWithdrawn, publish.ErrFuture} {
+	for _, e := range []error{
+		publish.ErrConflict, publish.ErrOlder, publish.ErrWithdrawn, publish.ErrFuture,
+		publish.ErrRollback, publish.ErrTooOld, publish.ErrNotAsSigned,
+	} {
 		if errors.Is(err, e) {
 			return true
 		}
 	}
-	return false
+	var bad *signing.Error
+	var other *publish.WrongReleaseError
+	return errors.As(err, &bad) || errors.As(err, &other)
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
+	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
 	"github.com/opentelekomcloud/go-imagefactory/publish/publishtest"
 )
 
@@ -101,4 +104,65 @@ func TestProgram(t *testing.T) {
 		assert.Equal(t, test.stdout, stdout, "%q", test.args)
 		assert.Contains(t, stderr, test.stderr, "%q", test.args)
 	}
+}
+
+func TestFetch(t *testing.T) {
+	build := publish.NewBuildID(time.Date(2018, time.April, 1, 0, 0, 0, 0, time.UTC))
+	r, err := publishtest.Release(t.Context(), t.TempDir(), "Image", build)
+	require.NoError(t, err)
+	key := r.Dir + ".pub"
+	other, err := publishtest.Release(t.Context(), t.TempDir(), "Image", build)
+	require.NoError(t, err)
+	dist := filepath.Join(t.TempDir(), "dist")
+	_, err = publish.Publish(t.Context(), &directory.Target{Dir: dist}, r)
+	require.NoError(t, err)
+	server := httptest.NewServer(http.FileServer(http.Dir(dist)))
+	defer server.Close()
+	to := filepath.Join(t.TempDir(), "images")
+	fetched := filepath.Join(to, "Image", "20180401-000000") + "\n"
+	damaged := filepath.Join(t.TempDir(), "damaged")
+	require.NoError(t, os.CopyFS(damaged, os.DirFS(dist)))
+	require.NoError(t, os.WriteFile(filepath.Join(damaged, "Image", "20180401-000000", "Image-20180401-000000.qcow2"), nil, 0o644))
+
+	from := "directory:" + dist
+	for _, test := range []struct {
+		args           []string
+		code           int
+		stdout, stderr string // part of it
+	}{
+		{[]string{"-keyring", key, "Image", to}, 2, "", "usage: publish"},
+		{[]string{"-from", from, "Image", to}, 2, "", "usage: publish"},
+		{[]string{"-from", from, "-keyring", key, "Image"}, 2, "", "usage: publish"},
+		{[]string{"-from", from, "-to", from, "-keyring", key, "Image", to}, 2, "", "usage: publish"},
+		{[]string{"-from", "ftp://host", "-keyring", key, "Image", to}, 2, "", "neither directory:DIR nor a URL"},
+		{[]string{"-from", from, "-keyring", key, "-max-age", "-1", "Image", to}, 2, "", "usage: publish"},
+		{[]string{"-from", from, "-keyring", key, "-max-age", "9000000", "Image", to}, 2, "", "usage: publish"},
+		{[]string{"-from", from, "-keyring", key + "x", "Image", to}, 2, "", "no such file"},
+		{[]string{"-from", from, "-keyring", key, "Imag", to}, 2, "", "no such build"},
+		{[]string{"-from", from, "-keyring", key, "Image/prev", to}, 2, "", "no such build"},
+		{[]string{"-from", from, "-keyring", key, "Image/x", to}, 2, "", "build ID"},
+		{[]string{"-from", "http://127.0.0.1:1", "-keyring", key, "Image", to}, 2, "", "connection refused"},
+		{[]string{"-from", from, "-keyring", other.Dir + ".pub", "Image", to}, 1, "", "not in the keyring"},
+		{[]string{"-from", from, "-keyring", key, "-max-age", "7", "Image", to}, 1, "", "too old"},
+		{[]string{"-from", "directory:" + damaged, "-keyring", key, "Image", filepath.Join(damaged, "to")}, 1, "", "not have the release as it was signed"},
+		{[]string{"-from", from, "-keyring", key, "Image", key}, 2, "", "not a directory"},
+		{[]string{"-from", server.URL, "-keyring", key, "-only", ".qcow2", "-only", ".qcow2.asc", "-max-age", "36500", "Image", to + "-some"}, 0,
+			filepath.Join(to+"-some", "Image", "20180401-000000") + "\n", ""},
+		{[]string{"-from", server.URL, "-keyring", key, "Image/latest", to}, 0, fetched, ""},
+		{[]string{"-from", from, "-keyring", key, "Image/20180401-000000", to}, 0, fetched, ""},
+	} {
+		code, stdout, stderr := program(t, append([]string{"fetch"}, test.args...)...)
+		assert.Equal(t, test.code, code, "%q: %s", test.args, stderr)
+		assert.Equal(t, test.stdout, stdout, "%q", test.args)
+		assert.Contains(t, stderr, test.stderr, "%q", test.args)
+	}
+	state := filepath.Join(to, "Image", "fetch.json")
+	require.NoError(t, os.WriteFile(state, []byte(`{"newest":"20180402-000000"}`), 0o644))
+	code, _, stderr := program(t, "fetch", "-from", from, "-keyring", key, "Image", to)
+	assert.Equal(t, 1, code)
+	assert.Contains(t, stderr, "an older build than was seen before")
+	require.NoError(t, os.WriteFile(state, nil, 0o644))
+	code, _, stderr = program(t, "fetch", "-from", from, "-keyring", key, "Image", to)
+	assert.Equal(t, 2, code)
+	assert.Contains(t, stderr, "fetch.json, which says what was seen before, is damaged")
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -166,7 +167,7 @@ func (d *imageDir) same(ctx context.Context, name, want string) (bool, error) {
 }
 
 // openRegular opens a regular file for reading.
-func (d *imageDir) openRegular(name string) (fs.File, error) {
+func (d *imageDir) openRegular(name string) (*os.File, error) {
 	// Without O_NONBLOCK, a named pipe would wait for its writer.
 	f, err := d.OpenFile(name, syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {

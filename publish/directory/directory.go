@@ -59,17 +59,15 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/flock"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 )
 
 // tempPrefix begins the names of what is not finished.
 const tempPrefix = ".publish-"
 
-// lockPoll is how often a lock that another run holds is tried.
-const lockPoll = 100 * time.Millisecond
-
-// Target is a download directory. It implements [publish.Target] and
-// [publish.Locker] and may be used concurrently.
+// Target is a download directory. It implements [publish.Target],
+// [publish.Locker] and [publish.Source], and may be used concurrently.
 type Target struct {
 	// Dir is the directory's path. It is made when something is published.
 	Dir string
@@ -195,29 +193,14 @@ func (t *Target) Lock(ctx context.Context, image string) (func(), error) {
 		return nil, fmt.Errorf("cannot lock %s: %w", filepath.Join(t.Dir, image), err)
 	}
 	defer d.Close()
-	f, err := d.Open(".")
+	f, err := flock.Dir(ctx, d.Root, func() {
+		t.logger().InfoContext(ctx, "waiting for another run that publishes the image", "directory", d.path)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock %s: %w", d.path, err)
 	}
-	for waiting := false; ; waiting = true {
-		ok, err := tryLock(f)
-		if err != nil {
-			return nil, fmt.Errorf("cannot lock %s: %w", d.path, errors.Join(err, f.Close()))
-		}
-		if ok {
-			if err := d.sweep(); err != nil {
-				t.logger().WarnContext(ctx, "cannot remove what a killed run left", "directory", d.path, "error", err)
-			}
-			return func() { _ = f.Close() }, nil // which cannot lose data
-		}
-		if !waiting {
-			t.logger().InfoContext(ctx, "waiting for another run that publishes the image", "directory", d.path)
-		}
-		select {
-		case <-ctx.Done():
-			_ = f.Close()
-			return nil, fmt.Errorf("cannot lock %s, which another run holds: %w", d.path, ctx.Err())
-		case <-time.After(lockPoll):
-		}
+	if err := d.sweep(); err != nil {
+		t.logger().WarnContext(ctx, "cannot remove what a killed run left", "directory", d.path, "error", err)
 	}
+	return func() { _ = f.Close() }, nil // which cannot lose data
 }

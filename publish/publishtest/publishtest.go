@@ -1,5 +1,5 @@
-// Package publishtest tests targets of package publish: that they do what
-// [publish.Target] promises. A driver's test of it is:
+// Package publishtest tests targets and sources of package publish: that they do
+// what [publish.Target] and [publish.Source] promise. A driver's test of it is:
 //
 //	func TestTarget(t *testing.T) {
 //		target := &directory.Target{Dir: t.TempDir()}

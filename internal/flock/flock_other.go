@@ -1,12 +1,12 @@
 //go:build !(darwin || freebsd || linux || netbsd || openbsd)
 
-package directory
+package flock
 
 import (
 	"errors"
 	"os"
 )
 
-func tryLock(*os.File) (bool, error) {
+func try(*os.File) (bool, error) {
 	return false, errors.ErrUnsupported
 }

@@ -326,7 +326,9 @@ func (d *Definition) Complete() error {
 		check(k.File != "", "trusted_keys: a file is missing")
 	}
 	for _, w := range d.Test.Waivers {
-		check(w.Check != "" && w.Reason != "" && !w.Expires.IsZero(), "test: a waiver needs check, reason and expires")
+		if err := w.check(); err != nil {
+			errs = append(errs, fmt.Errorf("test: %w", err))
+		}
 	}
 	if late := d.FirstBoot &^ capabilities.FirstBoot; late != 0 {
 		check(false, "first_boot: the drivers of %s do not come with the first boot", late)

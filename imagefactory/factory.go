@@ -57,6 +57,9 @@ type Factory struct {
 	// Profiles are what definitions may have their images held to, by name. If
 	// nil, testsuite.OTC() alone.
 	Profiles []testsuite.Profile
+	// Probes read what the checks of Profiles need and the test suite does not
+	// gather itself.
+	Probes []testsuite.Probe
 	// AnyClass allows images whose names begin with none of the public images'
 	// classes, such as Debian_12 for one's own.
 	AnyClass bool

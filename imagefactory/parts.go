@@ -17,6 +17,7 @@ type parts struct {
 	builders map[string]BuilderDriver
 	targets  map[string]TargetDriver
 	profiles map[string]testsuite.Profile
+	probes   []testsuite.Probe
 }
 
 // target is a place to publish on, with the name of its driver.
@@ -39,7 +40,11 @@ func (f *Factory) parts() (*parts, error) {
 	if err := errors.Join(berr, terr, perr); err != nil {
 		return nil, fmt.Errorf("cannot use the factory's drivers: %w", err)
 	}
-	return &parts{builders, targets, named}, nil
+	suite := testsuite.Suite{Profile: testsuite.OTC(), Probes: f.Probes}
+	if err := suite.Validate(); err != nil {
+		return nil, fmt.Errorf("cannot use the factory's probes: %w", err)
+	}
+	return &parts{builders, targets, named, f.Probes}, nil
 }
 
 func byName[T any](log *slog.Logger, kind string, list []T, nameOf func(T) string) (map[string]T, error) {
@@ -112,7 +117,7 @@ func (p *parts) suite(d *Definition, mirrors map[string]string) (*testsuite.Suit
 		err := fmt.Errorf("image %s: test: %w", d.Name, nearest.Unknown("profile", d.Test.Profile, slices.Sorted(maps.Keys(p.profiles))))
 		return nil, d.source.locateAt(err, "test", "profile")
 	}
-	s := &testsuite.Suite{Profile: profile, Params: testsuite.Params{
+	s := &testsuite.Suite{Profile: profile, Probes: p.probes, Params: testsuite.Params{
 		User: d.User, NTPServers: d.NTPServers, DiskBytes: int64(d.DiskBytes), RequiredPackages: d.Test.RequiredPackages,
 		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor), LVM: d.LVM,
 	}}
@@ -125,7 +130,7 @@ func (p *parts) suite(d *Definition, mirrors map[string]string) (*testsuite.Suit
 		}
 	}
 	for _, w := range d.Test.Waivers {
-		s.Waivers = append(s.Waivers, testsuite.Waiver{Check: w.Check, Reason: w.Reason, Expires: w.until()})
+		s.Waivers = append(s.Waivers, w.waiver())
 	}
 	if err := s.Validate(); err != nil {
 		return nil, d.source.locateAt(fmt.Errorf("image %s: test: %w", d.Name, err), "test", "waivers")

@@ -1,12 +1,16 @@
 package testsuite_test
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandboxtest"
 )
 
 // A check is a value: a profile of one's own has the checks that one writes,
@@ -48,6 +52,61 @@ func ExampleSuite_Judge() {
 	// Output:
 	// waived packages.no-compiler: builds kernel modules (until 2027-06-30)
 	// good: false
+}
+
+// A check of one's own reads a fact of one's own: a probe's, which runs on the
+// machine with the built-in ones. Here the machine is recorded, and so is what the
+// probe would say.
+func ExampleProbe() {
+	probe := testsuite.Probe{Name: "own.motd", Script: "cat /etc/motd", Patience: 10 * time.Second, MaxBytes: 4 << 10}
+	check := testsuite.Check{
+		ID: "own.motd", Group: "own", Severity: testsuite.Low, Needs: []string{"own.motd"},
+		Title: "the message of the day names the owner",
+		Judge: func(f testsuite.Facts, _ testsuite.Params) testsuite.Verdict {
+			text, err := f.Text("own.motd")
+			switch {
+			case err != nil:
+				return testsuite.Verdict{Status: testsuite.Error, Reason: err.Error()}
+			case !strings.Contains(text, "Example Inc."):
+				return testsuite.Verdict{Status: testsuite.Fail, Expected: "Example Inc.", Found: strings.TrimSpace(text)}
+			}
+			return testsuite.Verdict{Status: testsuite.Pass}
+		},
+	}
+	suite := testsuite.Suite{
+		Profile: testsuite.Profile{Name: "own", Checks: []testsuite.Check{check}},
+		Probes:  []testsuite.Probe{probe},
+	}
+
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	image := filepath.Join(dir, "image.qcow2")
+	if err := sandboxtest.WriteImage(image, 4<<30); err != nil {
+		fmt.Println(err)
+		return
+	}
+	facts := sandboxtest.Good()
+	facts["own.motd"] = testsuite.Fact{Output: "Welcome.\n"}
+	machine, err := sandboxtest.Sandbox{Facts: facts}.Boot(context.Background(), sandbox.Image{Path: image})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer machine.Close()
+	report, err := suite.Run(context.Background(), machine.Target)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, c := range report.Checks {
+		fmt.Printf("%s %s: want %s, found %s\n", c.Status, c.ID, c.Expected, c.Found)
+	}
+	// Output:
+	// fail own.motd: want Example Inc., found Welcome.
 }
 
 // The profile can be listed without a machine.

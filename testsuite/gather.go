@@ -33,6 +33,9 @@ const (
 	cleanAfterCancel = 10 * time.Second // somebody waits for us to end
 )
 
+// endScript is the last line of the script.
+const endScript = "echo @@end\n"
+
 // restoreScript puts root's authorized_keys back as gather.sh found it.
 const restoreScript = `umask 077
 home=$(awk -F: '$1 == "root" {print $6}' /etc/passwd)
@@ -49,12 +52,18 @@ rm -rf "$d"
 // login, wire-password with the console's password, wire-root with a key that
 // the script has put into root's authorized_keys and that is taken out again
 // afterwards). The names of the script's facts are the words after "fact" in
-// gather.sh; only those that the checks of the profile need and s.Facts names are
-// read, or all of them where the profile has no checks. What cannot be read is recorded as such; the error that Gather
-// returns is a target that lacks what it needs, or the end of ctx.
+// gather.sh, and those of s.Probes; only those that the checks of the profile need
+// and s.Facts names are read, or all of them where the profile has no checks. Where
+// only facts of the wire are needed nobody logs in, and the target needs no signer.
+// What cannot be read is recorded as such; the error that Gather returns is a target
+// that lacks what it needs, a mistake in a probe, or the end of ctx.
 func (s *Suite) Gather(ctx context.Context, t Target) (Facts, error) {
-	if t.Signer == nil || t.HostKey == nil || !plainName(t.User) {
+	wanted := s.wanted()
+	if t.Signer == nil && wantsScript(wanted) || t.HostKey == nil || !plainName(t.User) {
 		return Facts{}, fmt.Errorf("cannot gather facts of %s: the target needs a signer, a host key and a plain user name, not %q", t.Address, t.User)
+	}
+	if err := s.validateProbes(); err != nil {
+		return Facts{}, err
 	}
 	now := time.Now
 	if s.Now != nil {
@@ -64,7 +73,7 @@ func (s *Suite) Gather(ctx context.Context, t Target) (Facts, error) {
 	if timeout == 0 {
 		timeout = 10 * time.Minute
 	}
-	g := &gatherer{target: t, wanted: s.wanted(), readOnly: s.ReadOnly, facts: Facts{Host: t.Address, Started: now().UTC(), Facts: map[string]Fact{}}}
+	g := &gatherer{target: t, wanted: wanted, probes: s.Probes, readOnly: s.ReadOnly, facts: Facts{Host: t.Address, Started: now().UTC(), Facts: map[string]Fact{}}}
 	began := time.Now()
 	inner, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -89,6 +98,7 @@ func plainName(s string) bool {
 type gatherer struct {
 	target   Target
 	wanted   map[string]bool // facts; all of them if it is empty
+	probes   []Probe
 	readOnly bool
 	facts    Facts
 }
@@ -119,52 +129,79 @@ func (s *Suite) wanted() map[string]bool {
 
 func (g *gatherer) wants(fact string) bool { return len(g.wanted) == 0 || g.wanted[fact] }
 
-// changesTarget are the facts for which something is written on the target.
-var changesTarget = []string{"root-key", "wire-root"}
+// wantsScript reports whether a fact is wanted that somebody has to log in for.
+func wantsScript(wanted map[string]bool) bool {
+	for name := range wanted {
+		if name != "console" && (!strings.HasPrefix(name, "wire-") || name == "wire-root") {
+			return true
+		}
+	}
+	return len(wanted) == 0
+}
 
-var scriptFact = regexp.MustCompile(`(?m)^fact ([a-z0-9-]+)`)
+var (
+	// changesTarget are the facts for which something is written on the target.
+	changesTarget = []string{"root-key", "wire-root"}
+	// consoleFacts are those of what the console shows.
+	consoleFacts = []string{"console", "console-secret"}
+)
+
+// omitted says why a fact is not to be gathered, or nothing.
+func (g *gatherer) omitted(name string) string {
+	switch {
+	case g.readOnly && slices.Contains(changesTarget, name):
+		return "nothing may be written on the machine"
+	case g.target.NoConsole && slices.Contains(consoleFacts, name):
+		return "the machine's console is not seen"
+	}
+	return ""
+}
 
 // scriptFacts are the facts that gather.sh is to read.
 func (g *gatherer) scriptFacts() []string {
 	var names []string
-	for _, m := range scriptFact.FindAllStringSubmatch(gatherScript, -1) {
-		name := m[1]
-		changes := slices.Contains(changesTarget, name)
-		if g.wants(name) && (!g.readOnly || !changes) {
+	for _, name := range builtinScriptFacts() {
+		if g.wants(name) && g.omitted(name) == "" {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
+// ownProbes are the suite's probes that are to be made.
+func (g *gatherer) ownProbes() []Probe {
+	var probes []Probe
+	for _, p := range g.probes {
+		if g.wants(p.Name) {
+			probes = append(probes, p)
+		}
+	}
+	return probes
+}
+
 func (g *gatherer) run(ctx context.Context) {
-	if g.readOnly {
-		for _, name := range changesTarget {
-			g.facts.Facts[name] = Fact{Omitted: "nothing may be written on the machine"}
+	for _, name := range slices.Concat(changesTarget, consoleFacts) {
+		if why := g.omitted(name); why != "" {
+			g.facts.Facts[name] = Fact{Omitted: why}
 		}
 	}
 	g.probe("wire-algorithms", func() (string, error) { return probeAlgorithms(ctx, g.target.Address) })
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		g.facts.Facts["script"] = Fact{Error: err.Error()}
-		return
+	if wantsScript(g.wanted) {
+		began := time.Now()
+		fact := Fact{Output: "complete\n"}
+		if err := g.script(ctx); err != nil {
+			fact = Fact{Error: err.Error()}
+		}
+		fact.DurationMS = time.Since(began).Milliseconds()
+		g.facts.Facts["script"] = fact
 	}
-	rootSigner, err := ssh.NewSignerFromSigner(key)
-	if err != nil {
-		g.facts.Facts["script"] = Fact{Error: err.Error()}
-		return
+	if !g.target.NoConsole {
+		shown := "absent"
+		if g.target.Password != "" {
+			shown = "shown"
+		}
+		g.facts.Facts["console"] = Fact{Output: "password " + shown + "\n"}
 	}
-	began := time.Now()
-	if err := g.script(ctx, rootSigner); err != nil {
-		g.facts.Facts["script"] = Fact{Error: err.Error(), DurationMS: time.Since(began).Milliseconds()}
-	} else {
-		g.facts.Facts["script"] = Fact{Output: "complete\n", DurationMS: time.Since(began).Milliseconds()}
-	}
-	shown := "absent"
-	if g.target.Password != "" {
-		shown = "shown"
-	}
-	g.facts.Facts["console"] = Fact{Output: "password " + shown + "\n"}
 	g.probe("wire-password", func() (string, error) { return probePassword(ctx, g.target) })
 }
 
@@ -202,16 +239,28 @@ func (g *gatherer) asRoot(ctx context.Context, client *ssh.Client, script string
 
 // script runs gather.sh, then the probe of root's login while root's
 // authorized_keys has the key, and then puts that file back.
-func (g *gatherer) script(ctx context.Context, rootSigner ssh.Signer) (err error) {
-	client, err := g.dial(ctx)
+func (g *gatherer) script(ctx context.Context) (err error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	rootSigner, err := ssh.NewSignerFromSigner(key)
+	if err != nil {
+		return err
+	}
+	client := g.target.Client
+	if client != nil {
+		g.facts.RoundTrips++ // which opened it
+	} else {
+		if client, err = g.dial(ctx); err != nil {
+			return err
+		}
+		defer client.Close()
+	}
 	if slices.Contains(g.scriptFacts(), "root-key") {
 		defer func() { err = errors.Join(err, g.restore(ctx, client)) }()
 	}
-	out, err := g.asRoot(ctx, client, g.prelude(rootSigner)+gatherScript)
+	out, err := g.asRoot(ctx, client, g.prelude(rootSigner)+gatherScript+probesScript(g.ownProbes())+endScript)
 	if err := errors.Join(err, parseFacts(bytes.NewReader(out), g.facts.Facts)); err != nil {
 		return err
 	}
@@ -252,9 +301,13 @@ func (g *gatherer) restore(ctx context.Context, client *ssh.Client) error {
 // prelude sets what gather.sh expects. The password goes over stdin into a
 // variable of the shell: it is in no argument list.
 func (g *gatherer) prelude(rootSigner ssh.Signer) string {
+	wanted := g.scriptFacts()
+	for _, p := range g.ownProbes() {
+		wanted = append(wanted, p.Name)
+	}
 	key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(rootSigner.PublicKey())))
 	return fmt.Sprintf("user=%s\npassword=%s\nrootkey=%s\nlimit=%d\npatience=%d\nwanted=' %s '\n", shellQuote(g.target.User),
-		shellQuote(g.target.Password), shellQuote(key+" otc-testsuite"), maxFact, factPatience, strings.Join(g.scriptFacts(), " "))
+		shellQuote(g.target.Password), shellQuote(key+" otc-testsuite"), maxFact, factPatience, strings.Join(wanted, " "))
 }
 
 func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
@@ -279,8 +332,11 @@ func tail(b []byte, n int) string {
 	return oneLine(strings.ToValidUTF8(string(b), "?"))
 }
 
-// statusNotWritten is gather.sh's status of a fact that a full file system cut.
-const statusNotWritten = 125
+// Statuses that gather.sh gives to a fact.
+const (
+	statusNotWritten = 125 // a full file system cut it
+	statusTooLong    = 153 // killed for what it wrote, by SIGXFSZ
+)
 
 // maxFactHeader bounds a "@@fact" line, maxFactCount their number.
 const (
@@ -345,6 +401,8 @@ func parseFactHeader(header string) (name string, fact Fact, length int, err err
 		fact.Error = "it took too long"
 	case n[0] == statusNotWritten:
 		fact.Error = "the machine has no room to write down what it says"
+	case n[0] == statusTooLong && n[1] != 0:
+		fact.Error = fmt.Sprintf("it was longer than %d bytes", n[3])
 	case n[0] != 0:
 		fact.Error = fmt.Sprintf("it ended with status %d", n[0])
 	case n[1] != 0:

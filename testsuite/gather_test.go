@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -220,6 +221,11 @@ func TestNeedsAreGathered(t *testing.T) {
 		if w := strings.Fields(line); len(w) > 1 && w[0] == "fact" {
 			gathered[w[1]] = true
 		}
+	}
+	doc, err := os.ReadFile("doc.go")
+	require.NoError(t, err)
+	for name := range gathered {
+		assert.Regexp(t, `(?m)^//\t`+name+` +\S`, string(doc), "the package's documentation lacks a fact")
 	}
 	used := map[string]bool{"architecture": true} // imagefactory.EvidenceFrom
 	for _, c := range OTC().Checks {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"text/tabwriter"
 	"time"
 )
 
@@ -94,6 +95,20 @@ func (r *Report) WriteText(w io.Writer) error {
 		len(r.Checks), s.Pass, s.Fail, s.Error, s.Waived, s.Skipped)
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("cannot write report as text: %w", err)
+	}
+	return nil
+}
+
+// WriteText writes the profile's checks as a table for people: ID, severity, what
+// holds when the check passes, and the facts that it needs.
+func (p Profile) WriteText(w io.Writer) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "CHECK\tSEVERITY\tHOLDS WHEN\tFACTS")
+	for _, c := range p.Checks {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", c.ID, c.Severity, c.Title, strings.Join(c.Needs, ", "))
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("cannot write the checks of profile %s: %w", p.Name, err)
 	}
 	return nil
 }

@@ -14,6 +14,9 @@ type Suite struct {
 	Profile Profile // which checks; it must have at least one
 	Params  Params  // what they expect
 	Waivers []Waiver
+	// Probes read facts of one's own, in the same script as the built-in ones, and
+	// only those that a check of the profile needs.
+	Probes []Probe
 	// Now is the clock that waivers expire by. If nil, time.Now.
 	Now func() time.Time
 	// GatherTimeout bounds gathering as a whole. What was not read by then is
@@ -24,7 +27,8 @@ type Suite struct {
 	Facts []string
 	// ReadOnly leaves out what writes on the machine beyond a directory of its own
 	// in /run, which goes again: the attempt to log in as root, for which root's
-	// authorized_keys is changed and put back. The check of it is then skipped.
+	// authorized_keys is changed and put back. The check of it is then skipped. What
+	// Probes do is theirs to say.
 	ReadOnly bool
 	Logger   *slog.Logger // if nil, nothing is logged
 }
@@ -44,11 +48,11 @@ func (s *Suite) Run(ctx context.Context, target Target) (*Report, error) {
 }
 
 // Validate reports every mistake in the suite: a profile without checks or
-// with two of one ID, a waiver without reason or expiry, two waivers of one
-// check, and, as *UnknownCheckError, a waiver of a check that the profile
-// does not have.
+// with two of one ID, a probe that cannot be used, a waiver without reason or
+// expiry, two waivers of one check, and, as *UnknownCheckError, a waiver of a
+// check that the profile does not have.
 func (s *Suite) Validate() error {
-	var errs []error
+	errs := []error{s.validateProbes()}
 	if len(s.Profile.Checks) == 0 {
 		errs = append(errs, fmt.Errorf("cannot use profile %q: it has no checks", s.Profile.Name))
 	}

@@ -7,10 +7,16 @@ import "golang.org/x/crypto/ssh"
 type Target struct {
 	Address string        // host:port of its sshd
 	User    string        // login user, who must have passwordless sudo
-	Signer  ssh.Signer    // logs User in
+	Signer  ssh.Signer    // logs User in; may be nil where Suite.Gather says so
 	HostKey ssh.PublicKey // the machine's host key, known from elsewhere than the network
 	// Password is the login password that the machine shows on its console.
 	// If empty, none was seen: then checks that need it fail. It is sent to
 	// the machine only, and kept in no fact, report or log.
 	Password string
+	// NoConsole says that nobody sees the machine's console. Then checks of what it
+	// shows are skipped, and the login by password is tried with one that is made up.
+	NoConsole bool
+	// Client is a connection to the machine as User, for the script to run on. It
+	// stays open, unless the context ends. If nil, one is opened and closed.
+	Client *ssh.Client
 }

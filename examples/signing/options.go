@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
@@ -11,8 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/term"
-
+	"github.com/opentelekomcloud/go-imagefactory/internal/passphrase"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
@@ -28,8 +26,7 @@ type options struct {
 
 	keys, agents, params list
 	keyring              string
-	passphraseFD         int
-	passphrases          *bufio.Reader
+	passphrases          passphrase.Asker
 	clear                bool
 	buildType, builder   string
 	at, signature        string
@@ -65,7 +62,7 @@ func parse(command string, args []string, stdout, stderr io.Writer) (*options, e
 		f.Var(&o.keys, "key", "`file` with the secret key; can be given several times")
 		f.Var(&o.agents, "agent", "`fingerprint` of a key in gpg-agent, with its public key in -keyring; can be given several times")
 		f.StringVar(&o.keyring, "keyring", "", "keyring `file` with the public keys for -agent")
-		f.IntVar(&o.passphraseFD, "passphrase-fd", -1, "file descriptor `number` to read the passphrases of -key from, each a line")
+		f.IntVar(&o.passphrases.FD, "passphrase-fd", -1, "file descriptor `number` to read the passphrases of -key from, each a line")
 	case "verify", "verify-dir", "verify-sums", "verify-attestation", "keys":
 		f.StringVar(&o.keyring, "keyring", "", "keyring `file`: OpenPGP keys, or YAML with a list `keys`")
 	}
@@ -101,7 +98,7 @@ func (o *options) signers(ctx context.Context) ([]*signing.Signer, error) {
 	}
 	var all []*signing.Signer
 	for _, path := range o.keys {
-		key, err := signing.LoadKey(path, o.passphrase)
+		key, err := signing.LoadKey(path, o.passphrases.Ask)
 		if err != nil {
 			return nil, err
 		}
@@ -171,33 +168,4 @@ func (o *options) verifier() (*signing.Verifier, error) {
 		v.Time = func() time.Time { return at }
 	}
 	return v, nil
-}
-
-// passphrase reads a line from -passphrase-fd or the terminal.
-func (o *options) passphrase(hint string) ([]byte, error) {
-	if o.passphraseFD >= 0 {
-		if o.passphrases == nil {
-			f := os.NewFile(uintptr(o.passphraseFD), "passphrase")
-			if f == nil {
-				return nil, fmt.Errorf("file descriptor %d is not open", o.passphraseFD)
-			}
-			o.passphrases = bufio.NewReader(io.LimitReader(f, 64<<10))
-		}
-		line, err := o.passphrases.ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
-		}
-		return []byte(strings.TrimRight(line, "\r\n")), nil
-	}
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return nil, errors.New("there is no terminal to ask on: give -passphrase-fd")
-	}
-	defer tty.Close()
-	if _, err := fmt.Fprintf(tty, "Passphrase of %s: ", hint); err != nil {
-		return nil, err
-	}
-	secret, err := term.ReadPassword(int(tty.Fd()))
-	_, _ = fmt.Fprintln(tty)
-	return secret, err
 }

@@ -1,0 +1,142 @@
+// Hardening holds a machine to the profile otc: one that runs already, one that is
+// booted from an image, or what was seen of one before.
+//
+//	hardening -host HOST[:PORT] [-user USER] -key FILE (-hostkey FILE | -known-hosts FILE) [flags]
+//	hardening -image FILE [-user USER] [flags]
+//	hardening -facts-in FILE [-user USER] [flags]
+//	hardening -list [-wire-only] [-format text|json]
+//
+// What the checks expect (time servers, repositories, packages, uvp-monitor, disk,
+// user) and which failures are accepted comes from a definition: one in the file
+// -config, named with -name where there are several, or with -name alone one of the
+// catalog's images. Without a definition, checks that need one are errors. More
+// waivers are read from a file with -waivers: a map with the key "waivers", a list
+// as in a definition.
+//
+//	-format text|json|junit  of the report; default text
+//	-facts-out FILE          keep what was seen, for -facts-in
+//	-wire-only               only what is seen on the wire; nobody logs in, and no -key is needed
+//	-read-only               write nothing on the machine
+//	-passphrase-fd N         read the passphrase of the key from there, not from the terminal
+//
+// HOST is a name or an address; that of IPv6 stands in brackets before a port. The
+// file of -hostkey has the machine's public keys as OpenSSH keeps or ssh-keyscan
+// prints them. A machine that shows another key is left at once. The console of a
+// machine that runs already is not seen: checks of it are skipped.
+//
+// It exits with 0 when nothing failed, 1 when a check failed or could not be
+// decided, and 2 for wrong usage, what cannot be read or written, an image that does
+// not boot, and a machine that cannot be reached, shows another host key or does not
+// let the user in.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr, sandbox.QEMU{})
+	stop()
+	os.Exit(code)
+}
+
+// run returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer, box sandbox.Sandbox) int {
+	good, err := judge(ctx, args, stdout, stderr, box)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintln(stderr, "hardening:", strings.TrimSuffix(line, "\n"))
+		}
+		return 2
+	case !good:
+		return 1
+	}
+	return 0
+}
+
+// judge reports whether the machine is good.
+func judge(ctx context.Context, args []string, stdout, stderr io.Writer, box sandbox.Sandbox) (bool, error) {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return false, err
+	}
+	suite, err := o.suite()
+	if err != nil {
+		return false, err
+	}
+	if o.list {
+		return true, o.writeList(stdout, suite.Profile)
+	}
+	facts, err := o.facts(ctx, suite, stderr, box)
+	if err != nil {
+		return false, err
+	}
+	if o.factsOut != "" {
+		if err := saveFacts(o.factsOut, facts); err != nil {
+			return false, err
+		}
+	}
+	report, err := suite.Judge(facts)
+	if err != nil {
+		return false, err
+	}
+	write := map[string]func(io.Writer) error{"text": report.WriteText, "json": report.WriteJSON, "junit": report.WriteJUnit}
+	return report.OK(), write[o.format](stdout)
+}
+
+// facts are read from the file, the machine that runs, or one that is booted; what
+// such a machine was given is put into suite's parameters.
+func (o *options) facts(ctx context.Context, suite *testsuite.Suite, stderr io.Writer, box sandbox.Sandbox) (testsuite.Facts, error) {
+	switch {
+	case o.factsIn != "":
+		f, err := os.Open(o.factsIn) //nolint:gosec // the path is the caller's
+		if err != nil {
+			return testsuite.Facts{}, err
+		}
+		defer f.Close()
+		return testsuite.LoadFacts(f)
+	case o.host != "":
+		target, err := o.connect(ctx, suite.Params.User, stderr)
+		if err != nil {
+			return testsuite.Facts{}, err
+		}
+		if target.Client != nil {
+			defer target.Client.Close()
+		}
+		return suite.Gather(ctx, target)
+	}
+	machine, err := box.Boot(ctx, sandbox.Image{Path: o.image, User: suite.Params.User, Logger: slog.New(slog.NewTextHandler(stderr, nil))})
+	if err != nil {
+		return testsuite.Facts{}, err
+	}
+	suite.Params.Hostname, suite.Params.OverlayBytes = machine.Hostname, machine.DiskBytes
+	if suite.Params.DiskBytes == 0 {
+		suite.Params.DiskBytes = machine.ImageBytes
+	}
+	facts, err := suite.Gather(ctx, machine.Target)
+	return facts, errors.Join(err, machine.Close())
+}
+
+func saveFacts(name string, facts testsuite.Facts) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(facts.Save(f), f.Close())
+}

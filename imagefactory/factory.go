@@ -19,6 +19,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
 )
 
@@ -48,6 +49,10 @@ type Factory struct {
 	// Sandbox is what images are booted in; user, host name and files are
 	// filled in for each image. The zero value works.
 	Sandbox sandbox.QEMU
+	// Reader reads images' disks, so that their files can be accounted for: see
+	// package ledger. Without a Kernel one is made by sandbox.MakeReader. Only
+	// images of Debian are read, whose builder is a builder.Declarer.
+	Reader sandbox.Reader
 	// Key signs the releases; it has its secret part, or Signer holds it.
 	// Required. Releases are verified against it and nothing else; Dir belongs
 	// to the key that it was used with first.
@@ -261,7 +266,9 @@ func (d *Definition) suite(mirrors map[string]string) (*testsuite.Suite, error) 
 	if d.Test.Profile != "otc" {
 		return nil, fmt.Errorf("unknown profile %q: there is otc", d.Test.Profile)
 	}
-	s := &testsuite.Suite{Profile: testsuite.OTC(), Params: testsuite.Params{
+	profile := testsuite.OTC()
+	profile.Checks = append(profile.Checks, ledger.Checks()...)
+	s := &testsuite.Suite{Profile: profile, Params: testsuite.Params{
 		User: d.User, NTPServers: d.NTPServers, DiskBytes: int64(d.DiskBytes), RequiredPackages: d.Test.RequiredPackages,
 		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor),
 	}}

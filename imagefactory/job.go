@@ -24,12 +24,14 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 )
 
 // Directories below Factory.Dir.
 const (
 	workName    = ".work"
 	releaseName = ".release" // below workName; no image is called so
+	cacheName   = ".cache"   // likewise
 )
 
 // job is one image's way through the factory.
@@ -438,7 +440,7 @@ func (j *job) runTest(ctx context.Context) error {
 	if err := j.test(ctx); err != nil {
 		return err
 	}
-	return j.save(ctx, testedFiles)
+	return j.save(ctx, j.testedFiles())
 }
 
 // test boots the image and holds it to its suite.
@@ -448,6 +450,15 @@ func (j *job) test(ctx context.Context) (err error) {
 		return err
 	}
 	suite.Now, suite.Logger = j.factory.Now, j.log
+	// Before a boot changes anything.
+	var files testsuite.Fact
+	if j.accountable() {
+		if files, err = j.accountFiles(ctx); err != nil {
+			return err
+		}
+	} else {
+		suite.Profile.Checks = slices.DeleteFunc(suite.Profile.Checks, func(c testsuite.Check) bool { return c.Group == "files" })
+	}
 	box := j.factory.Sandbox
 	box.User = j.def.User
 	box.WorkDir, box.Logger = j.runDir, j.log
@@ -460,6 +471,9 @@ func (j *job) test(ctx context.Context) (err error) {
 	suite.Params.Hostname, suite.Params.OverlayBytes = machine.Hostname, machine.DiskBytes
 	if j.facts, err = suite.Gather(ctx, machine.Target); err != nil {
 		return err
+	}
+	if j.accountable() {
+		j.facts.Facts[ledger.FactName] = files
 	}
 	if j.tests, err = suite.Judge(j.facts); err != nil {
 		return err

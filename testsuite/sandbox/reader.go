@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -192,44 +194,73 @@ func (a *diskArchive) start(r Reader, size int64, volumes []Volume) error {
 	if out, err := create.CombinedOutput(); err != nil {
 		return fmt.Errorf("cannot make an overlay: %w: %s", err, strings.TrimSpace(string(out)))
 	}
-	args, err := r.args(a.image, overlay, volumes)
+	secret := rand.Text()
+	args, err := r.args(a.image, overlay, secret, volumes)
 	if err != nil {
 		return err
 	}
-	var input *io.PipeWriter
-	a.output, input = io.Pipe()
+	var pipe *io.PipeWriter
+	a.output, pipe = io.Pipe()
+	input := &untilSecret{out: pipe, secret: []byte(secret), seen: make(chan struct{})}
 	if a.process, err = startProcess(r.Binary, args, input); err != nil {
 		return err
 	}
 	go func() {
 		select {
 		case <-a.process.done:
+		case <-input.seen:
+			a.process.stop()
 		case <-a.ctx.Done():
 			_ = a.output.CloseWithError(context.Cause(a.ctx)) // who writes is not held up
 			a.process.stop()
 		}
-		_ = input.CloseWithError(a.verdict())
+		_ = pipe.CloseWithError(a.verdict(input))
 	}()
 	return nil
 }
 
 // verdict is how the reading ended.
-func (a *diskArchive) verdict() error {
-	const prefix = "imagefactory-reader: "
+func (a *diskArchive) verdict(input *untilSecret) error {
+	select {
+	case <-input.seen:
+		return io.EOF
+	default:
+	}
 	if a.ctx.Err() != nil {
 		return context.Cause(a.ctx)
 	}
 	said := a.process.stderr.String()
-	at := strings.LastIndex(said, prefix)
-	switch {
-	case a.process.err != nil:
-		return fmt.Errorf("%w: %w: %s", ErrNotRead, a.process.err, said)
-	case at < 0:
-		return fmt.Errorf("%w: its machine ended too early: %s", ErrNotRead, said)
-	case !strings.HasPrefix(said[at+len(prefix):], "complete"): // the kernel has the last word
-		return fmt.Errorf("%w: %s", ErrNotRead, said[at+len(prefix):])
+	if _, why, ok := strings.Cut(said, "imagefactory-reader: "); ok {
+		return fmt.Errorf("%w: %s", ErrNotRead, why)
 	}
-	return io.EOF
+	return fmt.Errorf("%w: its machine ended too early (%v): %s", ErrNotRead, a.process.err, said)
+}
+
+// untilSecret passes on what comes before a secret. The disk, which does not
+// know it, cannot end its own archive.
+type untilSecret struct {
+	out    io.Writer
+	secret []byte
+	held   []byte // may be the secret's beginning
+	seen   chan struct{}
+}
+
+func (u *untilSecret) Write(p []byte) (int, error) {
+	u.held = append(u.held, p...)
+	if bytes.HasSuffix(u.held, u.secret) {
+		u.held = u.held[:len(u.held)-len(u.secret)]
+		_, err := u.out.Write(u.held)
+		u.held = nil
+		close(u.seen)
+		return len(p), err
+	}
+	if n := len(u.held) - len(u.secret); n > 0 {
+		if _, err := u.out.Write(u.held[:n]); err != nil {
+			return 0, err
+		}
+		u.held = append(u.held[:0], u.held[n:]...)
+	}
+	return len(p), nil
 }
 
 func (a *diskArchive) Read(p []byte) (int, error) { return a.output.Read(p) }
@@ -243,7 +274,7 @@ func (a *diskArchive) Close() error {
 	return os.RemoveAll(a.dir) //nolint:gosec // made by MkdirTemp
 }
 
-func (r *Reader) args(image, overlay string, volumes []Volume) ([]string, error) {
+func (r *Reader) args(image, overlay, secret string, volumes []Volume) ([]string, error) {
 	accel := accelArgs(r.Accel)
 	if r.Accel == "tcg" {
 		accel[len(accel)-1] = "max" // the kernel's checksums use what it has
@@ -267,7 +298,7 @@ func (r *Reader) args(image, overlay string, volumes []Volume) ([]string, error)
 		return nil, err
 	}
 	args = append(args, disk...)
-	var mounts []string
+	mounts := []string{secret}
 	for _, v := range volumes {
 		if !v.Read {
 			continue

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,6 +31,19 @@ func newReader(t *testing.T) Reader {
 	require.NoError(t, err)
 	r.Accel, r.WorkDir = "tcg", t.TempDir()
 	return r
+}
+
+func TestUntilSecret(t *testing.T) {
+	for _, size := range []int{1, 3, 7, 100} {
+		var got bytes.Buffer
+		u := &untilSecret{out: &got, secret: []byte("SECRET"), seen: make(chan struct{})}
+		for part := range slices.Chunk([]byte("SECRE before SECRE, theSECSECRET"), size) {
+			_, err := u.Write(part)
+			require.NoError(t, err)
+		}
+		<-u.seen
+		require.Equal(t, "SECRE before SECRE, theSEC", got.String())
+	}
 }
 
 func command(t *testing.T, name string, args ...string) {

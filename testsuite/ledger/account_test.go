@@ -243,7 +243,7 @@ func TestSpoiledDisk(t *testing.T) {
 			l.put(File{Path: "/usr/bin/passwd.real", Type: Regular, Mode: 0o4755, SHA256: sum("passwd")})
 			l.put(regular("/usr/bin/passwd", 0o4755, "evil"))
 		}, []string{"changed /usr/bin/passwd", "unexplained /usr/bin/passwd", "unexplained /usr/bin/passwd.real"}},
-		"a package from elsewhere": {func(d *Debian, l *Listing) {
+		"a package from elsewhere": {func(_ *Debian, l *Listing) {
 			l.setText("/var/lib/dpkg/status", string(l.Contents["/var/lib/dpkg/status"])+"Package: evil\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n")
 			l.put(regular("/usr/bin/evil", 0o755, "evil"))
 		}, []string{"unexplained /usr/bin/evil", "unsigned \"evil\\x201\\x20amd64\""}},

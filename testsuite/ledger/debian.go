@@ -168,7 +168,7 @@ func readIndexes(ctx context.Context, apt debs.Apt, packages []Package) ([]index
 	}
 	var found []indexed
 	for _, name := range files {
-		f, err := os.Open(name) //nolint:gosec // apt names it
+		f, err := os.Open(name)
 		if err != nil {
 			return nil, err
 		}
@@ -300,7 +300,7 @@ func fetchBatchOf(ctx context.Context, apt debs.Apt, dir, tmp string, packages [
 }
 
 func fileSHA256(name string) (string, error) {
-	f, err := os.Open(name) //nolint:gosec // the caller names it
+	f, err := os.Open(name)
 	if err != nil {
 		return "", err
 	}
@@ -332,7 +332,7 @@ func (m *Manifest) readControl(r io.Reader) error {
 	t := tar.NewReader(r)
 	for {
 		h, err := t.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -369,13 +369,13 @@ func (m *Manifest) readFiles(r io.Reader) error {
 	seen := map[string]int{}
 	for {
 		h, err := t.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		f := File{Path: path.Join("/", h.Name), Mode: uint32(h.Mode) & 0o7777, UID: h.Uid, GID: h.Gid}
+		f := File{Path: path.Join("/", h.Name), Mode: uint32(h.Mode) & 0o7777, UID: h.Uid, GID: h.Gid} //nolint:gosec // nothing is written there
 		switch h.Typeflag {
 		case tar.TypeReg:
 			sum := sha256.New()
@@ -388,7 +388,7 @@ func (m *Manifest) readFiles(r io.Reader) error {
 		case tar.TypeSymlink:
 			f.Type, f.Target = Symlink, h.Linkname
 		case tar.TypeLink:
-			first, ok := seen[path.Join("/", h.Linkname)]
+			first, ok := seen[path.Join("/", h.Linkname)] //nolint:gosec // nothing is written there
 			if !ok {
 				return errors.New("a hard link to nothing")
 			}

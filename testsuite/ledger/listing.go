@@ -91,7 +91,7 @@ func ReadArchive(ctx context.Context, archive io.Reader, limits Limits, keep fun
 	t := tar.NewReader(archive)
 	for {
 		h, err := t.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err == nil {
@@ -136,7 +136,7 @@ func (a *archiveReader) entry(ctx context.Context, h *tar.Header, content io.Rea
 		a.complete = true
 		return a.sockets(content)
 	}
-	f := File{Path: path.Join("/", h.Name), Mode: uint32(h.Mode) & 0o7777, UID: h.Uid, GID: h.Gid}
+	f := File{Path: path.Join("/", h.Name), Mode: uint32(h.Mode) & 0o7777, UID: h.Uid, GID: h.Gid} //nolint:gosec // nothing is written there
 	if len(f.Path) > a.limits.PathBytes || len(h.Linkname) > a.limits.PathBytes {
 		return fmt.Errorf("%w: a path of more than %d bytes", ErrTooLarge, a.limits.PathBytes)
 	}

@@ -128,7 +128,7 @@ func (r *Reader) setDefaults() {
 
 // findVolumes lists what is on the disk and what of it can be read.
 func findVolumes(image string) ([]Volume, error) {
-	f, err := os.Open(image) //nolint:gosec // the caller names it
+	f, err := os.Open(image)
 	if err != nil {
 		return nil, err
 	}
@@ -233,7 +233,7 @@ func (a *diskArchive) verdict(input *untilSecret) error {
 	if _, why, ok := strings.Cut(said, "imagefactory-reader: "); ok {
 		return fmt.Errorf("%w: %s", ErrNotRead, why)
 	}
-	return fmt.Errorf("%w: its machine ended too early (%v): %s", ErrNotRead, a.process.err, said)
+	return fmt.Errorf("%w: its machine ended too early: %w", ErrNotRead, a.process.ended())
 }
 
 // untilSecret passes on what comes before a secret. The disk, which does not
@@ -271,7 +271,7 @@ func (a *diskArchive) Close() error {
 	if a.process != nil {
 		<-a.process.done
 	}
-	return os.RemoveAll(a.dir) //nolint:gosec // made by MkdirTemp
+	return os.RemoveAll(a.dir)
 }
 
 func (r *Reader) args(image, overlay, secret string, volumes []Volume) ([]string, error) {

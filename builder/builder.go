@@ -36,8 +36,9 @@ import (
 // differ in WorkDir and OutputDir.
 type Builder interface {
 	// Build runs the tool on host and returns when the image is in
-	// spec.OutputDir. A failed tool is a *ToolError; when ctx ends, the error
-	// wraps ctx's.
+	// spec.OutputDir: without an error, a Result that [Result.Validate] finds
+	// nothing wrong with. A failed tool is a *ToolError. When ctx ends, Build
+	// cleans up and returns soon; the error wraps ctx's.
 	Build(ctx context.Context, host Host, spec Spec) (*Result, error)
 }
 
@@ -105,8 +106,11 @@ type TrustedKey struct {
 type Repository struct {
 	Name       string   // file name of the registration
 	URL        string   // base URL
-	Suites     []string // Debian: "bookworm", "bookworm-updates"
+	Suites     []string // Debian: "bookworm", "bookworm-updates", or "Debian_9.0/" of a flat repository
 	Components []string // Debian: "main"; default main
+	// Key is the fingerprint of the key that signs the repository, one of the
+	// spec's trusted keys. Empty for the distribution's own key.
+	Key string
 }
 
 // Package is one installed package.
@@ -119,21 +123,27 @@ func (p Package) Compare(q Package) int {
 	return cmp.Or(cmp.Compare(p.Name, q.Name), cmp.Compare(p.Version, q.Version), cmp.Compare(p.Arch, q.Arch))
 }
 
-// Result is what a build made and how.
+// Result is what a build made and how. Who takes one from a Builder calls
+// Validate before using it.
 type Result struct {
-	ImagePath string    // the qcow2, in OutputDir
-	Packages  []Package // sorted
-	// ConfigDir holds what the tool was given (elements or description, keys),
-	// in OutputDir; with it and Config the image can be rebuilt anywhere.
+	// ImagePath is the qcow2, a regular file below OutputDir. It is the
+	// caller's to move.
+	ImagePath string
+	// Packages are what is installed, sorted by [Package.Compare], each once.
+	// Empty means that it is not known.
+	Packages []Package
+	// ConfigDir is a directory below OutputDir with what the tool was given
+	// (elements or description, keys); with it and Config the image can be
+	// rebuilt anywhere. It is the caller's to remove.
 	ConfigDir string
 	// Config is the driver's own configuration with every path relative to
 	// ConfigDir.
 	Config any
 
 	Tool        string   // "disk-image-create"
-	ToolVersion string   // "3.13.0"
-	Args        []string // the tool's argv
-	Env         []string // the tool's whole environment, sorted
+	ToolVersion string   // "3.13.0"; may be empty
+	Args        []string // the tool's argv; published, so no secrets
+	Env         []string // the tool's whole environment, NAME=VALUE, sorted; published too
 }
 
 // ToolError says that an external tool failed.
@@ -145,11 +155,13 @@ type ToolError struct {
 }
 
 func (e *ToolError) Error() string {
-	s := e.Tool + " failed"
+	s := cmp.Or(e.Tool, "a tool") + " failed"
 	if e.Phase != "" {
 		s += " in " + e.Phase
 	}
-	s += ": " + e.Err.Error()
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
 	if line := e.reason(); line != "" {
 		s += ": " + line
 	}
@@ -196,12 +208,13 @@ var (
 // shells, so each is held to the characters that its kind needs. URLs may not
 // carry a user or password: they end up in logs and in what is published, so
 // those belong into the package manager's own configuration. Each message
-// begins with the key that a definition file has for the field.
+// begins with the key that a definition file has for the field, and none shows a
+// value that may hold a password.
 func (s *Spec) Validate() error {
 	var errs []error
 	check := func(ok bool, field string, value any) {
 		if !ok {
-			errs = append(errs, fmt.Errorf("%s: bad value %q", field, fmt.Sprint(value)))
+			errs = append(errs, fmt.Errorf("%s: bad value %s", field, shown(fmt.Sprint(value))))
 		}
 	}
 	check(fileName.MatchString(s.Name), "name", s.Name)
@@ -214,7 +227,7 @@ func (s *Spec) Validate() error {
 		check(hostName.MatchString(n), "ntp", n)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Mirrors)) {
-		check(validURL(s.Mirrors[name]), "mirrors: "+name, s.Mirrors[name])
+		errs = append(errs, checkURL("mirrors: "+name, s.Mirrors[name]))
 	}
 	if len(s.TrustedKeys) == 0 {
 		errs = append(errs, errors.New("trusted_keys: none, so packages could not be verified"))
@@ -226,7 +239,8 @@ func (s *Spec) Validate() error {
 	}
 	for _, r := range s.Repositories {
 		check(fileName.MatchString(r.Name), "repositories: name", r.Name)
-		check(validURL(r.URL), "repositories: URL of "+r.Name, r.URL)
+		errs = append(errs, checkURL("repositories: URL of "+r.Name, r.URL))
+		check(r.Key == "" || fingerprint.MatchString(r.Key), "repositories: key of "+r.Name, r.Key)
 		for _, w := range slices.Concat(r.Suites, r.Components) {
 			check(suite.MatchString(w), "repositories: "+r.Name, w)
 		}
@@ -236,16 +250,28 @@ func (s *Spec) Validate() error {
 	return errors.Join(errs...)
 }
 
-func validURL(s string) bool {
+// harmless matches what certainly holds no password: the beginnings of URLs
+// with no user, and other text without @ and ?.
+var harmless = regexp.MustCompile(`^([a-z]*://[A-Za-z0-9.-]*(:[0-9]*)?(/[^@?]*)?|[^@?:]*|[^@?/]*)$`)
+
+// shown quotes a value for an error, unless it may hold a password.
+func shown(value string) string {
+	if !harmless.MatchString(value) {
+		return "(not shown, for it may hold a password)"
+	}
+	return fmt.Sprintf("%.200q", value)
+}
+
+// checkURL holds a URL to what package managers and shells take for one. The
+// error of url.Parse would quote it.
+func checkURL(field, s string) error {
 	u, err := url.Parse(s)
-	if err != nil || !urlText.MatchString(s) || u.User != nil {
-		return false
+	switch {
+	case err != nil || !urlText.MatchString(s):
+	case u.User != nil:
+		return fmt.Errorf("%s: the URL has a user or password: these belong into the package manager's own configuration", field)
+	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "", u.Scheme == "file" && u.Host == "" && u.Path != "":
+		return nil
 	}
-	switch u.Scheme {
-	case "http", "https":
-		return u.Host != ""
-	case "file":
-		return u.Host == "" && u.Path != ""
-	}
-	return false
+	return fmt.Errorf("%s: bad value %s: want a URL with http, https or file", field, shown(s))
 }

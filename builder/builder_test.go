@@ -44,6 +44,7 @@ func TestValidate(t *testing.T) {
 		"repository's name":     func(s *Spec) { s.Repositories[0].Name = "a/b" },
 		"password in a mirror":  func(s *Spec) { s.Mirrors["debian"] = "http://u:secret@mirror.example.org/debian" },
 		"root as login user":    func(s *Spec) { s.User = "root" },
+		"repository's key":      func(s *Spec) { s.Repositories[0].Key = "CC6D4077" },
 		"suite with newline":    func(s *Spec) { s.Repositories[0].Suites = []string{"a\nTrusted: yes"} },
 		"work in /":             func(s *Spec) { s.WorkDir = "/" },
 		"relative work":         func(s *Spec) { s.WorkDir = "build" },
@@ -56,6 +57,29 @@ func TestValidate(t *testing.T) {
 			require.Error(t, s.Validate())
 		})
 	}
+}
+
+// No error shows a password, whatever else is wrong with its URL.
+func TestValidateShowsNoPassword(t *testing.T) {
+	for _, url := range []string{
+		"http://u:hunter2@mirror.example.org/debian", "http://u:hunter2@mirror.example.org:port/", "http://u:hunter2@ mirror/", "http://u:hunter2@[::1/", "http://u:hunter2",
+		"http://u:hunter2/", "ftp://u:hunter2@x/", "u:hunter2@x", "//u:hunter2@x/", "http://u:hun/ter2hunter2@x/", "http:/u:hunter2@x", "http://x/?token=hunter2", "http://u:hunter2%zz@x/",
+		"http://u:\x00hunter2@x", "http://hunter2@x/", "HTTP://u:hunter2@x/", " http://u:hunter2@x/",
+	} {
+		for name, change := range map[string]func(*Spec){
+			"mirror": func(s *Spec) { s.Mirrors["debian"] = url }, "repository": func(s *Spec) { s.Repositories[0].URL = url },
+			"suite": func(s *Spec) { s.Repositories[0].Suites = []string{url} }, "time server": func(s *Spec) { s.NTPServers = []string{url} },
+		} {
+			s := good()
+			change(&s)
+			err := s.Validate()
+			require.Error(t, err, url)
+			require.NotContains(t, err.Error(), "hunter2", name)
+		}
+	}
+	s := good()
+	s.Mirrors["debian"] = "ftp://mirror.example.org:21/a"
+	require.EqualError(t, s.Validate(), `mirrors: debian: bad value "ftp://mirror.example.org:21/a": want a URL with http, https or file`)
 }
 
 const debian = "ID=debian\nVERSION_CODENAME=\"bookworm\"\n"

@@ -74,6 +74,9 @@ func (l Local) Run(ctx context.Context, c Command) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if len(c.Args) == 0 {
+		return errors.New("cannot run a command without Args")
+	}
 	env := c.Env
 	if env == nil {
 		env = []string{"PATH=" + DefaultPath}

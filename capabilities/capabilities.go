@@ -97,6 +97,9 @@ const (
 	CloudInit                        // cloud-init
 	V100VGPU                         // NVIDIA V100 as a virtual GPU, on KVM
 	P2VV100                          // NVIDIA V100 with NVLink (flavors p2v), on KVM
+	M60KVM                           // NVIDIA M60, on KVM
+	DataImage                        // registered as the image of a data disk, which boots no server
+	ISOImage                         // registered as an ISO image, which boots no flavor by itself
 
 	end
 )
@@ -110,7 +113,7 @@ var names = [...]string{
 	"m60-vgpu", "m60", "p100", "v100", "t4", "ascend-310", "fpga-vu9p", "fpga-vu9p-common",
 	"large-memory", "disk-intensive", "high-performance", "hana-xen", "hana-kvm", "ironic", "bms-network-config",
 	"bios", "uefi", "arm64", "amd", "multiqueue", "live-resize", "uvp-monitor", "cloud-init",
-	"v100-vgpu", "p2v-v100",
+	"v100-vgpu", "p2v-v100", "m60-kvm", "data-image", "iso-image",
 }
 
 // Has reports whether s has every capability of want.
@@ -190,7 +193,7 @@ func Parse(text string) (Set, error) {
 		return r == '|' || r == ',' || r == ' ' || r == '\t' || r == '\n' || r == '\r'
 	})
 	if len(fields) == 0 {
-		return 0, fmt.Errorf("cannot parse capabilities: %q names none; write 0 for the empty set", text)
+		return 0, fmt.Errorf("cannot parse capabilities: %s names none; write 0 for the empty set", quote(text))
 	}
 	for _, field := range fields {
 		b, err := parseOne(field)
@@ -210,7 +213,7 @@ func parseOne(field string) (Set, error) {
 		}
 		n, err := strconv.ParseUint(digits, base, 64)
 		if err != nil {
-			return 0, fmt.Errorf("%q is not a decimal or 0x… number of 64 bits", field)
+			return 0, fmt.Errorf("%s is not a decimal or 0x… number of 64 bits", quote(field))
 		}
 		return Set(n), nil
 	}
@@ -218,5 +221,9 @@ func parseOne(field string) (Set, error) {
 	if i := slices.Index(names[:], name); i >= 0 {
 		return 1 << i, nil
 	}
-	return 0, &UnknownNameError{Kind: "capability", Name: field, Nearest: nearest(name, names[:])}
+	near := meant(name)
+	if near == nil {
+		near = nearest(name, names[:])
+	}
+	return 0, &UnknownNameError{Kind: "capability", Name: field, Nearest: near}
 }

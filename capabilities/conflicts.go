@@ -54,11 +54,17 @@ var (
 	bmsFlag = side{Ironic, envProperty + "=" + envBMS}
 )
 
+// The GPUs that have a flag of their hypervisor, and all of them.
+const (
+	xenGPUs = M60VGPU | M60
+	kvmGPUs = P100 | V100 | V100VGPU | P2VV100 | M60KVM
+	anyGPU  = xenGPUs | kvmGPUs | T4
+)
+
 var exclusions = allExclusions()
 
 func allExclusions() []exclusion {
-	const kvmGPUs = P100 | V100 | V100VGPU | P2VV100
-	xenGPU := side{M60VGPU | M60, "__support_xen_gpu_type"}
+	xenGPU := side{xenGPUs, "__support_xen_gpu_type"}
 	kvmGPU := side{kvmGPUs, "__support_kvm_gpu_type"}
 	xenHANA := side{HANAXen, "__support_xen_hana"}
 	kvmHANA := side{HANAKVM, "__support_kvm_hana"}
@@ -85,7 +91,7 @@ func allExclusions() []exclusion {
 		}
 	}
 	for _, ecsOnly := range []side{
-		xenFlag, kvmFlag, xenGPU, {V100VGPU | P2VV100, "__support_kvm_gpu_type"}, {T4, "__support_gpu_t4"}, xenHANA, kvmHANA,
+		xenFlag, kvmFlag, xenGPU, {V100VGPU | P2VV100 | M60KVM, "__support_kvm_gpu_type"}, {T4, "__support_gpu_t4"}, xenHANA, kvmHANA,
 		{FPGAVU9P | FPGAVU9PCommon, "__support_kvm_fpga_type"}, {Ascend310, "__support_kvm_ascend_310"},
 		{LargeMemory, "__support_largememory"}, {DiskIntensive, "__support_diskintensive"}, {HighPerformance, "__support_highperformance"},
 	} {

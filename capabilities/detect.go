@@ -1,6 +1,7 @@
 package capabilities
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"strings"
@@ -29,12 +30,30 @@ type Evidence struct {
 	Firmware string `json:"firmware"`
 
 	Arch string `json:"arch"` // as uname -m or GOARCH name it
+
+	// FirstBoot are the capabilities whose drivers come at the first boot and
+	// are not looked for in the image. It is not found in the image but said of
+	// it. Those that are not in the constant FirstBoot are passed over.
+	FirstBoot Set `json:"first_boot,omitempty"`
 }
 
-// Undetectable are the capabilities that nothing in an image shows: the
-// drivers of the FPGA flavors are not on record, and multiqueue and live resize
-// are for the hypervisor to offer. [Verify] believes a claim of these.
-const Undetectable = FPGAVU9P | FPGAVU9PCommon | Multiqueue | LiveResize
+// Undetectable are the capabilities that nothing in an image shows. [Verify]
+// believes a claim of these. They are, and why:
+//   - [FPGAVU9P], [FPGAVU9PCommon]: which drivers these flavors need was never
+//     published;
+//   - [Multiqueue], [LiveResize]: it is for the hypervisor to offer them, and
+//     every kernel with its drivers takes them;
+//   - [DataImage], [ISOImage]: how the image is registered, which is not in it.
+const Undetectable = FPGAVU9P | FPGAVU9PCommon | Multiqueue | LiveResize | DataImage | ISOImage
+
+// FirstBoot are the capabilities whose drivers need not be in an image, because
+// a server can boot without them and get them at its first boot: the platform
+// hands the flavors behind them vendor data by which cloud-init installs the
+// drivers. [Verify] believes a claim of these where [Evidence.FirstBoot] says
+// so and the image has cloud-init and the drivers to boot there: virtio for those on KVM, a
+// Xen front end for those on Xen, cloud-init alone for [InfiniBand], which is on
+// bare metal as well.
+const FirstBoot = InfiniBand | anyGPU | Ascend310
 
 // A proof is what shows a capability. Each string is a list of alternatives
 // separated by "|", where a trailing "*" stands for any ending.
@@ -65,7 +84,7 @@ var proofs = []proof{
 	{shows: M60VGPU, withAny: anyXen, modules: []string{"nvidia"}, packages: "nvidia-grid*", agents: "nvidia-gridd"},
 	{shows: V100VGPU, with: KVMVirtio, modules: []string{"nvidia"}, packages: "nvidia-grid*", agents: "nvidia-gridd"},
 	{shows: P100 | V100 | P2VV100, with: KVMVirtio, modules: []string{"nvidia"}, packages: "cuda|cuda-*|nvidia-cuda-*"},
-	{shows: T4, with: KVMVirtio, modules: []string{"nvidia"}},
+	{shows: T4 | M60KVM, with: KVMVirtio, modules: []string{"nvidia"}},
 	{shows: Ascend310, with: KVMVirtio, modules: []string{"drv_davinci*"}},
 	{shows: LargeMemory, withAny: anyXen | KVMVirtio},
 	{shows: DiskIntensive | HighPerformance, with: IXGBEVF, withAny: anyXen},
@@ -126,22 +145,46 @@ type UnprovenError struct {
 
 func (e *UnprovenError) Error() string {
 	if e.Unproven == 0 {
-		return fmt.Sprintf("cannot confirm capabilities: the image is for %s and arm64 is not claimed", e.Arch)
+		return fmt.Sprintf("cannot confirm capabilities: the image is for %s and arm64 is not claimed", cmp.Or(e.Arch, "an unknown architecture"))
 	}
-	return fmt.Sprintf("cannot confirm capabilities: %s claimed but not found in the image, which has %s", e.Unproven, e.Detected)
+	text := fmt.Sprintf("cannot confirm capabilities: %s claimed but not found in the image, which has %s", e.Unproven, e.Detected)
+	if late := e.Unproven & FirstBoot; late != 0 {
+		text += fmt.Sprintf("; if the drivers of %s come at the first boot, the claim has to say so", late)
+	}
+	return text
 }
 
 // Verify holds what is claimed of an image against the evidence. It returns an
 // [*UnprovenError] if a capability is claimed that [Detect] does not find, but
-// for those in [Undetectable] and for bits that this version does not know; and
-// if an Arm image is claimed to be something else.
+// for those in [Undetectable], those that come at the first boot (see
+// [FirstBoot]) and bits that this version does not know; and if an Arm image is
+// claimed to be something else.
 func Verify(claimed Set, e Evidence) error {
 	found := Detect(e)
-	unproven := (claimed & Known) &^ (found | Undetectable)
+	unproven := (claimed & Known) &^ (found | Undetectable | atFirstBoot(e, found))
 	if unproven != 0 || (found.Has(ARM64) && !claimed.Has(ARM64)) {
 		return &UnprovenError{Unproven: unproven, Detected: found, Arch: e.Arch}
 	}
 	return nil
+}
+
+// atFirstBoot returns the capabilities that an image in which found was found
+// will have after its first boot.
+func atFirstBoot(e Evidence, found Set) Set {
+	if !found.Has(CloudInit) {
+		return 0
+	}
+	comes := InfiniBand
+	switch {
+	case found.Has(Ironic):
+		comes |= P100 | V100
+	case found.Has(KVMVirtio):
+		comes |= kvmGPUs | T4 | Ascend310
+	}
+	if found&anyXen != 0 {
+		comes |= xenGPUs
+	}
+	return comes & FirstBoot & e.FirstBoot
 }
 
 func nameSet(list []string, normalize func(string) string) map[string]bool {

@@ -90,8 +90,8 @@ func TestDetect(t *testing.T) {
 		}, SCSIEPFront | InfiniBand | NVMe | Ironic | BMSNetworkConfig | CloudInit},
 		{"bare metal without cloud-init", Evidence{Packages: []string{"bms-network-config"}}, 0},
 		{"GPU", Evidence{InitrdModules: virtio, Modules: []string{"virtio_net", "nvidia"}, Packages: []string{"cuda-drivers-418.87"}},
-			KVMVirtio | LargeMemory | HANAKVM | P100 | V100 | P2VV100 | T4},
-		{"GPU without CUDA", Evidence{InitrdModules: virtio, Modules: []string{"virtio_net", "nvidia"}}, KVMVirtio | LargeMemory | HANAKVM | T4},
+			KVMVirtio | LargeMemory | HANAKVM | P100 | V100 | P2VV100 | T4 | M60KVM},
+		{"GPU without CUDA", Evidence{InitrdModules: virtio, Modules: []string{"virtio_net", "nvidia"}}, KVMVirtio | LargeMemory | HANAKVM | T4 | M60KVM},
 		{"virtual GPU on Xen", Evidence{InitrdModules: []string{"xen_blkfront"}, Modules: []string{"xen_netfront", "nvidia"}, Agents: []string{"nvidia-gridd.service"}},
 			XenPVOps | LargeMemory | M60 | M60VGPU},
 		{"Arm with UEFI", Evidence{InitrdModules: virtio, Modules: []string{"virtio_net.ko.zst"}, Firmware: "UEFI", Arch: "aarch64"},
@@ -118,4 +118,36 @@ func TestVerify(t *testing.T) {
 	e.Arch = "arm64"
 	assert.ErrorContains(t, Verify(KVMVirtio, e), "arm64 is not claimed")
 	require.NoError(t, Verify(KVMVirtio|ARM64, e))
+}
+
+// What comes at the first boot is believed where it is said and can come.
+func TestVerifyWhatComesAtTheFirstBoot(t *testing.T) {
+	e := recorded(t, "debian-12-cloud-kernel")
+	var unproven *UnprovenError
+	err := Verify(V100|InfiniBand, e)
+	require.ErrorAs(t, err, &unproven)
+	assert.Equal(t, V100|InfiniBand, unproven.Unproven)
+	assert.ErrorContains(t, err, "at the first boot")
+
+	e.FirstBoot = V100 | InfiniBand | UVPMonitor
+	require.NoError(t, Verify(V100|InfiniBand|KVMVirtio, e))
+	for _, tt := range []struct {
+		name  string
+		claim Set
+		take  func(*Evidence)
+		lacks Set
+	}{
+		{"not said of this GPU", P100, func(*Evidence) {}, P100},
+		{"a thing that has to be in the image", UVPMonitor, func(*Evidence) {}, UVPMonitor},
+		{"nothing installs it", V100, func(e *Evidence) { e.Packages, e.Agents = nil, nil }, V100},
+		{"no virtio", V100 | InfiniBand, func(e *Evidence) { e.InitrdModules = nil }, V100},
+	} {
+		e := e
+		tt.take(&e)
+		require.ErrorAs(t, Verify(tt.claim, e), &unproven, tt.name)
+		assert.Equal(t, tt.lacks, unproven.Unproven, tt.name)
+	}
+	bms := Evidence{Packages: []string{"bms-network-config", "cloud-init"}, FirstBoot: P100 | InfiniBand | T4}
+	require.NoError(t, Verify(Ironic|P100|InfiniBand, bms))
+	assert.Error(t, Verify(T4, bms), "no bare metal has a T4")
 }

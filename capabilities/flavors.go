@@ -20,7 +20,8 @@ const (
 )
 
 // A Flavor is a family of flavors, or one flavor of it: what a server is made
-// of and what it needs of an image.
+// of and what it needs of an image. The zero Flavor is one of which nothing is
+// known: its answer to every image is "unknown".
 type Flavor struct {
 	Name       string // full name, such as s2.large.4; of a family that of the family
 	Family     string // s2, physical.h2, …
@@ -32,6 +33,14 @@ type Flavor struct {
 	// without a restart. It is true only where this is promised.
 	LiveMigration bool
 
+	// Withdrawn is whether new servers can no longer be had: none of Sources
+	// lists what is sold at its date.
+	Withdrawn bool
+
+	// Sources are the documents that know the family, each with its date as
+	// "2026-07-02: title"; the newest first.
+	Sources []string
+
 	// ExtraSpecs are the family's extra_specs in the compute API. Those of one
 	// flavor, such as its local disks, are not on record.
 	ExtraSpecs map[string]string
@@ -40,18 +49,34 @@ type Flavor struct {
 	Note  string   // what is inferred or worth knowing; empty for nothing
 }
 
+// OnRecord reports whether the flavor's name is one that its sources list: a
+// family, or a full name. One that is not is of a size or ratio that may be
+// younger than they are, or never was; the answer is that of its family.
+func (f Flavor) OnRecord() bool {
+	return f.Name == f.Family || len(f.Names) == 0 || slices.Contains(f.Names, f.Name)
+}
+
 // A Need is one requirement of a flavor: any one of AnyOf, or none of NoneOf.
-// Its text form is the names joined by "|", with "!" before for NoneOf.
+// Its text form is the names joined by "|", with "!" before for NoneOf. The zero
+// Need, "unknown", is one that is not on record: nothing is known to meet it.
 type Need struct {
 	AnyOf  Set
 	NoneOf Set
 }
 
 // Met reports whether an image with s meets the need.
-func (n Need) Met(s Set) bool { return (n.AnyOf == 0 || s&n.AnyOf != 0) && s&n.NoneOf == 0 }
+func (n Need) Met(s Set) bool {
+	return n != Need{} && (n.AnyOf == 0 || s&n.AnyOf != 0) && s&n.NoneOf == 0
+}
+
+// unknownNeed is the text of the zero Need.
+const unknownNeed = "unknown"
 
 func (n Need) String() string {
-	if n.NoneOf != 0 {
+	switch {
+	case n == Need{}:
+		return unknownNeed
+	case n.NoneOf != 0:
 		return "!" + n.NoneOf.String()
 	}
 	return n.AnyOf.String()
@@ -62,6 +87,10 @@ func (n Need) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (n *Need) UnmarshalText(text []byte) error {
+	if string(text) == unknownNeed {
+		*n = Need{}
+		return nil
+	}
 	names, none := strings.CutPrefix(string(text), "!")
 	s, err := Parse(names)
 	if err != nil {
@@ -76,10 +105,25 @@ func (n *Need) UnmarshalText(text []byte) error {
 //go:embed flavors.json
 var flavorData []byte
 
+// flavorFile is the form of flavors.json. The families are listed as they are
+// printed.
+type flavorFile struct {
+	Sources  map[string]source `json:"sources"`
+	Families []record          `json:"families"`
+}
+
+// source is a document that flavors were taken from.
+type source struct {
+	Document string `json:"document"`
+	Date     string `json:"date"` // YYYY-MM-DD
+	Sold     bool   `json:"sold"` // whether it lists what is sold at that date
+}
+
 // record is one family in flavors.json. Its full names are the listed ones and
 // each size with each ratio of memory to processors.
 type record struct {
 	Family        string            `json:"family"`
+	Sources       []string          `json:"sources"` // keys of flavorFile.Sources
 	Hypervisor    string            `json:"hypervisor"`
 	Hardware      string            `json:"hardware"`
 	LiveMigration bool              `json:"live_migration"`
@@ -93,7 +137,7 @@ type record struct {
 
 // families decodes the embedded data once. That it can be decoded is tested;
 // it does not depend on the caller.
-var families = sync.OnceValue(func() []Flavor {
+var families = sync.OnceValue(func() Table {
 	list, err := decodeFamilies(flavorData)
 	if err != nil {
 		panic("capabilities: embedded flavors: " + err.Error())
@@ -101,26 +145,44 @@ var families = sync.OnceValue(func() []Flavor {
 	return list
 })
 
-func decodeFamilies(data []byte) ([]Flavor, error) {
-	var records []record
+func decodeFamilies(data []byte) (Table, error) {
+	var file flavorFile
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&records); err != nil {
+	if err := dec.Decode(&file); err != nil {
 		return nil, fmt.Errorf("cannot decode flavors: %w", err)
 	}
-	list := make([]Flavor, len(records))
-	for i, r := range records {
+	table := make(Table, len(file.Families))
+	for i, r := range file.Families {
 		// No flavor on record has Arm processors.
-		needs := append(r.Needs, Need{NoneOf: ARM64})
-		if r.Hypervisor != BareMetal {
-			needs = append(needs, Need{NoneOf: Ironic})
+		table[i] = Flavor{
+			Name: r.Family, Family: r.Family, Hypervisor: r.Hypervisor, Hardware: r.Hardware, LiveMigration: r.LiveMigration,
+			Needs: append(slices.Clone(r.Needs), everyFlavor(r.Hypervisor, Need{NoneOf: ARM64})...), ExtraSpecs: r.ExtraSpecs,
+			Names: fullNames(r), Note: r.Note,
 		}
-		list[i] = Flavor{
-			Name: r.Family, Family: r.Family, Hypervisor: r.Hypervisor, Hardware: r.Hardware, Needs: needs,
-			LiveMigration: r.LiveMigration, ExtraSpecs: r.ExtraSpecs, Names: fullNames(r), Note: r.Note,
+		sold := false
+		for _, key := range r.Sources {
+			from, ok := file.Sources[key]
+			if !ok {
+				return nil, fmt.Errorf("cannot decode flavors: %s has the unknown source %q", r.Family, key)
+			}
+			table[i].Sources = append(table[i].Sources, from.Date+": "+from.Document)
+			sold = sold || from.Sold
 		}
+		table[i].Withdrawn = !sold
+		slices.Sort(table[i].Sources)
+		slices.Reverse(table[i].Sources)
 	}
-	return list, nil
+	return table, nil
+}
+
+// everyFlavor is what a flavor on the hypervisor needs whatever its family:
+// besides its architecture, an image that is registered for its kind of server.
+func everyFlavor(hypervisor string, arch Need) []Need {
+	if hypervisor == BareMetal {
+		return []Need{arch, {NoneOf: DataImage | ISOImage}}
+	}
+	return []Need{arch, {NoneOf: Ironic | DataImage | ISOImage}}
 }
 
 func fullNames(r record) []string {
@@ -138,13 +200,20 @@ func fullNames(r record) []string {
 
 // clone keeps callers from changing the shared data.
 func (f Flavor) clone() Flavor {
-	f.Needs, f.Names, f.ExtraSpecs = slices.Clone(f.Needs), slices.Clone(f.Names), maps.Clone(f.ExtraSpecs)
+	f.Needs, f.Names, f.Sources = slices.Clone(f.Needs), slices.Clone(f.Names), slices.Clone(f.Sources)
+	f.ExtraSpecs = maps.Clone(f.ExtraSpecs)
 	return f
 }
 
-// Families returns every family of flavors.
-func Families() []Flavor {
-	var out []Flavor
+// A Table is a list of flavors or families of flavors: those of the Open Telekom
+// Cloud ([Families]), those that an API answered with ([ReadFlavors]), or the
+// caller's own.
+type Table []Flavor
+
+// Families returns every family of flavors that the Open Telekom Cloud has or
+// had.
+func Families() Table {
+	var out Table
 	for _, f := range families() {
 		out = append(out, f.clone())
 	}
@@ -163,29 +232,59 @@ func Flavors(s Set) []Flavor {
 	return out
 }
 
-// sizeName is the form of a flavor's name after its family.
-var sizeName = regexp.MustCompile(`^\.(small|medium|([1-9][0-9]{0,2})?x?large)(\.[1-9][0-9]{0,2})?$`)
+// sizeName is the grammar of what follows the family in a flavor's name: a size,
+// the ratio of memory to processors, and a mark of whole hosts.
+var sizeName = regexp.MustCompile(`\.(tiny|small|x?medium|(([1-9][0-9]{0,2})?[sx])?large)(\.[1-9][0-9]{0,2})?(\.physical)?$`)
 
-// Lookup finds a flavor by its full name (s2.large.4, physical.h2.large,
-// computev1-1) or by its family's name. An unknown name is an
-// [*UnknownNameError].
-func Lookup(name string) (Flavor, error) {
-	var known []string
-	for _, f := range families() {
-		rest, inFamily := strings.CutPrefix(name, f.Family)
-		unlisted := inFamily && len(f.Names) == 0 && sizeName.MatchString(rest)
-		if name == f.Family || unlisted || slices.Contains(f.Names, name) {
-			f = f.clone()
-			f.Name = name
-			return f, nil
-		}
-		known = append(append(known, f.Family), f.Names...)
-		if inFamily && len(f.Names) == 0 && strings.HasPrefix(rest, ".") {
-			return Flavor{}, &UnknownNameError{Kind: "flavor", Name: name, Nearest: []string{f.Family}}
+// Lookup finds a flavor of the table by its full name (s2.large.4,
+// physical.h2.large, computev1-1) or by its family's name. A name that is not
+// listed is found if it is a family's with a size that a flavor may have, see
+// [Flavor.OnRecord]. Any other is an [*UnknownNameError] with the nearest names.
+func (t Table) Lookup(name string) (Flavor, error) {
+	found := slices.IndexFunc(t, func(f Flavor) bool {
+		return name != "" && (name == f.Name || name == f.Family || slices.Contains(f.Names, name))
+	})
+	if size := sizeName.FindStringIndex(name); found < 0 && size != nil {
+		stem := name[:size[0]]
+		found = slices.IndexFunc(t, func(f Flavor) bool { return f.hasStem(stem) })
+	}
+	if found >= 0 {
+		f := t[found].clone()
+		f.Name = name
+		return f, nil
+	}
+	return Flavor{}, &UnknownNameError{Kind: "flavor", Name: name, Nearest: t.nearest(name)}
+}
+
+// nearest returns the names that come near an unknown one: its family, if it
+// begins with one, and what is spelt alike.
+func (t Table) nearest(name string) []string {
+	var known, family []string
+	for _, f := range t {
+		known = append(append(known, f.Name, f.Family), f.Names...)
+		if strings.HasPrefix(name, f.Family+".") && len(f.Names) == 0 {
+			family = []string{f.Family}
 		}
 	}
-	return Flavor{}, &UnknownNameError{Kind: "flavor", Name: name, Nearest: nearest(name, known)}
+	slices.Sort(known)
+	return append(family, nearest(name, slices.Compact(known))...)
 }
+
+// hasStem reports whether the flavors of a family begin with stem, which is the
+// family's name, but for those families that have several kinds (physical.s3,
+// physical.m2).
+func (f Flavor) hasStem(stem string) bool {
+	if len(f.Names) == 0 {
+		return stem == f.Family
+	}
+	return slices.ContainsFunc(f.Names, func(name string) bool {
+		size := sizeName.FindStringIndex(name)
+		return size != nil && name[:size[0]] == stem
+	})
+}
+
+// Lookup is [Table.Lookup] in the flavors of the Open Telekom Cloud.
+func Lookup(name string) (Flavor, error) { return families().Lookup(name) }
 
 // LiveMigration reports whether a server of the named flavor is migrated live.
 // An unknown name is an [*UnknownNameError].
@@ -197,21 +296,40 @@ func LiveMigration(name string) (bool, error) {
 // A Verdict is what a flavor says to an image. As JSON it is one entry of the
 // flavors in a [Description].
 type Verdict struct {
-	Name          string `json:"name"`
-	Accepted      bool   `json:"accepted"`
-	Missing       []Need `json:"missing"` // what is not met; empty if and only if accepted
+	Name   string `json:"name"`
+	Answer string `json:"answer"` // "yes", "no", or "unknown" where all is met that is known and something is not
+
+	Accepted      bool   `json:"accepted"` // whether the answer is yes
+	Missing       []Need `json:"missing"`  // what is not met; empty if and only if accepted
 	LiveMigration bool   `json:"live_migration"`
+	Withdrawn     bool   `json:"withdrawn"` // whether new servers can no longer be had
 }
 
-// Explain says whether the flavor accepts an image with s, and if not, why.
+// Explain says whether the flavor accepts an image with s, and if not, why. Of
+// a NoneOf that is not met, only what is in the way is named.
 func (f Flavor) Explain(s Set) Verdict {
-	v := Verdict{Name: f.Name, Missing: []Need{}, LiveMigration: f.LiveMigration}
-	for _, need := range f.Needs {
-		if !need.Met(s) {
-			v.Missing = append(v.Missing, need)
-		}
+	v := Verdict{Name: f.Name, Answer: "yes", Missing: []Need{}, LiveMigration: f.LiveMigration, Withdrawn: f.Withdrawn}
+	needs := f.Needs
+	if len(needs) == 0 {
+		needs = []Need{{}}
 	}
-	v.Accepted = len(v.Missing) == 0
+	for _, need := range needs {
+		switch {
+		case need.Met(s):
+			continue
+		case need == Need{}:
+			if v.Answer == "yes" {
+				v.Answer = "unknown"
+			}
+		default:
+			v.Answer = "no"
+		}
+		if need.NoneOf != 0 && need.AnyOf == 0 {
+			need.NoneOf &= s
+		}
+		v.Missing = append(v.Missing, need)
+	}
+	v.Accepted = v.Answer == "yes"
 	return v
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -17,16 +18,19 @@ import (
 )
 
 // A CatalogEntry is one image that is registered in the Open Telekom Cloud: the
-// facts from which a [Definition] may be made. Sizes are in bytes.
+// facts from which a [Definition] may be made, see [CatalogEntry.Definition].
+// Sizes are in bytes.
+//
+// The images of Windows are here for their names, properties and flavors: no
+// driver builds them, and nothing in this module looks into them.
 type CatalogEntry struct {
 	Name Name `yaml:"name"` // without suffix
 
-	Distribution string `yaml:"distribution"` // centos, debian, euleros, fedora, opensuse, oraclelinux, redhat, sles, ubuntu
+	Distribution string `yaml:"distribution"` // centos, debian, euleros, fedora, opensuse, oraclelinux, redhat, sles, ubuntu, windows
 	Version      string `yaml:"version"`
 	OSVersion    string `yaml:"os_version"` // __os_version in the spelling of IMS
 	Platform     string `yaml:"platform"`   // __platform
 
-	Origin Origin `yaml:"origin"`
 	// Driver is the name of the builder driver: kiwi or dib. Empty for images
 	// that are built elsewhere; those are inspected, tested, signed and
 	// published all the same.
@@ -34,47 +38,36 @@ type CatalogEntry struct {
 
 	DiskBytes    Size   `yaml:"disk"`     // virtual size of the image
 	MinDiskBytes Size   `yaml:"min_disk"` // smallest disk that it may be put on
-	LVM          bool   `yaml:"lvm"`      // the root disk is a volume group
-	User         string `yaml:"user"`     // login user
+	LVM          bool   `yaml:"lvm"`      // the root disk is a volume group: see [Definition]
+	User         string `yaml:"user"`     // login user; empty for Windows
 
+	// Capabilities are what the image is registered for.
 	Capabilities capabilities.Set `yaml:"capabilities"`
-	// IXGBEVF is the version of the SR-IOV driver ixgbevf that the image must
-	// have; empty for any.
-	IXGBEVF string `yaml:"ixgbevf"`
+	// Alternatives are what the same image can be registered for instead, under
+	// another ID: for flavors whose flags may not stand beside those of
+	// Capabilities. See [CatalogEntry.For].
+	Alternatives []capabilities.Set `yaml:"alternatives"`
+	// FirstBoot are those of all these whose drivers are not in the image but
+	// come with the first boot: see [capabilities.FirstBoot].
+	FirstBoot capabilities.Set `yaml:"first_boot"`
 
-	// BYOL says that the image may also be booted with a licence of one's own;
-	// the cloud's repositories are then not registered.
-	BYOL bool `yaml:"byol"`
 	// Upstream are the repositories to build from, with a placeholder {NAME} for
 	// each mirror: see [CatalogEntry.Sources].
 	Upstream []string `yaml:"upstream"`
-	// Repositories are the cloud's own, registered in the finished image.
+	// Repositories are registered in the finished image: the cloud's own, as far
+	// as it has them. A server that is booted with a licence of one's own has
+	// the vendor's instead.
 	Repositories []Repository `yaml:"repositories"`
 
-	RequiredPackages  []string `yaml:"required_packages"`
-	ForbiddenPackages []string `yaml:"forbidden_packages"`
+	RequiredPackages  []string `yaml:"required_packages"`  // by name
+	ForbiddenPackages []string `yaml:"forbidden_packages"` // patterns, as in [Test]
 
-	// ExtraReboot says that the first boot reboots once to see the grown
-	// partition, and takes about a minute longer.
-	ExtraReboot bool     `yaml:"extra_reboot"`
-	Notes       []string `yaml:"notes"` // known issues, for reports
-
-	Profile string   `yaml:"profile"` // test profile
+	Notes   []string `yaml:"notes"` // known issues, for reports
 	Waivers []Waiver `yaml:"waivers"`
 
 	Support     Support `yaml:"support"`
-	SupportNote string  `yaml:"support_note"` // why, where the image is not simply supported
+	SupportNote string  `yaml:"support_note"` // why, where the image is not simply supported; a note of its definition
 }
-
-// An Origin is who makes an image.
-type Origin string
-
-// The origins.
-const (
-	OriginFactory   Origin = "factory"   // built by the image factory
-	OriginCommunity Origin = "community" // built elsewhere, with no or minor changes
-	OriginVendor    Origin = "vendor"    // built by the vendor of the system
-)
 
 // Support is the state of an image.
 type Support string
@@ -100,10 +93,6 @@ var catalog = sync.OnceValue(func() []CatalogEntry {
 	return entries
 })
 
-// system is what the images of one version of a distribution share. Each image
-// is decoded over a copy of it.
-type system struct{ entries []CatalogEntry }
-
 // deferred keeps a part of the document to decode it when its defaults are
 // known.
 type deferred struct{ decode func(any) error }
@@ -113,35 +102,52 @@ func (d *deferred) UnmarshalYAML(decode func(any) error) error {
 	return nil
 }
 
-func (s *system) UnmarshalYAML(decode func(any) error) error {
-	var shape struct {
-		CatalogEntry `yaml:",inline"`
-		Images       []deferred `yaml:"images"`
-	}
-	if err := decode(&shape); err != nil {
-		return err
-	}
-	for _, image := range shape.Images {
-		entry := shape.clone()
-		if err := image.decode(&entry); err != nil {
-			return err
-		}
-		s.entries = append(s.entries, entry)
-	}
-	return nil
+// system is one version of a distribution: what its images share, and the
+// images.
+type system struct {
+	CatalogEntry `yaml:",inline"`
+	Images       []deferred `yaml:"images"`
+}
+
+// image is decoded over a copy of its system. A list that it names replaces the
+// system's, with + after the name it is added.
+type image struct {
+	CatalogEntry     `yaml:",inline"`
+	MoreUpstream     []string     `yaml:"upstream+"`
+	MoreRepositories []Repository `yaml:"repositories+"`
+	MoreNotes        []string     `yaml:"notes+"`
+}
+
+func (s system) image(d deferred) (CatalogEntry, error) {
+	i := image{CatalogEntry: s.clone()}
+	err := d.decode(&i)
+	e := i.CatalogEntry
+	e.Upstream = append(e.Upstream, i.MoreUpstream...)
+	e.Repositories = append(e.Repositories, i.MoreRepositories...)
+	e.Notes = append(e.Notes, i.MoreNotes...)
+	return e, err
 }
 
 func decodeCatalog(r io.Reader) ([]CatalogEntry, error) {
 	var file struct {
-		Systems []system `yaml:"systems"`
+		Defaults CatalogEntry `yaml:"defaults"`
+		Systems  []deferred   `yaml:"systems"`
 	}
 	if err := yaml.NewDecoder(r, yaml.Strict()).Decode(&file); err != nil {
 		return nil, fmt.Errorf("cannot read catalog: %w", err)
 	}
 	var entries []CatalogEntry
 	seen := make(map[Name]bool)
-	for _, s := range file.Systems {
-		for _, e := range s.entries {
+	for _, d := range file.Systems {
+		s := system{CatalogEntry: file.Defaults.clone()}
+		if err := d.decode(&s); err != nil {
+			return nil, fmt.Errorf("cannot read catalog: %w", err)
+		}
+		for _, d := range s.Images {
+			e, err := s.image(d)
+			if err != nil {
+				return nil, fmt.Errorf("cannot read catalog: %w", err)
+			}
 			if err := e.check(); err != nil {
 				return nil, fmt.Errorf("cannot read catalog: %s: %w", e.Name, err)
 			}
@@ -156,13 +162,22 @@ func decodeCatalog(r io.Reader) ([]CatalogEntry, error) {
 	return entries, nil
 }
 
+// windows is the distribution of the images that are not Linux.
+const windows = "windows"
+
 func (e CatalogEntry) check() error {
 	var errs []error
-	for what, value := range map[string]string{
-		"class": string(e.Name.Class), "distribution": e.Distribution, "version": e.Version, "os_version": e.OSVersion,
-		"platform": e.Platform, "user": e.User, "profile": e.Profile,
-	} {
-		if value == "" {
+	wanted := map[string]string{
+		"class": string(e.Name.Class), "distribution": e.Distribution, "version": e.Version, "os_version": e.OSVersion, "platform": e.Platform,
+	}
+	if e.Distribution != windows {
+		wanted["user"] = e.User
+		if len(e.Repositories) == 0 {
+			errs = append(errs, errors.New("no repositories"))
+		}
+	}
+	for _, what := range slices.Sorted(maps.Keys(wanted)) {
+		if wanted[what] == "" {
 			errs = append(errs, fmt.Errorf("no %s", what))
 		}
 	}
@@ -172,35 +187,77 @@ func (e CatalogEntry) check() error {
 	if e.DiskBytes <= 0 || e.MinDiskBytes < e.DiskBytes {
 		errs = append(errs, fmt.Errorf("min_disk %v, disk %v", e.MinDiskBytes, e.DiskBytes))
 	}
-	if !slices.Contains([]Origin{OriginFactory, OriginCommunity, OriginVendor}, e.Origin) {
-		errs = append(errs, fmt.Errorf("origin %q", e.Origin))
+	if !slices.Contains([]string{"", "kiwi", "dib"}, e.Driver) {
+		errs = append(errs, fmt.Errorf("driver %q", e.Driver))
 	}
-	if (e.Origin == OriginFactory) != (e.Driver == "kiwi" || e.Driver == "dib") {
-		errs = append(errs, fmt.Errorf("origin %s with driver %q", e.Origin, e.Driver))
+	if (e.Driver != "") != (len(e.Upstream) > 0) {
+		errs = append(errs, fmt.Errorf("driver %q with %d upstream repositories", e.Driver, len(e.Upstream)))
 	}
 	if !slices.Contains([]Support{Supported, InBeta, Broken, Superseded}, e.Support) {
 		errs = append(errs, fmt.Errorf("support %q", e.Support))
 	}
-	if (e.Support == Broken || e.Support == Superseded) && e.SupportNote == "" {
-		errs = append(errs, errors.New("no support_note"))
+	if (e.Support != Supported) != (e.SupportNote != "") {
+		errs = append(errs, fmt.Errorf("support %q with support_note %q", e.Support, e.SupportNote))
 	}
-	if _, err := e.Capabilities.Flags(); err != nil {
-		errs = append(errs, err)
+	return errors.Join(append(errs, e.checkCapabilities(), checkForbidden(e.ForbiddenPackages, e.RequiredPackages))...)
+}
+
+func (e CatalogEntry) checkCapabilities() error {
+	var errs []error
+	all := e.Capabilities
+	for _, s := range append([]capabilities.Set{e.Capabilities}, e.Alternatives...) {
+		if _, err := s.Flags(); err != nil {
+			errs = append(errs, err)
+		}
+		all |= s
+	}
+	if late := e.FirstBoot &^ (all & capabilities.FirstBoot); late != 0 {
+		errs = append(errs, fmt.Errorf("first_boot: %s is not claimed or does not come with the first boot", late))
 	}
 	return errors.Join(errs...)
+}
+
+// checkForbidden reports patterns that cannot be matched, and required packages
+// that are forbidden.
+func checkForbidden(patterns, required []string) error {
+	var errs []error
+	for _, pattern := range patterns {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			errs = append(errs, fmt.Errorf("forbidden_packages: bad pattern %q", pattern))
+		}
+	}
+	for _, name := range forbidden(patterns, required) {
+		errs = append(errs, fmt.Errorf("forbidden_packages: %s is required", name))
+	}
+	return errors.Join(errs...)
+}
+
+// forbidden returns the packages that a pattern of [path.Match] is for.
+func forbidden(patterns, packages []string) []string {
+	var found []string
+	for _, name := range packages {
+		if slices.ContainsFunc(patterns, func(pattern string) bool {
+			match, _ := path.Match(pattern, name)
+			return match
+		}) {
+			found = append(found, name)
+		}
+	}
+	return found
 }
 
 func (e CatalogEntry) clone() CatalogEntry {
 	e.Upstream, e.Notes = slices.Clone(e.Upstream), slices.Clone(e.Notes)
 	e.RequiredPackages, e.ForbiddenPackages = slices.Clone(e.RequiredPackages), slices.Clone(e.ForbiddenPackages)
 	e.Waivers, e.Repositories = slices.Clone(e.Waivers), slices.Clone(e.Repositories)
+	e.Alternatives = slices.Clone(e.Alternatives)
 	for i, r := range e.Repositories {
 		e.Repositories[i].Suites, e.Repositories[i].Components = slices.Clone(r.Suites), slices.Clone(r.Components)
 	}
 	return e
 }
 
-// Catalog returns the public Linux images, ordered by name.
+// Catalog returns the public images, ordered by name.
 func Catalog() []CatalogEntry {
 	var out []CatalogEntry
 	for _, e := range catalog() {
@@ -272,6 +329,23 @@ func (e CatalogEntry) Sources(mirrors map[string]string) ([]string, error) {
 	return out, nil
 }
 
+// For returns what to register the image for so that the named flavor, or
+// family of flavors, accepts it: Capabilities where they do, else the first of
+// Alternatives that does. If none does, the error says what Capabilities miss;
+// an unknown flavor is a [*capabilities.UnknownNameError].
+func (e CatalogEntry) For(flavor string) (capabilities.Set, error) {
+	f, err := capabilities.Lookup(flavor)
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range append([]capabilities.Set{e.Capabilities}, e.Alternatives...) {
+		if f.Explain(s).Accepted {
+			return s, nil
+		}
+	}
+	return 0, fmt.Errorf("cannot register %s for %s: it needs %v", e.Name, flavor, f.Explain(e.Capabilities).Missing)
+}
+
 // Properties returns the properties with which the image is registered: the
 // system, the support flags and the capability mask.
 func (e CatalogEntry) Properties() (map[string]string, error) {
@@ -286,5 +360,9 @@ func (e CatalogEntry) Properties() (map[string]string, error) {
 }
 
 func (e CatalogEntry) systemProperties() map[string]string {
-	return map[string]string{"__os_type": "Linux", "__os_bit": "64", "__os_version": e.OSVersion, "__platform": e.Platform}
+	osType := "Linux"
+	if e.Distribution == windows {
+		osType = "Windows"
+	}
+	return map[string]string{"__os_type": osType, "__os_bit": "64", "__os_version": e.OSVersion, "__platform": e.Platform}
 }

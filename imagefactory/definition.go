@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
-
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
+	"unicode"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
 	"github.com/opentelekomcloud/go-imagefactory/capabilities"
+	"github.com/opentelekomcloud/go-imagefactory/internal/strictyaml"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
@@ -34,6 +34,9 @@ type Definition struct {
 	// MinDiskBytes is the smallest disk that the image may be put on; at
 	// least DiskBytes, which is the default.
 	MinDiskBytes Size `yaml:"min_disk,omitempty"`
+	// LVM says that the root file system is on a logical volume. A larger disk
+	// leaves room that its owner has to give to the volumes.
+	LVM bool `yaml:"lvm,omitempty"`
 	// User is the login user. Default: linux.
 	User string `yaml:"user,omitempty"`
 
@@ -64,6 +67,10 @@ type Definition struct {
 	// built image does not have fails the run. If 0, nothing is claimed, and
 	// Properties stand as they are.
 	Capabilities capabilities.Set `yaml:"capabilities,omitempty"`
+	// FirstBoot are those of Capabilities whose drivers are not looked for in
+	// the image, because they come with the first boot: see
+	// [capabilities.FirstBoot].
+	FirstBoot capabilities.Set `yaml:"first_boot,omitempty"`
 
 	// Notes are known issues, for the report.
 	Notes []string `yaml:"notes,omitempty"`
@@ -80,7 +87,7 @@ type Definition struct {
 // source is where a definition comes from, for the positions of mistakes.
 type source struct {
 	file string
-	node ast.Node // nil if it comes from Go
+	node *strictyaml.Node // nil if it comes from Go
 }
 
 // locate makes an error that begins with a definition's key a *ConfigError,
@@ -92,12 +99,38 @@ func (s source) locate(err error) *ConfigError {
 	return locateIn(s.file, field(s.node, err), err)
 }
 
+// MarshalYAML writes the definition as [MarshalDefinitions] does.
+func (d Definition) MarshalYAML() ([]byte, error) {
+	type plain Definition
+	return strictyaml.Marshal(plain(d))
+}
+
 // OS names an operating system.
 type OS struct {
-	Distribution string `yaml:"distribution"`       // "debian"
-	Version      string `yaml:"version"`            // "12"
-	Codename     string `yaml:"codename,omitempty"` // "bookworm"; what the builder asks mirrors for. Default: Version, such as 11-sp4
-	Arch         string `yaml:"arch,omitempty"`     // "amd64", "arm64". Default: amd64
+	Distribution string `yaml:"distribution"` // "debian"
+	Version      string `yaml:"version"`      // "12"
+	// Codename is what the builder asks mirrors for: "bookworm". Default: that of
+	// the version of Debian or Ubuntu, else the version, such as 11-sp4.
+	Codename string `yaml:"codename,omitempty"`
+	Arch     string `yaml:"arch,omitempty"` // "amd64", "arm64". Default: amd64
+}
+
+// codenames are what mirrors call the versions of a distribution; Debian's are
+// by their first number.
+var codenames = map[string]map[string]string{
+	"debian": {"8": "jessie", "9": "stretch", "10": "buster", "11": "bullseye", "12": "bookworm", "13": "trixie"},
+	"ubuntu": {"14.04": "trusty", "16.04": "xenial", "18.04": "bionic", "20.04": "focal", "22.04": "jammy", "24.04": "noble"},
+}
+
+func (o OS) codename() string {
+	version := o.Version
+	if o.Distribution == "debian" {
+		version, _, _ = strings.Cut(version, ".")
+	}
+	if name, ok := codenames[o.Distribution][version]; ok {
+		return name
+	}
+	return strings.ToLower(strings.ReplaceAll(o.Version, " ", "-"))
 }
 
 // TrustedKey is a file of OpenPGP public keys and which of them are trusted:
@@ -113,6 +146,7 @@ type Repository struct {
 	URL        string   `yaml:"url"`
 	Suites     []string `yaml:"suites,omitempty"`
 	Components []string `yaml:"components,omitempty"`
+	Key        string   `yaml:"key,omitempty"`
 }
 
 // UVPMonitor is an expectation: see [testsuite.UVPMonitor].
@@ -127,7 +161,8 @@ type Test struct {
 	Profile          string   `yaml:"profile,omitempty"`
 	Waivers          []Waiver `yaml:"waivers,omitempty"`
 	RequiredPackages []string `yaml:"required_packages,omitempty"`
-	// ForbiddenPackages must not be installed.
+	// ForbiddenPackages are patterns of [path.Match], such as *uvp*, for the
+	// names of packages that must not be installed.
 	ForbiddenPackages []string `yaml:"forbidden_packages,omitempty"`
 }
 
@@ -144,100 +179,175 @@ func (w Waiver) until() time.Time { return w.Expires.AddDate(0, 0, 1) }
 // Date is a day. Its text form is 2027-06-30.
 type Date struct{ time.Time }
 
-// UnmarshalYAML reads the text form; the error has its position.
-func (d *Date) UnmarshalYAML(node ast.Node) error {
-	text := node.String()
-	if n, ok := node.(*ast.StringNode); ok {
-		text = n.Value
-	}
-	t, err := time.Parse(time.DateOnly, text)
+// UnmarshalText reads the text form.
+func (d *Date) UnmarshalText(text []byte) error {
+	t, err := time.Parse(time.DateOnly, string(text))
 	if err != nil {
-		return at(node, fmt.Errorf("bad date %q: want YYYY-MM-DD", text))
+		return fmt.Errorf("bad date %.20q: want YYYY-MM-DD", text)
 	}
 	d.Time = t
 	return nil
 }
 
-// MarshalYAML writes the text form.
-func (d Date) MarshalYAML() ([]byte, error) { return []byte(d.Format(time.DateOnly)), nil }
+// MarshalText writes the text form.
+func (d Date) MarshalText() ([]byte, error) { return []byte(d.Format(time.DateOnly)), nil }
 
 // Component is a driver's name and its own configuration: in YAML a map of one
 // key, such as `dib: {elements: […]}`.
+//
+// A driver's configuration is read as strictly as a definition: see [LoadFile].
+// Its type may have fields of text, bool, numbers, [time.Duration], lists, maps,
+// structs and pointers, named by the tag `yaml:"name,omitempty"`, and types with
+// [encoding.TextUnmarshaler] or UnmarshalYAML(decode func(any) error) error.
 type Component struct {
 	Driver string
-	// Config is a value of the driver's own type, or what YAML held.
+	// Config is a value of the driver's own type, maps and lists that say the
+	// same, or what YAML held. If nil, the driver's defaults.
 	Config any
 }
 
 // UnmarshalYAML keeps the configuration for the driver to decode.
-func (c *Component) UnmarshalYAML(node ast.Node) error {
-	m, ok := node.(ast.MapNode)
-	if !ok {
-		return at(node, errors.New("want a driver's name and its configuration"))
+func (c *Component) UnmarshalYAML(decode func(any) error) error {
+	var node *strictyaml.Node
+	if err := decode(&node); err != nil {
+		return err
 	}
 	*c = Component{} // an inherited driver is replaced
-	entries := m.MapRange()
-	for entries.Next() {
-		if c.Driver != "" {
-			return at(entries.Key(), errors.New("only one driver may be named here"))
-		}
-		c.Driver, c.Config = entries.Key().String(), entries.Value()
+	switch {
+	case !node.IsMap():
+		return node.At(errors.New("want a driver's name and its configuration"))
+	case len(node.Pairs) == 0:
+		return node.At(errors.New("no driver is named"))
+	case len(node.Pairs) > 1:
+		return node.Pairs[1].Key.At(errors.New("only one driver may be named here"))
 	}
-	if c.Driver == "" {
-		return at(node, errors.New("no driver is named"))
-	}
+	c.Driver, c.Config = node.Pairs[0].Key.Text(), node.Pairs[0].Value
 	return nil
 }
 
 // MarshalYAML is the reverse of UnmarshalYAML.
 func (c Component) MarshalYAML() (any, error) {
 	config := c.Config
-	if node, ok := config.(ast.Node); ok {
-		var plain any
-		if err := yaml.NodeToValue(node, &plain); err != nil {
-			return nil, err
-		}
-		config = plain
+	if node, ok := config.(*strictyaml.Node); ok {
+		config = node.Value()
+	}
+	if c.Driver == "" {
+		return nil, errors.New("no driver is named")
 	}
 	return map[string]any{c.Driver: config}, nil
 }
 
-// at gives an error the configuration's position, if it has one.
+// at gives an error a position in the configuration, if that has one.
 func (c Component) at(err error) error {
-	if node, ok := c.Config.(ast.Node); ok {
-		return at(node, err)
+	if node, ok := c.Config.(*strictyaml.Node); ok {
+		return named(node, err).At(err)
+	}
+	return err
+}
+
+// about is at, for an error that may be about something else than the
+// configuration.
+func (c Component) about(err error) error {
+	if node, ok := c.Config.(*strictyaml.Node); ok && named(node, err) != node {
+		return c.at(err)
 	}
 	return err
 }
 
 // decode fills a driver's configuration strictly.
 func (c Component) decode(v any) error {
-	node, ok := c.Config.(ast.Node)
-	if ok {
-		if node.Type() == ast.NullType {
+	if node, ok := c.Config.(*strictyaml.Node); ok {
+		if node.IsNull() {
 			return nil // `directory:` without a value
 		}
-		return yaml.NodeToValue(node, v, yaml.Strict())
+		return node.Decode(v)
 	}
-	data, err := yaml.Marshal(c.Config)
+	if c.Config == nil {
+		return nil
+	}
+	data, err := strictyaml.Marshal(c.Config)
 	if err != nil {
 		return err
 	}
-	return yaml.UnmarshalWithOptions(data, v, yaml.Strict())
+	node, err := strictyaml.Parse(data)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, err := range unjoin(node.Decode(v)) {
+		errs = append(errs, errors.Unwrap(err)) // its position is in no file
+	}
+	return errors.Join(errs...)
 }
 
 // Complete fills in the defaults and reports everything that is wrong with the
-// definition itself. Drivers' configurations are checked by [Factory.Run].
+// definition itself; each message begins with the key that the file has for it.
+// Drivers' configurations are checked by [Factory.Run].
 func (d *Definition) Complete() error {
+	d.setDefaults()
 	var errs []error
 	check := func(ok bool, format string, args ...any) {
 		if !ok {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
+	if err := d.checkName(); err != nil {
+		errs = append(errs, fmt.Errorf("name: %w", err))
+	}
+	check(d.OS.Distribution != "", "os: distribution is missing")
+	check(d.OS.Version != "", "os: version is missing")
+	check(d.DiskBytes != 0, "disk: missing")
+	check(d.DiskBytes.whole(), "disk: %v is no whole number of MiB or MB", d.DiskBytes)
+	check(d.MinDiskBytes.whole(), "min_disk: %v is no whole number of MiB or MB", d.MinDiskBytes)
+	check(d.MinDiskBytes >= d.DiskBytes, "min_disk: %v is less than the disk's %v", d.MinDiskBytes, d.DiskBytes)
+	check(d.Builder.Driver != "", "builder: missing")
+	for _, c := range d.Publish {
+		check(c.Driver != "", "publish: a driver's name is missing")
+	}
+	switch d.UVPMonitor.State {
+	case testsuite.UVPRequired:
+	case testsuite.UVPOptional, testsuite.UVPForbidden:
+		check(d.UVPMonitor.Reason != "", "uvp_monitor: %s needs a reason", d.UVPMonitor.State)
+	default:
+		check(false, "uvp_monitor: bad state %q: want required, optional or forbidden", d.UVPMonitor.State)
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.Properties)) {
+		notPrinted := func(r rune) bool { return !unicode.IsPrint(r) }
+		check(name != "" && len(name) <= maxPropertyName && !strings.ContainsFunc(name, notPrinted), "properties: bad name %.40q: want 1 to %d printed characters", name, maxPropertyName)
+	}
+	if _, err := d.properties(); err != nil {
+		errs = append(errs, unjoin(err)...)
+	}
+	for _, k := range d.TrustedKeys {
+		check(k.File != "", "trusted_keys: a file is missing")
+	}
+	for _, w := range d.Test.Waivers {
+		check(w.Check != "" && w.Reason != "" && !w.Expires.IsZero(), "test: a waiver needs check, reason and expires")
+	}
+	if late := d.FirstBoot &^ capabilities.FirstBoot; late != 0 {
+		check(false, "first_boot: the drivers of %s do not come with the first boot", late)
+	}
+	for _, err := range unjoin(checkForbidden(d.Test.ForbiddenPackages, d.Test.RequiredPackages)) {
+		errs = append(errs, fmt.Errorf("test: %w", err))
+	}
+	spec := d.spec(maps.Clone(d.Mirrors))
+	maps.DeleteFunc(spec.Mirrors, func(_, url string) bool { return url == "host" })
+	// What is not the definition's to say, or not every driver's to want.
+	spec.WorkDir, spec.OutputDir = "/work", "."
+	if len(spec.TrustedKeys) == 0 {
+		spec.TrustedKeys = []builder.TrustedKey{{}}
+	}
+	errs = append(errs, unjoin(spec.Validate())...)
+	return errors.Join(errs...)
+}
+
+// maxPropertyName is what Glance allows.
+const maxPropertyName = 255
+
+func (d *Definition) setDefaults() {
 	setDefault(&d.User, "linux")
 	setDefault(&d.OS.Arch, "amd64")
-	setDefault(&d.OS.Codename, strings.ToLower(strings.ReplaceAll(d.OS.Version, " ", "-")))
+	setDefault(&d.OS.Codename, d.OS.codename())
 	setDefault(&d.Test.Profile, "otc")
 	setDefault(&d.UVPMonitor.State, testsuite.UVPRequired)
 	if d.MinDiskBytes == 0 {
@@ -252,43 +362,26 @@ func (d *Definition) Complete() error {
 	if d.OS.Distribution == "debian" {
 		d.completeDebian()
 	}
+}
 
+// checkName holds the name to what its registrations will be called.
+func (d *Definition) checkName() error {
 	name, err := ParseName(d.Name)
-	if err == nil {
-		err = publish.CheckImage(d.Name)
+	if err != nil {
+		return err
 	}
-	check(err == nil, "name: %w", err)
-	check(err != nil || name.Class != "" && name == name.Base(), "name: bad image name %q: want a class (%v), then a name without _latest, _prev or date", d.Name, classes)
-	check(d.OS.Distribution != "", "os: distribution is missing")
-	check(d.OS.Version != "", "os: version is missing")
-	check(d.DiskBytes > 0, "disk: missing")
-	check(d.MinDiskBytes >= d.DiskBytes, "min_disk: %v is less than the disk's %v", d.MinDiskBytes, d.DiskBytes)
-	check(d.Builder.Driver != "", "builder: missing")
-	switch d.UVPMonitor.State {
-	case testsuite.UVPRequired:
-	case testsuite.UVPOptional, testsuite.UVPForbidden:
-		check(d.UVPMonitor.Reason != "", "uvp_monitor: %s needs a reason", d.UVPMonitor.State)
-	default:
-		check(false, "uvp_monitor: bad state %q: want required, optional or forbidden", d.UVPMonitor.State)
+	if err := publish.CheckImage(d.Name); err != nil {
+		return err
 	}
-	if _, err := d.properties(); err != nil {
-		errs = append(errs, err)
+	if name != name.Base() {
+		return fmt.Errorf("bad image name %q: want it without _latest, _prev or date", d.Name)
 	}
-	for _, w := range d.Test.Waivers {
-		check(w.Check != "" && w.Reason != "" && !w.Expires.IsZero(), "test: a waiver needs check, reason and expires")
+	// The longest name of a registration is the 99th of a day.
+	room := maxNameLength - len("_20060102_99")
+	if len(d.Name) > room {
+		return fmt.Errorf("bad image name %q: %d characters leave no room for _latest, _prev and a date with a number such as _20060102_99; at most %d do", d.Name, len(d.Name), room)
 	}
-	spec := d.spec(maps.Clone(d.Mirrors))
-	maps.DeleteFunc(spec.Mirrors, func(_, url string) bool { return url == "host" })
-	// What is not the definition's to say, or not every driver's to want.
-	spec.WorkDir, spec.OutputDir = "/work", "."
-	if len(spec.TrustedKeys) == 0 {
-		spec.TrustedKeys = []builder.TrustedKey{{}}
-	}
-	errs = append(errs, unjoin(spec.Validate())...)
-	if _, err := d.suite(nil); err != nil {
-		errs = append(errs, fmt.Errorf("test: %w", err))
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (d *Definition) completeDebian() {
@@ -300,9 +393,13 @@ func (d *Definition) completeDebian() {
 	}
 	if len(d.Repositories) == 0 {
 		const mirror = "http://debmirror.otc-service.com/"
+		security := d.OS.Codename + "-security"
+		if slices.Contains([]string{"jessie", "stretch", "buster"}, d.OS.Codename) {
+			security = d.OS.Codename + "/updates" // until Debian 10
+		}
 		d.Repositories = []Repository{
 			{Name: "debian", URL: mirror + "debian", Suites: []string{d.OS.Codename, d.OS.Codename + "-updates"}},
-			{Name: "debian-security", URL: mirror + "debian-security", Suites: []string{d.OS.Codename + "-security"}},
+			{Name: "debian-security", URL: mirror + "debian-security", Suites: []string{security}},
 		}
 	}
 }

@@ -10,12 +10,13 @@
 //
 // # Catalog
 //
-// The [Catalog] has the facts of the cloud's public Linux images. A definition
+// The [Catalog] has the facts of the cloud's public images. A definition
 // inherits from one of them with `from: Standard_Debian_9` and overrides what
 // differs; a definition's capabilities become the flags of the registered
-// image, and a claim that the booted image does not bear out fails the run. The
-// extra reboot, the version of ixgbevf and LVM are recorded facts that no stage
-// acts on. Images that Huawei provides have no names on record and no entries.
+// image, and a claim that the booted image does not bear out fails the run. What
+// the first boot installs (InfiniBand, NVIDIA) is believed of an image that can
+// boot there. Images that Huawei provides have no names on record and no
+// entries; those of Windows are neither built nor tested.
 //
 // # Directories
 //
@@ -24,8 +25,14 @@
 //	imagefactory.pub        the public key that releases verify with
 //	NAME/BUILD/             releases, with NAME/latest and NAME/prev (publish/directory)
 //	.work/NAME/BUILD/       logs, test report and console of a run that failed
+//	.work/NAME/BUILD/out/   what a builder wrote and nobody took over
 //	.work/NAME/build/       what the builder works in
 //	.work/.release/NAME/    releases that are sealed and not yet published everywhere
+//
+// A failed run keeps its files until the next one of the same image begins: then
+// images, sandboxes and what the builder wrote go, and of the rest the ten newest
+// runs stay. A run that is published leaves nothing in .work. Releases are
+// removed by [Factory.Retire] alone.
 //
 // # Failures and interruption
 //
@@ -34,7 +41,23 @@
 // definition within twelve hours: what its finished stages wrote is used if it
 // is as they recorded it, and at most the stage that was cut is done again. A
 // release that was sealed is published however old it is. Two runs never
-// work on one image at a time: the second is told so.
+// work on one image at a time: the second fails with [ErrBusy]. A target that
+// fails keeps the release from no other target, and fails the image; the next
+// run publishes where it is missing.
+//
+// When the context ends, the stage in hand is cut, nothing new is begun, and the
+// report is complete: each error tells what was cut and the context's cause.
+//
+// # Embedding
+//
+// Builders, targets, the sandbox, profiles, the clock and the progress callback
+// are the caller's values; the package registers nothing and keeps no state of
+// its own but the files in Dir. What they return is validated, and a panic in
+// one is a [PanicError] of the image that it was called for, while the others go
+// on. Two things no program can contain: a panic in a goroutine that a driver has
+// started itself, and a driver that never returns. Tests of a program that embeds
+// the factory take testsuite/sandboxtest for the sandbox: see the example of
+// [Factory].
 //
 // # Security
 //

@@ -1,6 +1,7 @@
 package imagefactory
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,36 +12,37 @@ import (
 )
 
 // verifyClaims holds what the definition claims against what was found in the
-// machine that the image was booted as: the capabilities, and that forbidden
-// packages are absent.
+// machine that the image was booted as: the architecture, the capabilities, and
+// that forbidden packages are absent.
 func (j *job) verifyClaims() error {
 	d := j.def
-	if d.Capabilities == 0 && len(d.Test.ForbiddenPackages) == 0 {
-		return nil
-	}
-	e, err := evidence(j.facts, j.disk, d.OS.Arch)
+	e, err := EvidenceFrom(j.facts, j.disk, d.OS.Arch)
 	if err != nil {
 		return err
 	}
-	var found []string
-	for _, name := range d.Test.ForbiddenPackages {
-		if slices.Contains(e.Packages, name) {
-			found = append(found, name)
-		}
-	}
-	if len(found) > 0 {
+	if found := forbidden(d.Test.ForbiddenPackages, e.Packages); len(found) > 0 {
 		return fmt.Errorf("forbidden packages are installed: %s", strings.Join(found, ", "))
 	}
 	if d.Capabilities == 0 {
 		return nil
 	}
+	e.FirstBoot = d.FirstBoot
 	return capabilities.Verify(d.Capabilities, e)
 }
 
-// evidence takes from the facts of a booted image and from its disk what shows
-// its capabilities.
-func evidence(facts testsuite.Facts, disk *guestdisk.Disk, arch string) (capabilities.Evidence, error) {
-	e := capabilities.Evidence{Arch: arch}
+// EvidenceFrom takes from the facts of a booted image and from its disk what
+// shows its capabilities. The architecture is that of the kernel that ran: arch,
+// which is what somebody claims, is only compared with it, as are the packages'
+// and the boot loaders' on the disk, and it is an error if one of them is for
+// another machine. If arch is empty nothing is claimed; if disk is nil nothing
+// is known of it, and no firmware is shown. The facts that it needs are
+// architecture, initrd, modules and packages; one that is missing is a
+// *testsuite.FactError.
+func EvidenceFrom(facts testsuite.Facts, disk *guestdisk.Disk, arch string) (capabilities.Evidence, error) {
+	if disk == nil {
+		disk = new(guestdisk.Disk)
+	}
+	var e capabilities.Evidence
 	var firmware []string
 	if disk.BootBIOS {
 		firmware = append(firmware, string(guestdisk.BIOS))
@@ -49,13 +51,17 @@ func evidence(facts testsuite.Facts, disk *guestdisk.Disk, arch string) (capabil
 		firmware = append(firmware, string(guestdisk.UEFI))
 	}
 	e.Firmware = strings.Join(firmware, " ")
-	var err error
+	var errs []error
 	lines := func(fact string) []string {
-		text, factErr := facts.Text(fact)
-		if factErr != nil && err == nil {
-			err = factErr
-		}
+		text, err := facts.Text(fact)
+		errs = append(errs, err)
 		return strings.Split(text, "\n")
+	}
+	guest := map[string]string{}
+	for _, line := range lines("architecture") {
+		if f := strings.Fields(line); len(f) == 2 {
+			guest[f[0]] = goArch(f[1])
+		}
 	}
 	// "initrd NAME.ko", or "builtin NAME.ko" for the kernel's own.
 	for _, line := range lines("initrd") {
@@ -77,5 +83,46 @@ func evidence(facts testsuite.Facts, disk *guestdisk.Disk, arch string) (capabil
 			e.Packages = append(e.Packages, f[1])
 		}
 	}
-	return e, err
+	if err := errors.Join(errs...); err != nil {
+		return e, err
+	}
+	e.Arch = guest["kernel"]
+	return e, checkArch(goArch(arch), guest, disk)
+}
+
+// checkArch reports an architecture that nothing tells, and all that is for
+// another one than it should be.
+func checkArch(claimed string, guest map[string]string, disk *guestdisk.Disk) error {
+	kernel := guest["kernel"]
+	if kernel == "" {
+		return &testsuite.FactError{Fact: "architecture", Reason: "it does not tell the kernel's"}
+	}
+	var errs []error
+	if claimed != "" && claimed != kernel {
+		errs = append(errs, fmt.Errorf("the image should be for %s, but its kernel is for %s", claimed, kernel))
+	}
+	if packages := guest["packages"]; packages != "" && packages != kernel {
+		errs = append(errs, fmt.Errorf("the image's kernel is for %s, but its packages are for %s", kernel, packages))
+	}
+	loaders := slices.Clone(disk.EFIArchs)
+	if disk.BootBIOS { // which only PCs have
+		loaders = append(loaders, "amd64", "386")
+	}
+	if len(loaders) > 0 && !slices.Contains(loaders, kernel) {
+		errs = append(errs, fmt.Errorf("the image's kernel is for %s, but its boot loaders are for %s", kernel, strings.Join(loaders, ", ")))
+	}
+	return errors.Join(errs...)
+}
+
+// goArch is Go's name of an architecture that uname, dpkg or rpm names.
+func goArch(name string) string {
+	switch name = strings.ToLower(name); name {
+	case "x86_64":
+		return "amd64"
+	case "aarch64":
+		return "arm64"
+	case "i386", "i486", "i586", "i686":
+		return "386"
+	}
+	return name
 }

@@ -12,19 +12,11 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/capabilities"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandboxtest"
 )
 
-// debian12 are three of the facts that the test suite recorded from a Debian 12
-// that ran in its sandbox.
-func debian12(t *testing.T) testsuite.Facts {
-	t.Helper()
-	f, err := os.Open("testdata/facts-debian-12.json")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, f.Close()) }()
-	facts, err := testsuite.LoadFacts(f)
-	require.NoError(t, err)
-	return facts
-}
+// debian12 are the facts that were recorded from a Debian 12 in the sandbox.
+func debian12() testsuite.Facts { return testsuite.Facts{Facts: sandboxtest.Good()} }
 
 func without(t *testing.T, facts testsuite.Facts, name, text string) testsuite.Facts {
 	t.Helper()
@@ -37,7 +29,7 @@ func without(t *testing.T, facts testsuite.Facts, name, text string) testsuite.F
 }
 
 func TestEvidenceOfARecordedMachine(t *testing.T) {
-	e, err := evidence(debian12(t), &guestdisk.Disk{BootBIOS: true}, "amd64")
+	e, err := EvidenceFrom(debian12(), &guestdisk.Disk{BootBIOS: true}, "amd64")
 	require.NoError(t, err)
 	s := capabilities.Detect(e)
 	const want = capabilities.XenPVOps | capabilities.KVMVirtio | capabilities.IXGBEVF | capabilities.NVMe | capabilities.LargeMemory |
@@ -47,7 +39,7 @@ func TestEvidenceOfARecordedMachine(t *testing.T) {
 }
 
 func TestClaimsAreHeldAgainstTheImage(t *testing.T) {
-	facts := debian12(t)
+	facts := debian12()
 	const claim = capabilities.KVMVirtio | capabilities.XenPVOps | capabilities.BIOS | capabilities.CloudInit
 	for _, tt := range []struct {
 		name  string
@@ -55,7 +47,7 @@ func TestClaimsAreHeldAgainstTheImage(t *testing.T) {
 		facts testsuite.Facts
 		lacks capabilities.Set
 	}{
-		{"nothing claimed", 0, testsuite.Facts{}, 0},
+		{"nothing claimed", 0, facts, 0},
 		{"all there", claim, facts, 0},
 		{"agent not installed", claim | capabilities.UVPMonitor, facts, capabilities.UVPMonitor},
 		{"no EFI system partition", claim | capabilities.UEFI, facts, capabilities.UEFI},
@@ -80,8 +72,59 @@ func TestClaimsAreHeldAgainstTheImage(t *testing.T) {
 	assert.ErrorAs(t, j.verifyClaims(), &missing, "a fact that was not read proves nothing")
 }
 
+// What the image is for is told by what ran and by what boots it.
+func TestArchitectureIsTheGuests(t *testing.T) {
+	arm := debian12()
+	arm.Facts["architecture"] = testsuite.Fact{Output: "kernel aarch64\npackages arm64\n"}
+	mixed := debian12()
+	mixed.Facts["architecture"] = testsuite.Fact{Output: "kernel x86_64\npackages i386\n"}
+	none := debian12()
+	delete(none.Facts, "architecture")
+	silent := debian12()
+	silent.Facts["architecture"] = testsuite.Fact{Output: "packages amd64\n"}
+	bios, uefi := &guestdisk.Disk{BootBIOS: true}, func(archs ...string) *guestdisk.Disk { return &guestdisk.Disk{BootUEFI: true, EFIArchs: archs} }
+	for name, test := range map[string]struct {
+		facts testsuite.Facts
+		disk  *guestdisk.Disk
+		arch  string
+		want  string // "" for none
+		is    string
+	}{
+		"amd64":                 {debian12(), bios, "amd64", "", "amd64"},
+		"amd64 by its kernel":   {debian12(), bios, "x86_64", "", "amd64"},
+		"amd64 with UEFI":       {debian12(), uefi("amd64"), "amd64", "", "amd64"},
+		"both loaders":          {debian12(), uefi("386", "amd64"), "amd64", "", "amd64"},
+		"nothing claimed":       {debian12(), nil, "", "", "amd64"},
+		"arm64":                 {arm, uefi("arm64"), "arm64", "", "arm64"},
+		"arm64 claimed":         {debian12(), bios, "arm64", "should be for arm64, but its kernel is for amd64", "amd64"},
+		"amd64 claimed":         {arm, uefi("arm64"), "amd64", "should be for amd64, but its kernel is for arm64", "arm64"},
+		"foreign loader":        {debian12(), uefi("arm64"), "amd64", "its boot loaders are for arm64", "amd64"},
+		"BIOS on Arm":           {arm, bios, "arm64", "its boot loaders are for amd64, 386", "arm64"},
+		"packages of another":   {mixed, bios, "amd64", "its packages are for 386", "amd64"},
+		"no fact":               {none, bios, "amd64", "cannot read fact architecture: it was not gathered", ""},
+		"fact without a kernel": {silent, bios, "amd64", "cannot read fact architecture: it does not tell", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, err := EvidenceFrom(test.facts, test.disk, test.arch)
+			assert.Equal(t, test.is, e.Arch)
+			if test.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, test.want)
+		})
+	}
+
+	f, d := embedded(t)
+	d.OS.Arch = "arm64"
+	report, err := f.Run(t.Context(), []Definition{d})
+	require.NoError(t, err)
+	require.Equal(t, StageTest, report.Images[0].Stage)
+	require.ErrorContains(t, report.Images[0].Err, "should be for arm64, but its kernel is for amd64")
+}
+
 func TestForbiddenPackagesFail(t *testing.T) {
-	j := &job{disk: &guestdisk.Disk{BootBIOS: true}, def: &Definition{OS: OS{Arch: "amd64"}, Test: Test{ForbiddenPackages: []string{"uvp-monitor", "otc-tools"}}}, facts: debian12(t)}
+	j := &job{disk: &guestdisk.Disk{BootBIOS: true}, def: &Definition{OS: OS{Arch: "amd64"}, Test: Test{ForbiddenPackages: []string{"uvp-monitor", "otc-tools"}}}, facts: debian12()}
 	require.NoError(t, j.verifyClaims())
 	j.def.Test.ForbiddenPackages = append(j.def.Test.ForbiddenPackages, "chrony")
 	assert.ErrorContains(t, j.verifyClaims(), "forbidden packages are installed: chrony")

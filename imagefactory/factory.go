@@ -10,7 +10,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,36 +18,52 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
-	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
 )
 
-// A BuilderDriver makes builders from a definition's configuration. decode
-// fills the driver's own configuration type strictly; its error has a position.
+// A BuilderDriver makes builders from a definition's configuration.
+//
+// Drivers, and what they make, are third parties to the factory: what a builder
+// returns is held to [builder.Result.Validate], and a panic is a [PanicError]
+// of the image that it came up for.
 type BuilderDriver interface {
+	// Name is the driver's key in a definition. It is not empty, and no other
+	// builder of the factory has it.
 	Name() string
+	// New makes a builder. decode fills a pointer to the driver's own
+	// configuration type strictly; its error has a position, and New returns it
+	// as it is. New begins nothing: it is also called to validate definitions.
 	New(decode func(any) error) (builder.Builder, error)
 }
 
-// A TargetDriver makes publish targets from a definition's configuration.
+// A TargetDriver makes publish targets from a definition's configuration, as a
+// [BuilderDriver] makes builders.
 type TargetDriver interface {
 	Name() string
 	New(decode func(any) error) (publish.Target, error)
 }
 
-// Factory runs definitions. Its fields are not changed while it runs.
+// Factory runs definitions. Its methods may be called concurrently, also with
+// other factories on the same Dir, while its fields are not changed: of two runs
+// of one image the second fails with [ErrBusy].
 type Factory struct {
 	// Dir is where the factory works and keeps releases; see the package's
-	// documentation. Required.
+	// documentation. It is made where missing. Required.
 	Dir string
-	// Builders and Targets are the drivers that definitions may name.
+	// Builders and Targets are the drivers that definitions may name, each
+	// with a name of its own.
 	Builders []BuilderDriver
 	Targets  []TargetDriver
+	// Profiles are what definitions may have their images held to, by name. If
+	// nil, testsuite.OTC() alone.
+	Profiles []testsuite.Profile
+	// AnyClass allows images whose names begin with none of the public images'
+	// classes, such as Debian_12 for one's own.
+	AnyClass bool
 	// Host is where builders run. If nil, this machine.
 	Host builder.Host
-	// Sandbox is what images are booted in; user, host name and files are
-	// filled in for each image. The zero value works.
-	Sandbox sandbox.QEMU
+	// Sandbox boots the images for their tests. If nil, sandbox.QEMU{}.
+	Sandbox sandbox.Sandbox
 	// Reader reads images' disks, so that their files can be accounted for: see
 	// package ledger. Without a Kernel one is made by sandbox.MakeReader. Only
 	// images of Debian are read, whose builder is a builder.Declarer.
@@ -68,21 +83,26 @@ type Factory struct {
 	// what this machine's own package manager uses.
 	HostMirrors map[string]string
 
-	Jobs  int  // images at once; if 0, 1
+	Jobs  int  // images at once; if less than 1, one
 	Force bool // release also what is unchanged
 
 	// Progress is called at the beginning and the end of each stage, by one
-	// goroutine at a time. If nil, nothing is called.
+	// goroutine at a time. The image goes on when it returns, and others wait
+	// for it where they would call it, so it should be quick and must not wait
+	// for the run. If nil, nothing is called.
 	Progress func(Event)
-	Logger   *slog.Logger // if nil, nothing is logged
-	// Now is the clock. If nil, time.Now.
+	// Logger is called by several goroutines at once. If nil, nothing is logged.
+	Logger *slog.Logger
+	// Now is the clock; several goroutines may call it at once. If nil, time.Now.
 	Now func() time.Time
 }
 
 // Run runs all definitions and returns what came of each. The error is a
 // mistake in the factory or a definition, found before anything is begun: a
 // *ConfigError where it is the configuration's. What goes wrong later is in the
-// report, which is complete also when ctx ends.
+// report, which is complete also when ctx ends: Run then waits for the drivers
+// to clean up and return. It waits as long as they take, for a directory that
+// somebody still writes into cannot be used.
 func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, error) {
 	jobs, err := f.prepare(definitions)
 	if err != nil {
@@ -110,11 +130,18 @@ func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, e
 	return report, nil
 }
 
-// Validate reports what Run would refuse before it begins anything, but for the
-// key: mistakes in the definitions, each a *ConfigError where its place is known.
+// Validate reports what is wrong with the factory and the definitions before
+// anything is begun, but for Dir and the key: mistakes in the definitions, each
+// a *ConfigError where its place is known, and drivers that are at fault.
 func (f *Factory) Validate(definitions []Definition) error {
-	_, err := f.jobs(definitions)
-	return err
+	jobs, err := f.jobs(definitions)
+	errs := []error{err}
+	for _, j := range jobs {
+		if j.fault != nil {
+			errs = append(errs, fmt.Errorf("image %s: %w", j.name, j.fault))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // publishKey writes the public key into the download directory. One that is
@@ -152,18 +179,19 @@ func (f *Factory) prepare(definitions []Definition) ([]*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	keyring, err := signing.PinKeys(f.Key)
+	var keyring *signing.Keyring
+	signer := f.Signer
+	err = contain(f.logger(), "the signing key", "", func() (err error) {
+		if keyring, err = signing.PinKeys(f.Key); err == nil && signer == nil {
+			signer, err = signing.NewSigner(f.Key, signing.SignerConfig{Time: f.Now})
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the signing key: %w", err)
 	}
-	signer := f.Signer
-	if signer == nil {
-		if signer, err = signing.NewSigner(f.Key, signing.SignerConfig{Time: f.Now}); err != nil {
-			return nil, fmt.Errorf("cannot use the signing key: %w", err)
-		}
-	}
 	jobs, err := f.jobs(definitions)
-	progress := newProgress(f.Progress)
+	progress := newProgress(f.logger(), f.Progress)
 	for _, j := range jobs {
 		j.dir, j.keyring, j.signer, j.progress = dir, keyring, signer, progress
 	}
@@ -172,12 +200,16 @@ func (f *Factory) prepare(definitions []Definition) ([]*job, error) {
 
 // jobs instantiates the drivers of all definitions.
 func (f *Factory) jobs(definitions []Definition) ([]*job, error) {
+	parts, err := f.parts()
+	if err != nil {
+		return nil, err
+	}
 	var jobs []*job
 	var errs []error
 	seen := map[string]bool{}
 	for i := range definitions {
 		d := definitions[i]
-		j, err := f.newJob(&d)
+		j, err := f.newJob(parts, &d)
 		if err == nil && seen[d.Name] {
 			err = fmt.Errorf("image %s is defined twice", d.Name)
 		}
@@ -192,40 +224,26 @@ func (f *Factory) jobs(definitions []Definition) ([]*job, error) {
 }
 
 // newJob instantiates the drivers of one definition.
-func (f *Factory) newJob(d *Definition) (*job, error) {
+func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
 	if err := d.Complete(); err != nil {
 		return nil, fmt.Errorf("image %s: %w", d.Name, err)
 	}
+	if name, err := ParseName(d.Name); !f.AnyClass && (err != nil || name.Class == "") {
+		return nil, d.source.locate(fmt.Errorf("name: image name %q has no class: want one of %v before it", d.Name, classes))
+	}
 	j := &job{factory: f, def: d, name: d.Name, log: f.logger().With("image", d.Name)}
-	mistake := func(key string, c Component, err error) error {
-		config := locate(d.source.file, err)
-		if config.Line == 0 {
-			config = locate(d.source.file, c.at(config.Err))
-		}
-		config.Err = fmt.Errorf("image %s: %s: %w", d.Name, key, config.Err)
-		return config
-	}
-	i := slices.IndexFunc(f.Builders, func(b BuilderDriver) bool { return b.Name() == d.Builder.Driver })
-	if i < 0 {
-		return nil, mistake("builder", d.Builder, fmt.Errorf("unknown driver %q", d.Builder.Driver))
-	}
 	var err error
-	if j.builder, err = f.Builders[i].New(d.Builder.decode); err != nil {
-		return nil, mistake("builder", d.Builder, err)
+	if j.builder, err = newDriver(j, "builder", parts.builders, d.Builder, BuilderDriver.New); err != nil {
+		return nil, err
 	}
-	for _, c := range d.Publish {
-		i := slices.IndexFunc(f.Targets, func(t TargetDriver) bool { return t.Name() == c.Driver })
-		if i < 0 {
-			return nil, mistake("publish", c, fmt.Errorf("unknown driver %q", c.Driver))
-		}
-		target, err := f.Targets[i].New(c.decode)
-		if err != nil {
-			return nil, mistake("publish", c, err)
-		}
-		j.targets = append(j.targets, target)
+	if j.targets, err = f.newTargets(parts, j); err != nil {
+		return nil, err
 	}
 	if j.mirrors, err = f.mirrors(d.Mirrors); err != nil {
 		return nil, d.source.locate(fmt.Errorf("mirrors: %w", err))
+	}
+	if j.suite, err = parts.suite(d, j.mirrors, j.fileChecks()...); err != nil {
+		return nil, err
 	}
 	for _, k := range d.spec(nil).TrustedKeys {
 		if _, err := os.Stat(k.File); err != nil {
@@ -233,6 +251,18 @@ func (f *Factory) newJob(d *Definition) (*job, error) {
 		}
 	}
 	return j, nil
+}
+
+func (f *Factory) newTargets(parts *parts, j *job) ([]target, error) {
+	var targets []target
+	for _, c := range j.def.Publish {
+		t, err := newDriver(j, "publish", parts.targets, c, TargetDriver.New)
+		if err != nil {
+			return nil, err
+		}
+		targets = append(targets, target{c.Driver, t})
+	}
+	return targets, nil
 }
 
 // mirrors replaces "host" by what this machine uses.
@@ -261,31 +291,6 @@ func (f *Factory) mirrors(mirrors map[string]string) (map[string]string, error) 
 	return mirrors, nil
 }
 
-// suite is what the image is held to.
-func (d *Definition) suite(mirrors map[string]string) (*testsuite.Suite, error) {
-	if d.Test.Profile != "otc" {
-		return nil, fmt.Errorf("unknown profile %q: there is otc", d.Test.Profile)
-	}
-	profile := testsuite.OTC()
-	profile.Checks = append(profile.Checks, ledger.Checks()...)
-	s := &testsuite.Suite{Profile: profile, Params: testsuite.Params{
-		User: d.User, NTPServers: d.NTPServers, DiskBytes: int64(d.DiskBytes), RequiredPackages: d.Test.RequiredPackages,
-		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor),
-	}}
-	for _, r := range d.Repositories {
-		s.Params.Repositories = append(s.Params.Repositories, r.URL)
-	}
-	for _, name := range slices.Sorted(maps.Keys(mirrors)) {
-		if host := urlHost(mirrors[name]); host != "" {
-			s.Params.MirrorHosts = append(s.Params.MirrorHosts, host)
-		}
-	}
-	for _, w := range d.Test.Waivers {
-		s.Waivers = append(s.Waivers, testsuite.Waiver{Check: w.Check, Reason: w.Reason, Expires: w.until()})
-	}
-	return s, s.Validate()
-}
-
 func (f *Factory) now() time.Time {
 	if f.Now == nil {
 		return time.Now().UTC()
@@ -297,7 +302,7 @@ func (f *Factory) logger() *slog.Logger {
 	if f.Logger == nil {
 		return slog.New(slog.DiscardHandler)
 	}
-	return f.Logger
+	return slog.New(quietLog{f.Logger.Handler()})
 }
 
 func (f *Factory) host() builder.Host {

@@ -34,10 +34,22 @@ func (j *job) accountable() bool {
 	return ok && j.def.OS.Distribution == "debian"
 }
 
+// fileChecks are what the image's files are held to.
+func (j *job) fileChecks() []testsuite.Check {
+	if !j.accountable() {
+		return nil
+	}
+	return ledger.Checks()
+}
+
 // accountFiles reads the image's disk, writes its ledger and returns what is
 // to be said of it, for ledger.Checks.
 func (j *job) accountFiles(ctx context.Context) (testsuite.Fact, error) {
-	lines, err := j.builder.(builder.Declarer).DeclaredFiles(j.def.spec(j.mirrors))
+	var lines string
+	err := contain(j.log, "builder "+j.def.Builder.Driver, "DeclaredFiles", func() (err error) {
+		lines, err = j.builder.(builder.Declarer).DeclaredFiles(j.def.spec(j.mirrors))
+		return err
+	})
 	if err != nil {
 		return testsuite.Fact{}, fmt.Errorf("cannot tell the files that the definition brings: %w", err)
 	}

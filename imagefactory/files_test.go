@@ -32,7 +32,9 @@ func TestFilesOfImage(t *testing.T) {
 	definitions, err := LoadFile("../examples/nightly/nightly.yaml")
 	require.NoError(t, err)
 	f := &Factory{Dir: dir, Builders: []BuilderDriver{dib.Driver{}}, Targets: []TargetDriver{directory.Driver{Dir: dir}}}
-	j, err := f.newJob(&definitions[0])
+	parts, err := f.parts()
+	require.NoError(t, err)
+	j, err := f.newJob(parts, &definitions[0])
 	require.NoError(t, err)
 	j.dir, j.runDir, j.build = dir, t.TempDir(), publish.NewBuildID(f.now())
 	j.built = &builder.Result{ImagePath: spoil.Disk(t, image)}

@@ -1,15 +1,14 @@
 package imagefactory
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"maps"
+	"regexp"
 	"slices"
+	"strings"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-
-	"github.com/opentelekomcloud/go-imagefactory/capabilities"
+	"github.com/opentelekomcloud/go-imagefactory/internal/strictyaml"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
@@ -20,10 +19,10 @@ func (e CatalogEntry) Definition() Definition {
 	e = e.clone()
 	d := Definition{
 		Name: e.Name.String(), OS: OS{Distribution: e.Distribution, Version: e.Version},
-		DiskBytes: e.DiskBytes, MinDiskBytes: e.MinDiskBytes, User: e.User,
+		DiskBytes: e.DiskBytes, MinDiskBytes: e.MinDiskBytes, LVM: e.LVM, User: e.User,
 		Builder: Component{Driver: e.Driver}, Repositories: e.Repositories, UVPMonitor: e.uvpMonitor(),
-		Test:         Test{Profile: e.Profile, Waivers: e.Waivers, RequiredPackages: e.RequiredPackages, ForbiddenPackages: e.ForbiddenPackages},
-		Capabilities: e.Capabilities, Properties: e.systemProperties(), Notes: e.Notes,
+		Test:         Test{Waivers: e.Waivers, RequiredPackages: e.RequiredPackages, ForbiddenPackages: e.ForbiddenPackages},
+		Capabilities: e.Capabilities, FirstBoot: e.FirstBoot, Properties: e.systemProperties(), Notes: e.Notes,
 	}
 	if e.SupportNote != "" {
 		d.Notes = append(d.Notes, fmt.Sprintf("%s: %s", e.Support, e.SupportNote))
@@ -37,63 +36,139 @@ func (e CatalogEntry) uvpMonitor() UVPMonitor {
 	switch {
 	case slices.Contains(e.RequiredPackages, agent):
 		return UVPMonitor{State: testsuite.UVPRequired}
-	case slices.Contains(e.ForbiddenPackages, agent):
+	case len(forbidden(e.ForbiddenPackages, []string{agent})) > 0:
 		return UVPMonitor{State: testsuite.UVPForbidden, Reason: "the vendor allows no custom packages"}
 	}
 	return UVPMonitor{State: testsuite.UVPOptional, Reason: "the catalog does not demand it of " + e.Name.String()}
 }
 
-// decodeDefinition decodes one image of a definition file over what it inherits.
-func decodeDefinition(node ast.Node) (Definition, error) {
-	var d Definition
-	if from := value(node, "from"); from != node {
-		var name string
-		if err := yaml.NodeToValue(from, &name); err != nil {
-			return d, err
-		}
-		entry, err := LookupImage(name)
-		if err != nil {
-			return d, at(from, fmt.Errorf("from: %w", err))
-		}
-		d = entry.Definition()
-	}
-	inherited := d.Properties
-	d.Properties = nil
-	if err := yaml.NodeToValue(node, &d, yaml.Strict()); err != nil {
-		var unknown *capabilities.UnknownNameError
-		if errors.As(err, &unknown) { // the one decoder that does not know its place
-			err = at(value(node, "capabilities"), err)
-		}
-		return d, err
-	}
-	d.From = ""
-	if inherited != nil {
-		maps.Copy(inherited, d.Properties)
-		d.Properties = inherited
-	}
-	return d, nil
+// heir is a definition that inherits: it may add to the lists that the catalog
+// has, by their names with + behind.
+type heir struct {
+	Test struct { // instead of the Definition's
+		Test          `yaml:",inline"`
+		MoreWaivers   []Waiver `yaml:"waivers+"`
+		MoreRequired  []string `yaml:"required_packages+"`
+		MoreForbidden []string `yaml:"forbidden_packages+"`
+	} `yaml:"test"`
+	Definition       `yaml:",inline"`
+	MoreRepositories []Repository `yaml:"repositories+"`
+	MoreNotes        []string     `yaml:"notes+"`
 }
 
-// properties are those with which the image is registered: the definition's
-// own, the flags of its capabilities, and the capability mask.
-func (d *Definition) properties() (map[string]string, error) {
-	out := maps.Clone(d.Properties)
-	if out == nil {
-		out = make(map[string]string)
+// decodeDefinition decodes one image of a definition file over what it inherits.
+func decodeDefinition(node *strictyaml.Node) (Definition, error) {
+	from := node.Get("from")
+	if from == nil {
+		var d Definition
+		return d, withoutExtensions(node).Decode(&d)
 	}
-	if d.Capabilities == 0 {
-		return out, nil
+	var name string
+	if err := from.Decode(&name); err != nil {
+		return Definition{}, err
 	}
-	flags, err := d.Capabilities.Flags()
+	entry, err := LookupImage(name)
 	if err != nil {
-		return nil, fmt.Errorf("capabilities: %w", err)
+		return Definition{}, from.At(fmt.Errorf("from: %w", err))
 	}
-	flags[capabilities.MaskProperty] = d.Capabilities.Hex()
-	for _, name := range slices.Sorted(maps.Keys(flags)) {
-		if own, ok := out[name]; ok && own != flags[name] {
-			return nil, fmt.Errorf("properties: %s is %q, but the capabilities make it %q", name, own, flags[name])
+	inherited := entry.Definition()
+	h := heir{Definition: entry.Definition()}
+	h.Test.Test = h.Definition.Test
+	h.Properties = nil
+	if err := withoutExtensions(node).Decode(&h); err != nil {
+		return Definition{}, err
+	}
+	d := h.Definition
+	d.Test = h.Test.Test
+	d.Test.Waivers = append(d.Test.Waivers, h.Test.MoreWaivers...)
+	d.Test.RequiredPackages = append(d.Test.RequiredPackages, h.Test.MoreRequired...)
+	d.Test.ForbiddenPackages = append(d.Test.ForbiddenPackages, h.Test.MoreForbidden...)
+	d.Repositories = append(d.Repositories, h.MoreRepositories...)
+	d.Notes = append(d.Notes, h.MoreNotes...)
+	d.From = ""
+	d.inheritProperties(inherited.Properties)
+	return d, errors.Join(twice(node), twice(node.Get("test")), stale(node, inherited, d))
+}
+
+// inheritProperties adds those that the definition does not say; what it says
+// to be empty it does not have.
+func (d *Definition) inheritProperties(inherited map[string]string) {
+	own := d.Properties
+	d.Properties = inherited
+	for name, value := range own {
+		if _, ok := inherited[name]; ok && value == "" {
+			delete(inherited, name)
+			continue
 		}
-		out[name] = flags[name]
+		inherited[name] = value
 	}
-	return out, nil
+}
+
+// twice reports lists that are both replaced and added to.
+func twice(node *strictyaml.Node) error {
+	if node == nil {
+		return nil
+	}
+	var errs []error
+	for _, p := range node.Pairs {
+		list, more := strings.CutSuffix(p.Key.Text(), "+")
+		if more && node.Get(list) != nil {
+			errs = append(errs, p.Key.At(fmt.Errorf("%s is replaced and added to: say all of it there", list)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+var hasVersion = regexp.MustCompile(`[0-9]`)
+
+// stale reports what an image of another release than the inherited one's has
+// to say itself, because it follows from the release, and does not.
+func stale(node *strictyaml.Node, inherited, d Definition) error {
+	os := node.Get("os")
+	if d.OS.Distribution != inherited.OS.Distribution {
+		return os.Get("distribution").At(fmt.Errorf("%s is not the distribution of %s, which is %s: there is nothing to inherit",
+			d.OS.Distribution, inherited.Name, inherited.OS.Distribution))
+	}
+	codename := func(d Definition) string { return cmp.Or(d.OS.Codename, d.OS.codename()) }
+	release := func(d Definition) string {
+		if name := codename(d); name != (OS{Version: d.OS.Version}).codename() {
+			return strings.TrimSpace(d.OS.Version + " " + name)
+		}
+		return d.OS.Version
+	}
+	newVersion := d.OS.Version != inherited.OS.Version
+	if !newVersion && codename(d) == codename(inherited) {
+		return nil
+	}
+	versioned := func(names []string) bool { return slices.ContainsFunc(names, hasVersion.MatchString) }
+	var missing []string
+	for _, field := range []struct {
+		key, sub string
+		follows  bool // something that follows from the release is inherited
+	}{
+		{"name", "", true},
+		{"os", "version", !newVersion},
+		{"properties", "__os_version", inherited.Properties["__os_version"] != ""},
+		{"repositories", "", len(inherited.Repositories) > 0},
+		{"test", "required_packages", versioned(inherited.Test.RequiredPackages)},
+		{"test", "forbidden_packages", versioned(inherited.Test.ForbiddenPackages)},
+		{"test", "waivers", len(inherited.Test.Waivers) > 0},
+		{"notes", "", len(inherited.Notes) > 0},
+	} {
+		said, name := node.Get(field.key), field.key
+		if field.sub != "" {
+			name += "." + field.sub
+			if said != nil {
+				said = said.Get(field.sub)
+			}
+		}
+		if field.follows && said == nil {
+			missing = append(missing, name)
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	return value(os, "version").At(fmt.Errorf("release %q is not that of %s, which is %q: say as well what follows from it and would be inherited: %s",
+		release(d), inherited.Name, release(inherited), strings.Join(missing, ", ")))
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path"
@@ -25,6 +26,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
 )
 
 // Directories below Factory.Dir.
@@ -40,13 +42,15 @@ type job struct {
 	def      *Definition
 	name     string
 	builder  builder.Builder
-	targets  []publish.Target
+	targets  []target
+	suite    *testsuite.Suite
 	mirrors  map[string]string
+	fault    error  // of a driver when it was made
 	dir      string // Factory.Dir, absolute
 	keyring  *signing.Keyring
 	signer   *signing.Signer
 	log      *slog.Logger
-	progress func(Event)
+	progress func(Event) error
 
 	report ImageReport
 	build  publish.BuildID
@@ -67,11 +71,15 @@ type job struct {
 // run never fails: what went wrong is in the report.
 func (j *job) run(ctx context.Context) ImageReport {
 	j.report = ImageReport{Name: j.name, DurationMS: map[Stage]int64{}, Artifacts: []string{}, Notes: j.def.Notes}
-	outcome, err := j.all(ctx)
+	outcome := Failed
+	err := contain(j.log, "the run of "+j.name, "", func() (err error) {
+		outcome, err = j.all(ctx)
+		return err
+	})
 	if err != nil {
 		outcome = Failed
 		if ctx.Err() != nil {
-			err = fmt.Errorf("interrupted: %w", ctx.Err())
+			err = interrupted(ctx, err)
 		} else if j.record != nil {
 			_ = os.Remove(j.recordFile()) // it failed: nothing to take up
 		}
@@ -88,7 +96,7 @@ func (j *job) run(ctx context.Context) ImageReport {
 
 func (j *job) all(ctx context.Context) (Outcome, error) {
 	j.report.Stage = StageBuild // what fails before the first stage counts to it
-	if err := ctx.Err(); err != nil {
+	if err := errors.Join(j.fault, ctx.Err()); err != nil {
 		return Failed, err
 	}
 	unlock, err := j.lock()
@@ -151,17 +159,23 @@ func (j *job) stage(ctx context.Context, s Stage, run func(context.Context) erro
 	}
 	begun := time.Now() // a duration, not a date: the injected clock may stand still
 	event := Event{Time: j.factory.now(), Image: j.name, Build: j.report.Build, Stage: s}
-	j.progress(event)
+	if err := j.progress(event); err != nil {
+		return err
+	}
 	j.log.InfoContext(ctx, "stage begins", "build", j.report.Build, "stage", s)
 	err := run(ctx)
 	event.Time, event.Done, event.Err, event.Duration = j.factory.now(), true, err, time.Since(begun)
 	j.report.DurationMS[s] = event.Duration.Milliseconds()
-	j.progress(event)
+	err = errors.Join(err, j.progress(event))
 	if err == nil {
 		j.log.InfoContext(ctx, "stage done", "build", j.report.Build, "stage", s, "duration", event.Duration)
 	}
 	return err
 }
+
+// ErrBusy says that another run works on the image, in this process or in
+// another one.
+var ErrBusy = errors.New("another run works on this image")
 
 // lock keeps other runs off this image. It goes with the process.
 func (j *job) lock() (unlock func(), err error) {
@@ -175,7 +189,10 @@ func (j *job) lock() (unlock func(), err error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("cannot lock %s: another run works on this image: %w", work, err)
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrBusy
+		}
+		return nil, fmt.Errorf("cannot lock %s: %w", work, err)
 	}
 	return func() { f.Close() }, nil
 }
@@ -198,7 +215,7 @@ func (j *job) resume(ctx context.Context) (done bool, err error) {
 		var bad *signing.Error
 		switch {
 		case ctx.Err() != nil:
-			return false, ctx.Err()
+			return false, errors.Join(err, ctx.Err())
 		case errors.As(err, &bad):
 			j.log.WarnContext(ctx, "discarding an unpublished release that does not verify", "build", e.Name(), "error", err)
 		case err != nil:
@@ -253,13 +270,8 @@ func (j *job) begin() error {
 			}
 			continue
 		}
-		for _, pattern := range []string{"*.qcow2", "release", "imagefactory-sandbox-*"} {
-			large, _ := filepath.Glob(filepath.Join(dir, pattern))
-			for _, name := range large {
-				if err := os.RemoveAll(name); err != nil {
-					return err
-				}
-			}
+		if err := removeLarge(dir); err != nil {
+			return err
 		}
 	}
 	// A build ID has the precision of a second; two runs may share one.
@@ -281,9 +293,35 @@ func (j *job) begin() error {
 	}
 }
 
+// removeLarge removes from a failed run's directory all but what says why.
+func removeLarge(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if name := e.Name(); e.IsDir() || strings.HasSuffix(name, ".qcow2") {
+			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // runs are the directories of this image's runs, the oldest first.
 func (j *job) runs() ([]string, error) {
-	return filepath.Glob(filepath.Join(j.workDir(), "[0-9]*-[0-9]*"))
+	entries, err := os.ReadDir(j.workDir())
+	if err != nil {
+		return nil, err
+	}
+	var dirs []string
+	for _, e := range entries {
+		if _, err := publish.ParseBuildID(e.Name()); err == nil && e.IsDir() {
+			dirs = append(dirs, filepath.Join(j.workDir(), e.Name()))
+		}
+	}
+	return dirs, nil
 }
 
 // file is the path in the run's directory of the release's file with a suffix.
@@ -291,30 +329,28 @@ func (j *job) file(suffix string) string {
 	return filepath.Join(j.runDir, j.name+"-"+j.build.String()+suffix)
 }
 
+// outName is the directory in the run's that the builder writes into. Nothing
+// of the factory's is there, and what a builder returns must be.
+const outName = "out"
+
 func (j *job) runBuild(ctx context.Context) (err error) {
-	log, err := os.Create(j.file(".build.log"))
+	log, err := createNew(j.file(".build.log"))
 	if err != nil {
 		return fmt.Errorf("cannot write the build log: %w", err)
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	spec := j.def.spec(j.mirrors)
+	out := filepath.Join(j.runDir, outName)
+	if err := os.Mkdir(out, 0o755); err != nil {
+		return fmt.Errorf("cannot make the builder's output directory: %w", err)
+	}
+	spec := j.spec()
 	spec.WorkDir = filepath.Join(j.workDir(), "build")
-	spec.OutputDir = j.runDir
+	spec.OutputDir = out
 	spec.Log, spec.Logger = log, j.log
-	if j.built, err = j.builder.Build(ctx, j.factory.host(), spec); err != nil {
+	if err := j.callBuilder(ctx, spec); err != nil {
 		return err
 	}
-	if err := os.Rename(j.built.ImagePath, j.file(".qcow2")); err != nil {
-		return err
-	}
-	j.built.ImagePath, j.builtAt = j.file(".qcow2"), j.factory.now()
-	if err := j.writePackages(); err != nil {
-		return fmt.Errorf("cannot write the package list: %w", err)
-	}
-	if err := j.writeConfig(); err != nil {
-		return fmt.Errorf("cannot write the configuration's archive: %w", err)
-	}
-	if err := os.RemoveAll(j.built.ConfigDir); err != nil {
+	if err := j.takeBuilt(out); err != nil {
 		return err
 	}
 	if err := log.Sync(); err != nil {
@@ -323,8 +359,118 @@ func (j *job) runBuild(ctx context.Context) (err error) {
 	return j.save(ctx, builtFiles)
 }
 
+// spec is what the builder is told, in copies that are the builder's to change.
+func (j *job) spec() builder.Spec {
+	s := j.def.spec(maps.Clone(j.mirrors))
+	s.NTPServers = slices.Clone(s.NTPServers)
+	for i := range s.TrustedKeys {
+		s.TrustedKeys[i].Fingerprints = slices.Clone(s.TrustedKeys[i].Fingerprints)
+	}
+	for i := range s.Repositories {
+		r := &s.Repositories[i]
+		r.Suites, r.Components = slices.Clone(r.Suites), slices.Clone(r.Components)
+	}
+	return s
+}
+
+// callBuilder has the image built and sees that the result is one.
+func (j *job) callBuilder(ctx context.Context, spec builder.Spec) error {
+	who := "builder " + j.def.Builder.Driver
+	var result *builder.Result
+	err := contain(j.log, who, "Build", func() (err error) {
+		result, err = j.builder.Build(ctx, j.factory.host(), spec)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if result != nil { // what it keeps a hold of is not what is used
+		r := *result
+		r.Packages, r.Args, r.Env = slices.Clone(r.Packages), slices.Clone(r.Args), slices.Clone(r.Env)
+		result = &r
+	}
+	if err := result.Validate(spec); err != nil {
+		return fmt.Errorf("%s gave a result that cannot be used: %w", who, err)
+	}
+	j.built = result
+	return nil
+}
+
+// takeBuilt takes over what the builder has left in its output directory, which
+// goes. All paths that it named are used below the run's directory only, also
+// if something is exchanged meanwhile.
+func (j *job) takeBuilt(out string) error {
+	root, err := os.OpenRoot(out)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	image, err := within(out, j.built.ImagePath)
+	if err != nil {
+		return err
+	}
+	config, err := within(out, j.built.ConfigDir)
+	if err != nil {
+		return err
+	}
+	if err := j.takeImage(image); err != nil {
+		return fmt.Errorf("cannot take over the image: %w", err)
+	}
+	if err := j.writePackages(); err != nil {
+		return fmt.Errorf("cannot write the package list: %w", err)
+	}
+	dir, err := root.OpenRoot(config)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := j.writeConfig(dir); err != nil {
+		return fmt.Errorf("cannot write the configuration's archive: %w", err)
+	}
+	j.built.ConfigDir = ""
+	return os.RemoveAll(out)
+}
+
+// takeImage renames the image at a path in the output directory to its place.
+func (j *job) takeImage(image string) error {
+	root, err := os.OpenRoot(j.runDir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	name := filepath.Base(j.file(".qcow2"))
+	if err := root.Rename(filepath.Join(outName, image), name); err != nil {
+		return err
+	}
+	if st, err := root.Lstat(name); err != nil || !st.Mode().IsRegular() {
+		return errors.Join(err, errors.New("it is not a regular file any more"))
+	}
+	j.built.ImagePath, j.builtAt = j.file(".qcow2"), j.factory.now()
+	return nil
+}
+
+// within is the path in dir of what builder.Result.Validate has found below it.
+func within(dir, path string) (string, error) {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Clean(path)
+	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Rel(dir, filepath.Join(parent, filepath.Base(path)))
+}
+
+// createNew makes a file that is not there yet: what is in its place, such as a
+// link, is not followed.
+func createNew(name string) (*os.File, error) {
+	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+}
+
 func (j *job) writePackages() error {
-	f, err := os.Create(j.file(".packages"))
+	f, err := createNew(j.file(".packages"))
 	if err != nil {
 		return err
 	}
@@ -344,7 +490,7 @@ func (j *job) unchanged(ctx context.Context) (bool, error) {
 	}
 	previous, err := publish.Open(ctx, latest, j.keyring)
 	if ctx.Err() != nil {
-		return false, ctx.Err()
+		return false, errors.Join(err, ctx.Err())
 	}
 	if err != nil {
 		j.log.WarnContext(ctx, "the latest release is not compared with: it does not verify", "error", err)
@@ -354,6 +500,9 @@ func (j *job) unchanged(ctx context.Context) (bool, error) {
 	if j.factory.Force || j.waiverExpired() {
 		return false, nil
 	}
+	if st, err := os.Stat(j.file(".packages")); err != nil || st.Size() == 0 {
+		return false, err // nobody knows what is in it
+	}
 	for _, suffix := range []string{".packages", ".config.tar.gz"} {
 		same, err := sameFile(previous, previous.Index.Build, j.name, suffix, j.file(suffix))
 		if err != nil || !same {
@@ -361,11 +510,9 @@ func (j *job) unchanged(ctx context.Context) (bool, error) {
 		}
 	}
 	j.log.InfoContext(ctx, "unchanged", "release", previous.Index.Build)
-	for _, t := range j.targets {
-		if _, err := publish.Publish(ctx, t, previous); err != nil {
-			j.report.Stage = StagePublish
-			return false, err
-		}
+	if err := j.publishAll(ctx, previous); err != nil {
+		j.report.Stage = StagePublish
+		return false, err
 	}
 	j.report.Stage = ""
 	j.report.Checks = testsuite.Summary(previous.Index.Tests)
@@ -445,10 +592,7 @@ func (j *job) runTest(ctx context.Context) error {
 
 // test boots the image and holds it to its suite.
 func (j *job) test(ctx context.Context) (err error) {
-	suite, err := j.def.suite(j.mirrors)
-	if err != nil {
-		return err
-	}
+	suite := *j.suite
 	suite.Now, suite.Logger = j.factory.Now, j.log
 	// Before a boot changes anything.
 	var files testsuite.Fact
@@ -456,26 +600,24 @@ func (j *job) test(ctx context.Context) (err error) {
 		if files, err = j.accountFiles(ctx); err != nil {
 			return err
 		}
-	} else {
-		suite.Profile.Checks = slices.DeleteFunc(suite.Profile.Checks, func(c testsuite.Check) bool { return c.Group == "files" })
 	}
-	box := j.factory.Sandbox
-	box.User = j.def.User
-	box.WorkDir, box.Logger = j.runDir, j.log
-	box.ConsoleLog = filepath.Join(j.runDir, "console.log")
-	machine, err := box.Boot(ctx, j.built.ImagePath)
+	machine, err := j.boot(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, machine.Close()) }()
+	defer func() { err = errors.Join(err, contain(j.log, "sandbox", "Close", machine.Close)) }()
 	suite.Params.Hostname, suite.Params.OverlayBytes = machine.Hostname, machine.DiskBytes
-	if j.facts, err = suite.Gather(ctx, machine.Target); err != nil {
+	err = contain(j.log, "profile "+suite.Profile.Name, "", func() (err error) {
+		if j.facts, err = suite.Gather(ctx, machine.Target); err != nil {
+			return err
+		}
+		if j.accountable() {
+			j.facts.Facts[ledger.FactName] = files
+		}
+		j.tests, err = suite.Judge(j.facts)
 		return err
-	}
-	if j.accountable() {
-		j.facts.Facts[ledger.FactName] = files
-	}
-	if j.tests, err = suite.Judge(j.facts); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	j.report.Checks = j.tests.Summary
@@ -489,12 +631,34 @@ func (j *job) test(ctx context.Context) (err error) {
 	return errors.Join(ctx.Err(), failed, j.verifyClaims())
 }
 
+func (j *job) boot(ctx context.Context) (*sandbox.Machine, error) {
+	box := j.factory.Sandbox
+	if box == nil {
+		box = sandbox.QEMU{}
+	}
+	var machine *sandbox.Machine
+	err := contain(j.log, "sandbox", "Boot", func() (err error) {
+		machine, err = box.Boot(ctx, sandbox.Image{
+			Path: j.built.ImagePath, User: j.def.User,
+			WorkDir: j.runDir, ConsoleLog: filepath.Join(j.runDir, "console.log"), Logger: j.log,
+		})
+		if err == nil && machine == nil {
+			err = fmt.Errorf("sandbox: Boot %w", errNothing)
+		}
+		return err
+	})
+	return machine, err
+}
+
 // TestError says that an image failed its checks.
 type TestError struct {
 	Report *testsuite.Report
 }
 
 func (e *TestError) Error() string {
+	if e.Report == nil {
+		return "the checks did not pass"
+	}
 	bad := e.Report.Bad()
 	if len(bad) == 0 {
 		return "no check passed"
@@ -532,7 +696,8 @@ func (j *job) writeTests() error {
 		".test.xml":  func(f *os.File) error { return j.tests.WriteJUnit(f) },
 		".test.log":  func(f *os.File) error { return j.tests.WriteText(f) },
 	} {
-		f, err := os.Create(j.file(suffix))
+		_ = os.Remove(j.file(suffix)) // of a run that was cut while it wrote
+		f, err := createNew(j.file(suffix))
 		if err != nil {
 			return err
 		}
@@ -549,10 +714,8 @@ func (j *job) publishSealed(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range j.targets {
-		if _, err := publish.Publish(ctx, t, r); err != nil {
-			return err
-		}
+	if err := j.publishAll(ctx, r); err != nil {
+		return err
 	}
 	for _, f := range r.Files {
 		name := path.Join(j.name, r.Index.Build.String(), f.Name)
@@ -561,6 +724,34 @@ func (j *job) publishSealed(ctx context.Context, dir string) error {
 		}
 	}
 	return os.RemoveAll(dir)
+}
+
+// publishAll publishes a release on all targets. One that fails keeps it from no
+// other.
+func (j *job) publishAll(ctx context.Context, r *publish.Release) error {
+	var errs []error
+	for _, t := range j.targets {
+		var p *publish.Publication
+		err := contain(j.log, t.String(), "", func() (err error) {
+			p, err = publish.Publish(ctx, t.Target, r)
+			return err
+		})
+		if err == nil && (p.Entry.Image != j.name || p.Entry.Build != r.Index.Build || p.Entry.Digest != "" && p.Entry.Digest != r.Digest) {
+			err = fmt.Errorf("its entry %q is of another release, %s %s, or of none", p.Entry.ID, p.Entry.Image, p.Entry.Build)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%v: %w", t, err))
+		}
+		if p != nil {
+			for _, e := range p.Problems {
+				j.log.WarnContext(ctx, "a release on the target was passed over", "target", t.String(), "release", e.ID, "problem", e.Problem)
+			}
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(append(errs, ctx.Err())...)
 }
 
 // leftovers are the files that a failed run left, below Factory.Dir.

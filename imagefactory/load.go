@@ -6,18 +6,17 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"github.com/opentelekomcloud/go-imagefactory/internal/strictyaml"
 )
 
 // ConfigError is a mistake in a configuration, with its place where that is
 // known.
 type ConfigError struct {
 	File         string
-	Line, Column int // from 1; 0 if unknown
+	Line, Column int // from 1, the column in characters; 0 if unknown
 	Err          error
 }
 
@@ -29,6 +28,9 @@ func (e *ConfigError) Error() string {
 	case e.File != "":
 		place = e.File + ": "
 	}
+	if e.Err == nil {
+		return place + "a mistake in the configuration"
+	}
 	return place + e.Err.Error()
 }
 
@@ -37,22 +39,31 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 // maxConfig bounds a configuration file.
 const maxConfig = 4 << 20
 
-// LoadFile reads the definitions in a YAML file: a map with the one key
-// "images", a list of [Definition]s. Decoding is strict; anchors of one image
-// cannot be referred to in another, but images can inherit from the [Catalog].
-// The error joins one *ConfigError for each mistake that was found.
+// LoadFile reads the definitions in a YAML file of at most 4 MiB: a map with the
+// key "images", a list of [Definition]s. The error joins one *ConfigError for
+// each mistake that was found, up to 20 of one kind in an image.
+//
+// Definitions are read as they are written. A text field keeps the source's
+// text, whatever YAML takes it for: 22.10, 0755, 2027-01-01, yes and true. Only
+// null (also ~, or nothing) is no text; it has to be quoted or left out. Numbers
+// are decimal, booleans true or false. Tags such as !include are errors, and so
+// are keys that are unknown or there twice.
+//
+// Anchors may stand anywhere, aliases and merge keys (<<) refer to them across
+// images. Keys that begin with "x-" are for them: at the top level and in an
+// image nobody else reads these.
+//
+// An image that inherits (from) replaces a list by naming it, and adds to it by
+// naming it with a + behind: "notes+: [one more]". That works for repositories,
+// notes, and in test for waivers, required_packages and forbidden_packages. An
+// empty text takes an inherited property away.
+//
+// What LoadFile accepts, imagefactory/definition.schema.json accepts too, for
+// editors.
 func LoadFile(name string) ([]Definition, error) {
-	f, err := os.Open(name)
+	data, err := readConfig(name)
 	if err != nil {
 		return nil, &ConfigError{File: name, Err: err}
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
-	if err != nil {
-		return nil, &ConfigError{File: name, Err: err}
-	}
-	if len(data) > maxConfig {
-		return nil, &ConfigError{File: name, Err: fmt.Errorf("larger than %d bytes", maxConfig)}
 	}
 	dir, err := filepath.Abs(filepath.Dir(name))
 	if err != nil {
@@ -61,46 +72,86 @@ func LoadFile(name string) ([]Definition, error) {
 	return parse(name, dir, data)
 }
 
-func parse(name, dir string, data []byte) ([]Definition, error) {
-	file, err := parser.ParseBytes(data, 0)
+// openRegular opens a file that neither waits for a writer nor has no end.
+func openRegular(name string) (*os.File, error) {
+	st, err := os.Stat(name)
 	if err != nil {
-		return nil, locate(name, err)
+		return nil, withoutPath(err)
 	}
-	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
-		return nil, &ConfigError{File: name, Err: errors.New("want one YAML document with the key images")}
+	if !st.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
 	}
-	body := file.Docs[0].Body
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, withoutPath(err)
+	}
+	return f, nil
+}
+
+func readConfig(name string) ([]byte, error) {
+	f, err := openRegular(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil {
+		return nil, withoutPath(err)
+	}
+	if len(data) > maxConfig {
+		return nil, fmt.Errorf("larger than %d bytes", maxConfig)
+	}
+	return data, nil
+}
+
+// withoutPath drops the path, which the error around it names already.
+func withoutPath(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+func parse(name, dir string, data []byte) ([]Definition, error) {
+	body, err := strictyaml.Parse(data)
+	if err != nil {
+		return nil, locateAll(name, err)
+	}
+	if err := secrets(body); err != nil {
+		return nil, locateAll(name, err)
+	}
 	var config struct {
-		Images []ast.Node `yaml:"images"`
+		Images []*strictyaml.Node `yaml:"images"`
 	}
-	if err := yaml.NodeToValue(body, &config, yaml.Strict()); err != nil {
-		return nil, locate(name, err)
+	if err := withoutExtensions(body).Decode(&config); err != nil {
+		return nil, locateAll(name, err)
 	}
 	if len(config.Images) == 0 {
-		return nil, locate(name, at(body, errors.New("no images are defined")))
+		return nil, locateIn(name, value(body, "images"), errors.New("no images are defined"))
 	}
 	var definitions []Definition
 	var errs []error
-	first := map[string]ast.Node{}
+	first := map[string]*strictyaml.Node{}
 	for _, node := range config.Images {
 		d, err := decodeDefinition(node)
-		if err != nil {
-			errs = append(errs, locateIn(name, node, err))
-			continue
-		}
 		d.Dir, d.source = dir, source{name, node}
-		if err := d.Complete(); err != nil {
-			for _, err := range unjoin(err) {
-				errs = append(errs, d.source.locate(err))
-			}
+		if err == nil {
+			err = d.Complete()
+		}
+		for _, err := range unjoin(err) {
+			errs = append(errs, d.source.locate(err))
+		}
+		if err != nil {
 			continue
 		}
+		here := namedBy(node)
 		if other, ok := first[d.Name]; ok {
-			err := fmt.Errorf("duplicate image name %s, defined in line %d already", d.Name, other.GetToken().Position.Line)
-			errs = append(errs, locate(name, at(value(node, "name"), err)))
+			err := fmt.Errorf("duplicate image name %s, defined in line %d already", d.Name, other.Line)
+			errs = append(errs, locateIn(name, here, err))
 			continue
 		}
-		first[d.Name] = value(node, "name")
+		first[d.Name] = here
 		definitions = append(definitions, d)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -109,19 +160,35 @@ func parse(name, dir string, data []byte) ([]Definition, error) {
 	return definitions, nil
 }
 
-// positioned is an error about a place in the file that is being read.
-type positioned struct {
-	line, column int
-	err          error
+// withoutExtensions leaves out the keys that are for anchors.
+func withoutExtensions(node *strictyaml.Node) *strictyaml.Node {
+	return node.Filter(func(p strictyaml.Pair) bool { return !strings.HasPrefix(p.Key.Text(), "x-") })
 }
 
-func (p *positioned) Error() string { return p.err.Error() }
-func (p *positioned) Unwrap() error { return p.err }
+// namedBy is the value that an image has its name from.
+func namedBy(node *strictyaml.Node) *strictyaml.Node {
+	for _, key := range []string{"name", "from"} {
+		if v := node.Get(key); v != nil {
+			return v
+		}
+	}
+	return node
+}
 
-// at gives an error the position of a node.
-func at(node ast.Node, err error) error {
-	pos := node.GetToken().Position
-	return &positioned{line: pos.Line, column: pos.Column, err: err}
+// userInfo matches a URL with a user or password, also one that is malformed:
+// with a slash in the password.
+var userInfo = regexp.MustCompile(`://[^/?#\s]*@|://[^/?#\s:[]*:[^/?#\s]*[^0-9/?#\s][^/?#\s]*[/?#]\S*@`)
+
+// secrets reports passwords, wherever they stand: a definition is published
+// with the image that is made of it.
+func secrets(node *strictyaml.Node) error {
+	var errs []error
+	node.Scalars(func(n *strictyaml.Node) {
+		if len(errs) < 20 && userInfo.MatchString(n.Text()) {
+			errs = append(errs, n.At(errors.New("a URL with a user or password: definitions are published, so these belong into the package manager's own configuration")))
+		}
+	})
+	return errors.Join(errs...)
 }
 
 // locate turns an error of decoding into a *ConfigError.
@@ -130,53 +197,79 @@ func locate(file string, err error) *ConfigError {
 	if errors.As(err, &config) {
 		return config
 	}
-	var p *positioned
-	if errors.As(err, &p) {
-		return &ConfigError{File: file, Line: p.line, Column: p.column, Err: p.err}
-	}
-	var y yaml.Error
-	if errors.As(err, &y) && y.GetToken() != nil {
-		pos := y.GetToken().Position
-		return &ConfigError{File: file, Line: pos.Line, Column: pos.Column, Err: errors.New(y.GetMessage())}
+	var placed *strictyaml.Error
+	if errors.As(err, &placed) {
+		return &ConfigError{File: file, Line: placed.Line, Column: placed.Column, Err: placed.Err}
 	}
 	return &ConfigError{File: file, Err: err}
 }
 
-// locateIn is locate for an error about something in a node, which stands for
-// the place where the error itself has none.
-func locateIn(file string, node ast.Node, err error) *ConfigError {
-	if located := locate(file, err); located.Line > 0 {
-		return located
+// locateAll is locate for each of the errors that are joined.
+func locateAll(file string, err error) error {
+	var errs []error
+	for _, err := range unjoin(err) {
+		errs = append(errs, locate(file, err))
 	}
-	return locate(file, at(node, err))
+	return errors.Join(errs...)
 }
 
-// field finds the node that a mistake of [Definition.Complete] is about by the
-// key that its text begins with.
-func field(node ast.Node, err error) ast.Node {
-	key, _, _ := strings.Cut(err.Error(), ":")
-	return value(node, key)
+// locateIn is locate for an error about something in a node, which stands for
+// the place where the error itself has none.
+func locateIn(file string, node *strictyaml.Node, err error) *ConfigError {
+	return locate(file, node.At(err))
+}
+
+// field finds the node that a mistake of [Definition.Complete] is about. What an
+// image inherits is where it says from whom.
+func field(node *strictyaml.Node, err error) *strictyaml.Node {
+	if place := named(node, err); place != node {
+		return place
+	}
+	return value(node, "from")
+}
+
+// named finds the node that an error is about by the keys that its text begins
+// with: "properties: __support_xen is …".
+func named(node *strictyaml.Node, err error) *strictyaml.Node {
+	for text := range strings.SplitSeq(err.Error(), ": ") {
+		key, _, _ := strings.Cut(text, " ")
+		next := node.Get(key)
+		if next == nil {
+			next = node.Get(key + "+")
+		}
+		if next == nil {
+			break
+		}
+		node = next
+	}
+	return node
 }
 
 // value is the value of a key in a map, or the map itself.
-func value(node ast.Node, key string) ast.Node {
-	if m, ok := node.(ast.MapNode); ok {
-		for entries := m.MapRange(); entries.Next(); {
-			if entries.Key().String() == key {
-				return entries.Value()
-			}
-		}
+func value(node *strictyaml.Node, key string) *strictyaml.Node {
+	if v := node.Get(key); v != nil {
+		return v
 	}
 	return node
 }
 
 // unjoin splits what errors.Join has joined.
-func unjoin(err error) []error {
-	if err == nil {
-		return nil
+func unjoin(err error) []error { return strictyaml.Errors(err) }
+
+// MarshalDefinitions writes a file for [LoadFile], which reads the same
+// definitions back: text is quoted where YAML could take it for something else.
+// Dir is not written; the file belongs there.
+func MarshalDefinitions(definitions []Definition) ([]byte, error) {
+	type plain Definition // whose fields are written one by one
+	var file struct {
+		Images []plain `yaml:"images"`
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
+	for _, d := range definitions {
+		file.Images = append(file.Images, plain(d))
 	}
-	return []error{err}
+	data, err := strictyaml.Marshal(file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write definitions: %w", err)
+	}
+	return data, nil
 }

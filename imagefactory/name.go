@@ -213,7 +213,7 @@ func (n Name) Dated(t time.Time, count int) Name {
 }
 
 // variants are the parts of a system that are not its distribution or version.
-var variants = []string{"BMS", "FPGA", "V100", "TSI", "JeOS", "Docker", "SAP", "SAPHANA", "extended", "amd64", "arm64", "bios", "uefi"}
+var variants = []string{"BMS", "FPGA", "V100", "TSI", "JeOS", "Docker", "SAP", "SAPHANA", "extended", "XEN", "KVM", "vGPU", "pGPU", "v100", "amd64", "arm64", "bios", "uefi"}
 
 // Variants returns what the name says of an image beyond distribution and
 // version, in order: SAPHANA and BMS of SLES12_SP1_SAPHANA_BMS, amd64 and bios

@@ -119,7 +119,7 @@ func (j *job) asRecorded(ctx context.Context, r *record) (bool, error) {
 }
 
 func readRecord(name string) (*record, error) {
-	const most = 1 << 20
+	const most = 16 << 20 // what a command of a megabyte takes as JSON, and more
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err

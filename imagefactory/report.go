@@ -1,14 +1,18 @@
 package imagefactory
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
@@ -43,21 +47,23 @@ type Report struct {
 	Images   []ImageReport `json:"images"` // in the order of the definitions
 }
 
-// ImageReport is what came of one image.
+// ImageReport is what came of one image. Paths in it are below Factory.Dir, with
+// slashes.
 type ImageReport struct {
 	Name   string  `json:"name"`
 	Build  string  `json:"build"` // build ID; "" where none was begun
 	Result Outcome `json:"result"`
 	Stage  Stage   `json:"stage"` // where it failed; otherwise ""
 	Error  string  `json:"error"` // otherwise ""
-	// DurationMS has the stages that were begun.
+	// DurationMS has the stages that were begun, in milliseconds of elapsed time.
 	DurationMS map[Stage]int64   `json:"duration_ms"`
 	Checks     testsuite.Summary `json:"checks"`
 	// Release is the image's latest release below Factory.Dir after the run,
 	// NAME/BUILD, or "" where there is none.
 	Release string `json:"release"`
-	// Artifacts are the files of a new release, below Factory.Dir; for a
-	// failed image, what it left for finding out why. Never null.
+	// Artifacts are the files of a new release, where a target has put them
+	// below Factory.Dir; for a failed image, what it left for finding out why.
+	// Never null.
 	Artifacts []string `json:"artifacts"`
 
 	// Notes are the known issues that the definition lists.
@@ -67,28 +73,32 @@ type ImageReport struct {
 	Err error `json:"-"`
 }
 
-// OK reports whether no image failed.
+// OK reports whether there are images and each is published or unchanged.
 func (r *Report) OK() bool {
+	if r == nil || len(r.Images) == 0 {
+		return false
+	}
 	for _, i := range r.Images {
-		if i.Result == Failed {
+		if i.Result != Published && i.Result != Unchanged {
 			return false
 		}
 	}
 	return true
 }
 
-// WriteJSON writes the report as indented JSON.
+// WriteJSON writes the report as indented JSON, with the keys that the fields
+// name; json.Unmarshal reads it back, but for Err.
 func (r *Report) WriteJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(r)
 }
 
-// Event is a step of a run.
+// Event is the beginning or the end of a stage.
 type Event struct {
-	Time  time.Time
+	Time  time.Time // by Factory.Now
 	Image string
-	Build string
+	Build string // build ID
 	Stage Stage
 	// Done is false at a stage's beginning and true at its end. Then Err is
 	// how it failed, or nil, and Duration how long it took.
@@ -97,20 +107,27 @@ type Event struct {
 	Duration time.Duration
 }
 
-// newProgress makes a callback that may be nil safe for several goroutines.
-func newProgress(f func(Event)) func(Event) {
+// newProgress makes a callback that may be nil safe for several goroutines, and
+// its panic an error.
+func newProgress(log *slog.Logger, f func(Event)) func(Event) error {
 	if f == nil {
-		return func(Event) {}
+		return func(Event) error { return nil }
 	}
 	var mu sync.Mutex
-	return func(e Event) {
+	return func(e Event) error {
 		mu.Lock()
 		defer mu.Unlock()
-		f(e)
+		return contain(log, "Progress", "", func() error {
+			f(e)
+			return nil
+		})
 	}
 }
 
-// WriteFile writes the report to a file, replacing it in one step.
+// WriteFile writes the report to a file, as WriteJSON does. A regular file is
+// replaced in one step and keeps its mode and owner; a new one has what the umask
+// leaves of 0666. What is not a regular file, such as a link or a pipe, stays
+// and is written to.
 func (r *Report) WriteFile(name string) error {
 	return writeFile(name, r.WriteJSON)
 }
@@ -151,16 +168,48 @@ func (r *Report) WriteText(w io.Writer) error {
 	return err
 }
 
-// writeFile writes a file beside its place and renames it there.
+// writeFile writes a file beside its place and renames it there: see
+// [Report.WriteFile].
 func writeFile(name string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-")
+	have, err := os.Lstat(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	temp := name
+	flags := os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	replace := have == nil || have.Mode().IsRegular()
+	if replace {
+		temp = filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+"-"+rand.Text())
+		flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	}
+	f, err := os.OpenFile(temp, flags, 0o666)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
-	err = errors.Join(write(f), f.Chmod(0o644), f.Sync())
-	if err := errors.Join(err, f.Close()); err != nil {
+	err = write(f)
+	if replace {
+		err = errors.Join(err, keepMode(f, have), f.Sync())
+	}
+	if err = errors.Join(err, f.Close()); err == nil && replace {
+		err = os.Rename(temp, name)
+	}
+	if err != nil {
+		if replace {
+			_ = os.Remove(temp)
+		}
 		return fmt.Errorf("cannot write %s: %w", name, err)
 	}
-	return os.Rename(f.Name(), name)
+	return nil
+}
+
+// keepMode gives a file the mode and, where that is allowed, the owner of what
+// it replaces.
+func keepMode(f *os.File, have fs.FileInfo) error {
+	if have == nil {
+		return nil
+	}
+	if sys, ok := have.Sys().(*syscall.Stat_t); ok {
+		_ = f.Chown(int(sys.Uid), int(sys.Gid))
+	}
+	return f.Chmod(have.Mode().Perm())
 }

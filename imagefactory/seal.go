@@ -16,8 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml"
+	"syscall"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
@@ -28,13 +27,17 @@ import (
 // it refers to, as far as the builder can tell.
 func (j *job) inputs() (string, error) {
 	h := sha256.New()
-	data, err := yaml.Marshal(j.def)
+	data, err := MarshalDefinitions([]Definition{*j.def})
 	if err != nil {
 		return "", fmt.Errorf("cannot write the definition of %s: %w", j.name, err)
 	}
 	h.Write(data)
 	if b, ok := j.builder.(builder.Digester); ok {
-		digest, err := b.InputsDigest(j.def.spec(j.mirrors))
+		var digest string
+		err := contain(j.log, "builder "+j.def.Builder.Driver, "InputsDigest", func() (err error) {
+			digest, err = b.InputsDigest(j.spec())
+			return err
+		})
 		if err != nil {
 			return "", fmt.Errorf("cannot read what %s is built from: %w", j.name, err)
 		}
@@ -58,37 +61,54 @@ keyring.gpg.
 // builder's inputs beside it. The same inputs give the same bytes: entries are
 // sorted, carry no times or owners, and are stored without compression, since
 // a compressor's output changes with its version.
-func (j *job) writeConfig() error {
+func (j *job) writeConfig(dir *os.Root) (err error) {
 	d := *j.def
 	d.Builder = Component{Driver: d.Builder.Driver, Config: j.built.Config}
-	d.TrustedKeys = []TrustedKey{{File: "keyring.gpg"}}
+	d.TrustedKeys = nil
+	if _, err := dir.Lstat(keyringName); err == nil {
+		d.TrustedKeys = []TrustedKey{{File: keyringName}}
+	}
 	d.Publish = nil // where this factory publishes concerns nobody else
-	definition, err := yaml.Marshal(map[string]any{"images": []Definition{d}})
+	var definition []byte
+	err = contain(j.log, "builder "+d.Builder.Driver, "Result.Config", func() (err error) {
+		definition, err = MarshalDefinitions([]Definition{d})
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	f, err := os.Create(j.file(".config.tar.gz"))
+	f, err := createNew(j.file(".config.tar.gz"))
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, f.Close()) }()
 	z, err := gzip.NewWriterLevel(f, gzip.NoCompression)
 	if err != nil {
 		return err
 	}
 	t := tar.NewWriter(z)
-	err = errors.Join(
-		addFile(t, "README", 0o644, fmt.Appendf(nil, rebuildReadme, j.name)),
-		addFile(t, "nightly.yaml", 0o644, definition),
-		addTree(t, j.built.ConfigDir))
-	return errors.Join(err, t.Close(), z.Close(), f.Close())
-}
-
-func addTree(t *tar.Writer, dir string) error {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
+	for _, file := range []struct {
+		name string
+		data []byte
+	}{{"README", fmt.Appendf(nil, rebuildReadme, j.name)}, {"nightly.yaml", definition}} {
+		if _, err := dir.Lstat(file.name); err == nil {
+			return fmt.Errorf("the builder's configuration has a %s, which is the archive's own", file.name)
+		}
+		if err := addFile(t, file.name, 0o644, int64(len(file.data)), bytes.NewReader(file.data)); err != nil {
+			return err
+		}
+	}
+	if err := addTree(t, dir); err != nil {
 		return err
 	}
-	defer root.Close()
+	return errors.Join(t.Close(), z.Close())
+}
+
+// keyringName is the file of a builder's configuration that holds the trusted
+// keys.
+const keyringName = "keyring.gpg"
+
+func addTree(t *tar.Writer, root *os.Root) error {
 	// WalkDir walks in lexical order.
 	return fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -101,28 +121,33 @@ func addTree(t *tar.Writer, dir string) error {
 			}
 			return t.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777, Format: tar.FormatUSTAR})
 		}
-		data, err := root.ReadFile(name)
+		// Without O_NONBLOCK, a named pipe would wait for its writer.
+		f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 		if err != nil {
 			return err
 		}
-		st, err := d.Info()
+		defer f.Close()
+		st, err := f.Stat()
 		if err != nil {
 			return err
+		}
+		if !st.Mode().IsRegular() {
+			return fmt.Errorf("%s is not a regular file", name)
 		}
 		mode := int64(0o644)
 		if st.Mode()&0o100 != 0 {
 			mode = 0o755
 		}
-		return addFile(t, name, mode, data)
+		return addFile(t, name, mode, st.Size(), f)
 	})
 }
 
-func addFile(t *tar.Writer, name string, mode int64, data []byte) error {
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(data)), Format: tar.FormatUSTAR}
+func addFile(t *tar.Writer, name string, mode, size int64, r io.Reader) error {
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: size, Format: tar.FormatUSTAR}
 	if err := t.WriteHeader(h); err != nil {
 		return err
 	}
-	_, err := t.Write(data)
+	_, err := io.CopyN(t, r, size)
 	return err
 }
 
@@ -154,13 +179,17 @@ func (j *job) runSeal(ctx context.Context) (string, error) {
 		}
 		digests[suffix] = *d
 	}
-	if err := j.writeProvenance(ctx, staging, digests); err != nil {
-		return "", fmt.Errorf("cannot write the provenance: %w", err)
-	}
 	if err := j.writeIndex(staging, digests); err != nil {
 		return "", err
 	}
-	if _, err := signing.SignDir(ctx, staging, j.signer); err != nil {
+	err := contain(j.log, "signer", "", func() error {
+		if err := j.writeProvenance(ctx, staging, digests); err != nil {
+			return fmt.Errorf("cannot write the provenance: %w", err)
+		}
+		_, err := signing.SignDir(ctx, staging, j.signer)
+		return err
+	})
+	if err != nil {
 		return "", err
 	}
 	if err := syncTree(staging); err != nil {

@@ -13,9 +13,12 @@
 //
 // Rotation is planned, not scripted. [Plan] compares what a target has with
 // what it should have and returns the steps from one to the other. After each
-// of them there is exactly one latest, if there was one before. Nothing is
-// recorded beside the target: whatever a run left when it was cut, the next one
-// plans from there.
+// of them there is exactly one latest, if there was one before. What a target has
+// is what it lists, whoever made it so: whatever a run left when it was cut, and
+// whatever else was done to it, the next one plans from there. Only two things are
+// recorded beside the releases: which were taken back, by [Rollback] or
+// [Withdraw], so that they do not become latest again by themselves, and when one
+// lost its last label, from which its two years count.
 //
 // # The release directory
 //

@@ -36,16 +36,47 @@ type Entry struct {
 	// tell.
 	Digest string
 	Labels []Label
+
+	// Problem says why the release cannot be used as it is, such as a file
+	// that is missing; "" if it is complete as far as List looks.
+	Problem string
+	// Withdrawn says why the release was taken back; "" if it was not.
+	Withdrawn string
+	// LabelLost is when the release lost its last label: the zero time if it
+	// has one, never had one, or the target does not know.
+	LabelLost time.Time
 }
 
 // Has reports whether e has the label.
 func (e Entry) Has(l Label) bool { return slices.Contains(e.Labels, l) }
+
+// State is what users are told of e: "incomplete", "withdrawn", "latest", "prev"
+// or, without a label, "dated"; the first of them that it is.
+func (e Entry) State() string {
+	switch {
+	case e.Problem != "":
+		return "incomplete"
+	case e.Withdrawn != "":
+		return "withdrawn"
+	case e.Has(Latest):
+		return string(Latest)
+	case e.Has(Prev):
+		return string(Prev)
+	}
+	return "dated"
+}
+
+// usable reports whether e may have a label.
+func (e Entry) usable() bool { return e.Problem == "" && e.Withdrawn == "" }
 
 // Desired is the release that is to be latest.
 type Desired struct {
 	Image  string
 	Build  BuildID
 	Digest string
+	// Rollback, if not "", is why newer releases are withdrawn, so that they do
+	// not become latest again. A release that was withdrawn is restored.
+	Rollback string
 }
 
 // An Op is what a Step does.
@@ -53,9 +84,11 @@ type Op string
 
 // The operations.
 const (
-	Push   Op = "push"   // bring the release to the target, without a label
-	Assign Op = "assign" // give the entry the label and take it from all others
-	Remove Op = "remove" // delete the entry
+	Push           Op = "push"     // bring the release to the target, without a label, or complete it there
+	Assign         Op = "assign"   // give the entry the label and take it from all others
+	MarkWithdrawn  Op = "withdraw" // record that the release is taken back; its labels stay until they move
+	ClearWithdrawn Op = "restore"  // remove that record
+	Remove         Op = "remove"   // delete the entry
 )
 
 // A Step is one change on a target.
@@ -68,6 +101,8 @@ type Step struct {
 	Entry Entry
 	// From are the entries that lose Label.
 	From []Entry
+	// Reason is why a release is withdrawn; "" otherwise.
+	Reason string
 }
 
 // String describes s in one line.
@@ -93,45 +128,88 @@ func (s Step) String() string {
 // earlier run was cut.
 //
 // Prev moves first, to the release that is still latest. That needs no memory
-// of what was latest once the label is gone.
+// of what was latest once the label is gone. Where no release that can be used
+// is latest, its heir is the newest one before the desired release.
 //
-// Where earlier trouble left several entries with one label, the plan leaves
-// one.
+// Only complete releases that were not withdrawn get a label. Where earlier
+// trouble left several entries with one label, or one on an entry that cannot be
+// used, the plan leaves one on an entry that can.
 func Plan(have []Entry, want Desired) []Step {
 	have = byPreference(have)
-	var steps []Step
 	next := Entry{Image: want.Image, Build: want.Build, Digest: want.Digest}
 	if i := slices.IndexFunc(have, func(e Entry) bool { return e.Build == want.Build }); i >= 0 {
 		next = have[i]
-	} else {
+	}
+	var steps []Step
+	if next.ID == "" || next.Problem != "" {
 		steps = append(steps, Step{Op: Push, Entry: next})
 	}
-
-	old := others(have, Latest, next.ID)
-	heirs := old // of prev
-	if prevs := others(have, Prev, next.ID); len(old) == 0 && (len(prevs) > 1 || next.Has(Prev)) {
-		heirs = prevs
+	if next.Withdrawn != "" {
+		steps = append(steps, Step{Op: ClearWithdrawn, Entry: next})
 	}
-	if len(heirs) > 0 {
-		prev := heirs[0]
+	if want.Rollback != "" {
+		for i, e := range have {
+			if e.Build.Compare(want.Build) > 0 && e.Withdrawn == "" {
+				steps = append(steps, Step{Op: MarkWithdrawn, Entry: e, Reason: want.Rollback})
+				have[i].Withdrawn = want.Rollback
+			}
+		}
+	}
+
+	if prev, ok := heir(have, next); ok {
 		if from := others(have, Prev, prev.ID); !prev.Has(Prev) || len(from) > 0 {
 			steps = append(steps, Step{Op: Assign, Label: Prev, Entry: prev, From: from})
 		}
 	}
-	if !next.Has(Latest) || len(old) > 0 {
-		steps = append(steps, Step{Op: Assign, Label: Latest, Entry: next, From: old})
+	if from := others(have, Latest, next.ID); !next.Has(Latest) || len(from) > 0 {
+		steps = append(steps, Step{Op: Assign, Label: Latest, Entry: next, From: from})
 	}
 	return steps
 }
 
-// byPreference returns the entries with what is latest first, then what is
-// newer, then by ID, so that a plan does not depend on the target's order.
+// heir returns what is to be prev when next is latest, if anything must have
+// that label.
+func heir(have []Entry, next Entry) (Entry, bool) {
+	var candidates []Entry // the other releases that can be used, by preference
+	for _, e := range have {
+		if e.ID != next.ID && e.usable() {
+			candidates = append(candidates, e)
+		}
+	}
+	first := func(ok func(Entry) bool) (Entry, bool) {
+		i := slices.IndexFunc(candidates, ok)
+		if i < 0 {
+			return Entry{}, false
+		}
+		return candidates[i], true
+	}
+	if e, ok := first(func(e Entry) bool { return e.Has(Latest) }); ok {
+		return e, true
+	}
+	if next.Has(Latest) {
+		if e, ok := first(func(e Entry) bool { return e.Has(Prev) }); ok {
+			return e, true
+		}
+	}
+	if e, ok := first(func(e Entry) bool { return e.Build.Compare(next.Build) < 0 }); ok {
+		return e, true
+	}
+	// Rather two labels on one release than one on what cannot be used.
+	return next, len(others(have, Prev, next.ID)) > 0
+}
+
+// byPreference returns the entries that can be used before the others, what is
+// latest first, then what is newer, then by ID, so that a plan does not depend
+// on the target's order.
 func byPreference(have []Entry) []Entry {
 	rank := func(e Entry) int {
-		if e.Has(Latest) {
-			return 0
+		switch {
+		case !e.usable():
+			return 2
+		case !e.Has(Latest):
+			return 1
 		}
-		return 1
+		return 0
 	}
 	return slices.SortedFunc(slices.Values(have), func(a, b Entry) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), b.Build.Compare(a.Build), cmp.Compare(a.ID, b.ID))
@@ -151,24 +229,44 @@ func others(have []Entry, l Label, id string) []Entry {
 }
 
 // PlanRetire returns the steps that remove, oldest first, the releases whose
-// time is over at now: those without a label for which the second release
-// after them was built at least [KeepYears] years ago. Up to then they were
-// latest or prev, so users have had that long since to move on.
+// time is over at now: those that lost their last label at least [KeepYears]
+// years ago, so that users have had that long since to move on. Where the
+// target does not know when that was, it counts as the time at which the second
+// complete release after them was built. There are always two complete releases
+// after what is removed.
+//
+// An entry with a problem and without a digest is not known to be a release, and
+// stays.
 func PlanRetire(have []Entry, now time.Time) []Step {
 	limit := now.AddDate(-KeepYears, 0, 0)
 	sorted := slices.SortedFunc(slices.Values(have), func(a, b Entry) int {
 		return cmp.Or(a.Build.Compare(b.Build), cmp.Compare(a.ID, b.ID))
 	})
-	var builds []BuildID // in order, each once
+	var complete []BuildID // in order, each once
 	for _, e := range sorted {
-		builds = append(builds, e.Build)
+		if e.usable() {
+			complete = append(complete, e.Build)
+		}
 	}
-	builds = slices.Compact(builds)
+	complete = slices.Compact(complete)
 
 	var steps []Step
 	for _, e := range sorted {
-		i, _ := slices.BinarySearchFunc(builds, e.Build, BuildID.Compare)
-		if len(e.Labels) == 0 && i+2 < len(builds) && !builds[i+2].Time().After(limit) {
+		if len(e.Labels) > 0 || e.Problem != "" && e.Digest == "" {
+			continue
+		}
+		after, found := slices.BinarySearchFunc(complete, e.Build, BuildID.Compare)
+		if found {
+			after++
+		}
+		if after+1 >= len(complete) {
+			continue
+		}
+		lost := complete[after+1].Time()
+		if e.LabelLost.After(lost) {
+			lost = e.LabelLost
+		}
+		if !lost.After(limit) {
 			steps = append(steps, Step{Op: Remove, Entry: e})
 		}
 	}

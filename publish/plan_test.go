@@ -34,14 +34,22 @@ func ExamplePlan() {
 }
 
 // state reads what a test writes: "ID:BUILD DAY:LABELS …", with l and p for
-// the labels, as in "a:1:p b:2:l".
+// the labels, x for an entry with a problem and w for one that was withdrawn, as
+// in "a:1:p b:2:l c:3:xw".
 func state(t testing.TB, s string) []publish.Entry {
 	var have []publish.Entry
 	for _, field := range strings.Fields(s) {
 		part := strings.Split(field, ":")
 		e := publish.Entry{ID: part[0], Image: "I", Build: day(t, part[1])}
 		for _, l := range part[2] {
-			e.Labels = append(e.Labels, map[rune]publish.Label{'l': publish.Latest, 'p': publish.Prev}[l])
+			switch l {
+			case 'x':
+				e.Problem = "a file is missing"
+			case 'w':
+				e.Withdrawn = "it does not boot"
+			default:
+				e.Labels = append(e.Labels, map[rune]publish.Label{'l': publish.Latest, 'p': publish.Prev}[l])
+			}
 		}
 		have = append(have, e)
 	}
@@ -62,20 +70,34 @@ func TestPlan(t *testing.T) {
 			"move prev of I from no release to 1", "move latest of I from 1 to 2"}},
 		"third": {"a:1:p b:2:l", "3", []string{"push I 3",
 			"move prev of I from 1 to 2", "move latest of I from 2 to 3"}},
-		"done":                 {"a:1: b:2:p c:3:l", "3", nil},
-		"cut after push":       {"a:1:p b:2:l c:3:", "3", []string{"move prev of I from 1 to 2", "move latest of I from 2 to 3"}},
-		"cut between labels":   {"a:1: b:2:lp c:3:", "3", []string{"move latest of I from 2 to 3"}},
-		"cut, then a newer":    {"a:1: b:2:lp c:3:", "4", []string{"push I 4", "move latest of I from 2 to 4"}},
-		"back to prev":         {"a:1: b:2:p c:3:l", "2", []string{"move prev of I from 2 to 3", "move latest of I from 3 to 2"}},
-		"back to a dated one":  {"a:1: b:2:p c:3:l", "1", []string{"move prev of I from 2 to 3", "move latest of I from 3 to 1"}},
-		"labels lost":          {"a:1: b:2:", "2", []string{"move latest of I from no release to 2"}},
-		"two latest":           {"a:1:l b:2:l", "2", []string{"move prev of I from no release to 1", "move latest of I from 1 to 2"}},
-		"two latest, prev set": {"a:1:lp b:2:l", "2", []string{"move latest of I from 1 to 2"}},
-		"two latest, newer":    {"a:1:l b:2:l", "3", []string{"push I 3", "move prev of I from no release to 2", "move latest of I from 2, 1 to 3"}},
-		"two prev, done":       {"a:1:p b:2:p c:3:l", "3", []string{"move prev of I from 1 to 2"}},
-		"two prev":             {"a:1:p b:2:p c:3:l", "4", []string{"push I 4", "move prev of I from 2, 1 to 3", "move latest of I from 3 to 4"}},
-		"one build, two IDs":   {"a:1:l b:1:", "1", nil},
-		"both latest":          {"a:1:l b:1:l", "1", []string{"move prev of I from no release to 1", "move latest of I from 1 to 1"}},
+		"done":                  {"a:1: b:2:p c:3:l", "3", nil},
+		"cut after push":        {"a:1:p b:2:l c:3:", "3", []string{"move prev of I from 1 to 2", "move latest of I from 2 to 3"}},
+		"cut between labels":    {"a:1: b:2:lp c:3:", "3", []string{"move latest of I from 2 to 3"}},
+		"cut, then a newer":     {"a:1: b:2:lp c:3:", "4", []string{"push I 4", "move latest of I from 2 to 4"}},
+		"back to prev":          {"a:1: b:2:p c:3:l", "2", []string{"move prev of I from 2 to 3", "move latest of I from 3 to 2"}},
+		"back to a dated one":   {"a:1: b:2:p c:3:l", "1", []string{"move prev of I from 2 to 3", "move latest of I from 3 to 1"}},
+		"labels lost":           {"a:1: b:2:", "2", []string{"move prev of I from no release to 1", "move latest of I from no release to 2"}},
+		"latest lost":           {"a:1:p b:2:", "2", []string{"move latest of I from no release to 2"}},
+		"latest lost, newer":    {"a:1:p b:2:", "3", []string{"push I 3", "move prev of I from 1 to 2", "move latest of I from no release to 3"}},
+		"prev lost":             {"a:1: b:2: c:3:l", "3", []string{"move prev of I from no release to 2"}},
+		"prev lost, cut after":  {"a:1: b:2:l c:3:", "2", []string{"move prev of I from no release to 1"}},
+		"latest damaged":        {"a:1:p b:2:lx", "2", []string{"push I 2"}},
+		"latest damaged, newer": {"a:1:p b:2:lx", "3", []string{"push I 3", "move latest of I from 2 to 3"}},
+		"latest damaged, back":  {"a:1:p b:2:lx", "1", []string{"move latest of I from 2 to 1"}},
+		"prev damaged":          {"a:1: b:2:px c:3:l", "3", []string{"move prev of I from 2 to 1"}},
+		"prev damaged, alone":   {"b:2:px c:3:l", "3", []string{"move prev of I from 2 to 3"}},
+		"only a damaged one":    {"a:1:lx", "2", []string{"push I 2", "move latest of I from 1 to 2"}},
+		"no heir is damaged":    {"a:1:x b:2:", "3", []string{"push I 3", "move prev of I from no release to 2", "move latest of I from no release to 3"}},
+		"latest withdrawn":      {"a:1: b:2:p c:3:lw", "2", []string{"move prev of I from 2 to 1", "move latest of I from 3 to 2"}},
+		"withdrawn, newer":      {"a:1: b:2:p c:3:lw", "4", []string{"push I 4", "move latest of I from 3 to 4"}},
+		"withdrawn comes back":  {"a:1: b:2:l c:3:w", "3", []string{"restore I 3", "move prev of I from no release to 2", "move latest of I from 2 to 3"}},
+		"two latest":            {"a:1:l b:2:l", "2", []string{"move prev of I from no release to 1", "move latest of I from 1 to 2"}},
+		"two latest, prev set":  {"a:1:lp b:2:l", "2", []string{"move latest of I from 1 to 2"}},
+		"two latest, newer":     {"a:1:l b:2:l", "3", []string{"push I 3", "move prev of I from no release to 2", "move latest of I from 2, 1 to 3"}},
+		"two prev, done":        {"a:1:p b:2:p c:3:l", "3", []string{"move prev of I from 1 to 2"}},
+		"two prev":              {"a:1:p b:2:p c:3:l", "4", []string{"push I 4", "move prev of I from 2, 1 to 3", "move latest of I from 3 to 4"}},
+		"one build, two IDs":    {"a:1:l b:1:", "1", nil},
+		"both latest":           {"a:1:l b:1:l", "1", []string{"move prev of I from no release to 1", "move latest of I from 1 to 1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string
@@ -91,16 +113,26 @@ func TestPlan(t *testing.T) {
 // apply is what a target does, in the model: only From loses the label.
 func apply(have []publish.Entry, s publish.Step) []publish.Entry {
 	have = slices.Clone(have)
-	if s.Op == publish.Push {
+	if s.Op == publish.Push && s.Entry.ID == "" {
 		s.Entry.ID = "pushed"
 		return append(have, s.Entry)
 	}
 	for i, e := range have {
+		if e.ID == s.Entry.ID {
+			switch s.Op {
+			case publish.Push:
+				e.Problem = ""
+			case publish.MarkWithdrawn:
+				e.Withdrawn = s.Reason
+			case publish.ClearWithdrawn:
+				e.Withdrawn = ""
+			}
+		}
 		e.Labels = slices.Clone(e.Labels)
 		if slices.ContainsFunc(s.From, func(f publish.Entry) bool { return f.ID == e.ID }) {
 			e.Labels = slices.DeleteFunc(e.Labels, func(l publish.Label) bool { return l == s.Label })
 		}
-		if (e.ID == s.Entry.ID || s.Entry.ID == "" && e.Build == s.Entry.Build) && !e.Has(s.Label) {
+		if s.Op == publish.Assign && (e.ID == s.Entry.ID || s.Entry.ID == "" && e.Build == s.Entry.Build) && !e.Has(s.Label) {
 			e.Labels = append(e.Labels, s.Label)
 		}
 		have[i] = e
@@ -131,9 +163,18 @@ func TestPlanIsSafeAtEveryPoint(t *testing.T) {
 					e.Labels = append(e.Labels, l)
 				}
 			}
+			if rnd.IntN(4) == 0 {
+				e.Problem = "a file is missing"
+			}
+			if rnd.IntN(4) == 0 {
+				e.Withdrawn = "it does not boot"
+			}
 			have = append(have, e)
 		}
 		want := publish.Desired{Image: "I", Build: day(t, fmt.Sprint(1+rnd.IntN(7)))}
+		if rnd.IntN(2) == 0 {
+			want.Rollback = "the newer ones do not boot"
+		}
 		for cut := range 4 {
 			now := have
 			for i, s := range publish.Plan(have, want) {
@@ -150,6 +191,10 @@ func TestPlanIsSafeAtEveryPoint(t *testing.T) {
 			i := slices.IndexFunc(now, func(e publish.Entry) bool { return e.Has(publish.Latest) })
 			require.Equal(t, want.Build, now[i].Build, "from %v", have)
 			require.LessOrEqual(t, count(now, publish.Prev), 1, "from %v", have)
+			for _, e := range now {
+				require.True(t, len(e.Labels) == 0 || e.Problem == "" && e.Withdrawn == "", "from %v", have)
+				require.True(t, want.Rollback == "" || e.Withdrawn != "" || e.Build.Compare(want.Build) <= 0, "from %v", have)
+			}
 		}
 	}
 }
@@ -174,10 +219,19 @@ func TestPlanDoesNotDependOnOrder(t *testing.T) {
 }
 
 func TestPlanRetire(t *testing.T) {
+	// DAY[!][@DAY][:LABEL]: the build, ! for what is no release, and when it lost its label.
 	entries := func(s string) (have []publish.Entry) {
 		for i, field := range strings.Fields(s) {
 			day, label, _ := strings.Cut(field, ":")
+			day, lost, _ := strings.Cut(day, "@")
+			day, bad := strings.CutSuffix(day, "!")
 			e := publish.Entry{ID: fmt.Sprint(i), Build: build(t, day+"-120000")}
+			if bad {
+				e.Problem = "it is empty"
+			}
+			if lost != "" {
+				e.LabelLost = build(t, lost+"-120000").Time()
+			}
 			if label != "" {
 				e.Labels = []publish.Label{publish.Label(label)}
 			}
@@ -197,6 +251,11 @@ func TestPlanRetire(t *testing.T) {
 		"latest until a month ago":       {"20180401 20261001:prev 20261101:latest", nil},
 		"a label protects its own":       {"20180401:latest 20180501 20180601 20180701", []string{"20180501"}},
 		"one build uploaded twice":       {"20180401 20180401 20180501:prev 20261101:latest", nil},
+		"no release":                     {"20180401! 20180501 20180601 20180701:prev 20261101:latest", []string{"20180501"}},
+		"no release is no successor":     {"20180401 20180501! 20180601! 20180701:latest", nil},
+		"rolled back an hour ago":        {"20180401:latest 20180501@20261122 20180601 20180701 20180801:prev", []string{"20180601"}},
+		"lost its label early":           {"20180401@20180601 20260501:prev 20260601:latest", nil},
+		"lost its label two years ago":   {"20180401@20241122 20180501@20241123 20180601:prev 20180701:latest", []string{"20180401"}},
 		"one build uploaded twice, over": {"20180401 20180401 20180501 20180601:prev 20261101:latest", []string{"20180401", "20180401"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -75,7 +75,10 @@ type Params struct {
 	// is not larger than DiskBytes, growing the root file system is skipped.
 	OverlayBytes     int64
 	RequiredPackages []string // packages that must be installed, by name
-	UVPMonitor       UVPMonitor
+	// LVM says that the root file system is on a logical volume. Such a one is
+	// found by its volume's name, and it is for its owner to grow.
+	LVM        bool
+	UVPMonitor UVPMonitor
 	// Repositories are the base URLs that the image must have registered as
 	// update sources. If empty, the check of them is an error.
 	Repositories []string

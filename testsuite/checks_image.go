@@ -121,7 +121,7 @@ func diskChecks() []Check {
 	return []Check{
 		{
 			ID: "disk.root-grown", Severity: High, Needs: []string{"disk"}, References: []string{refCloudInit + " (growpart, resizefs)"},
-			Title: "the root file system has grown to the disk",
+			Title: "the root file system has grown to the disk, or is on the logical volume that the definition says",
 			Why:   "The customer's larger disk would be of no use.",
 			Judge: judgeRootGrown,
 		},
@@ -140,6 +140,12 @@ func diskChecks() []Check {
 const grownPercent = 85
 
 func judgeRootGrown(f Facts, p Params) Verdict {
+	if p.LVM {
+		if source := f.value("disk", "source"); !isVolume(source) {
+			return failed("a logical volume, as the definition says", cmpOr(source, "nothing"))
+		}
+		return skipped("the root file system is on a logical volume, which its owner grows")
+	}
 	if p.OverlayBytes <= p.DiskBytes {
 		return skipped("the machine's disk is not larger than the image")
 	}
@@ -159,11 +165,22 @@ func judgeRootGrown(f Facts, p Params) Verdict {
 	return Verdict{Status: Pass, Expected: expected, Found: found}
 }
 
-func judgeRootByName(f Facts, _ Params) Verdict {
-	const expected = "LABEL=, UUID=, PARTLABEL= or PARTUUID= on the kernel's command line and in /etc/fstab"
+// isVolume reports whether a device is named as a logical volume is:
+// /dev/mapper/GROUP-VOLUME or /dev/GROUP/VOLUME. Such a name is found on any disk.
+func isVolume(device string) bool {
+	rest, ok := strings.CutPrefix(device, "/dev/")
+	group, volume, two := strings.Cut(rest, "/")
+	return ok && two && volume != "" && !strings.Contains(volume, "/") && !slices.Contains([]string{"", "disk", "block", "cciss"}, group)
+}
+
+func judgeRootByName(f Facts, p Params) Verdict {
+	expected := "LABEL=, UUID=, PARTLABEL= or PARTUUID= on the kernel's command line and in /etc/fstab"
+	if p.LVM {
+		expected = "a logical volume, " + expected
+	}
 	byName := func(s string) bool {
 		tag, value, ok := strings.Cut(s, "=")
-		return ok && value != "" && slices.Contains([]string{"LABEL", "UUID", "PARTLABEL", "PARTUUID"}, tag) ||
+		return p.LVM && isVolume(s) || ok && value != "" && slices.Contains([]string{"LABEL", "UUID", "PARTLABEL", "PARTUUID"}, tag) ||
 			strings.HasPrefix(s, "/dev/disk/by-label/") || strings.HasPrefix(s, "/dev/disk/by-uuid/")
 	}
 	var root, fstab string

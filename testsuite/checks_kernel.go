@@ -123,10 +123,13 @@ func sysctlChecks() []Check {
 
 func driverChecks() []Check {
 	return []Check{
-		initrdCheck("drivers.xen", "the initrd holds Xen's disk and network drivers",
-			"Without them the image does not boot on Xen flavors (s1, c1, c2, m1, d1, e1, h1).", "xen_blkfront", "xen_netfront"),
-		initrdCheck("drivers.virtio", "the initrd holds virtio's drivers",
-			"Without them the image does not boot on KVM flavors.", "virtio_pci", "virtio_blk", "virtio_net", "virtio_scsi"),
+		bootCheck("drivers.xen", "the kernel has Xen's network driver, and the initrd its disk driver",
+			"Without them the image does not boot on Xen flavors (s1, c1, c2, m1, d1, e1, h1).",
+			drivers{disk: []string{"xen_blkfront"}, network: "xen_netfront"},
+			drivers{disk: []string{"xen_vbd"}, network: "xen_vnif"}), // the classic ones of SLES up to 12 SP1
+		bootCheck("drivers.virtio", "the kernel has virtio's network driver, and the initrd its disk drivers",
+			"Without them the image does not boot on KVM flavors.",
+			drivers{disk: []string{"virtio_pci", "virtio_blk", "virtio_scsi"}, network: "virtio_net"}),
 		{
 			ID: "drivers.ixgbevf", Severity: Medium, Needs: []string{"modules"},
 			Title: "the kernel has the ixgbevf module",
@@ -148,30 +151,56 @@ func driverChecks() []Check {
 	}
 }
 
-func initrdCheck(id, title, why string, modules ...string) Check {
+// drivers are what a kernel needs on a hypervisor: those of the disk when it
+// looks for the root file system, that of the network later.
+type drivers struct {
+	disk    []string // in the initrd or built in
+	network string   // there, or a module
+}
+
+func (d drivers) missing(initrd, modules map[string]bool) []string {
+	var missing []string
+	for _, m := range d.disk {
+		if !initrd[m] {
+			missing = append(missing, m)
+		}
+	}
+	if !initrd[d.network] && !modules[d.network] {
+		missing = append(missing, d.network)
+	}
+	return missing
+}
+
+// bootCheck demands one of several sets of drivers.
+func bootCheck(id, title, why string, anyOf ...drivers) Check {
 	return Check{
-		ID: id, Title: title, Why: why, Severity: High, Needs: []string{"initrd"},
+		ID: id, Title: title, Why: why, Severity: High, Needs: []string{"initrd", "modules"},
 		References: []string{"OTC image factory introduction: Configuration", "OTC image factory: flavor table"},
 		Judge: func(f Facts, _ Params) Verdict {
-			have := map[string]bool{}
+			initrd, modules := map[string]bool{}, map[string]bool{}
 			for _, l := range f.lines("initrd") {
 				if len(l) == 2 && (l[0] == "initrd" || l[0] == "builtin") {
-					have[strings.ReplaceAll(strings.TrimSuffix(l[1], ".ko"), "-", "_")] = true
+					initrd[strings.ReplaceAll(strings.TrimSuffix(l[1], ".ko"), "-", "_")] = true
 				}
 			}
-			if len(have) == 0 {
+			for _, l := range f.lines("modules") {
+				if len(l) >= 2 && l[1] != "missing" {
+					modules[l[0]] = true
+				}
+			}
+			if len(initrd) == 0 {
 				return unknown("no module is shown")
 			}
-			var missing []string
-			for _, m := range modules {
-				if !have[m] {
-					missing = append(missing, m)
+			var expected, missing []string
+			for _, d := range anyOf {
+				expected = append(expected, fmt.Sprintf("%s (initrd), %s", strings.Join(d.disk, ", "), d.network))
+				lacks := d.missing(initrd, modules)
+				if len(lacks) == 0 {
+					return passed(expected[len(expected)-1])
 				}
+				missing = append(missing, names(lacks))
 			}
-			if len(missing) > 0 {
-				return failed(names(modules), "without "+names(missing))
-			}
-			return want(names(modules), names(modules))
+			return failed(strings.Join(expected, " or "), "without "+strings.Join(missing, " and without "))
 		},
 	}
 }

@@ -45,9 +45,23 @@ const (
 	refSSHAudit = "ssh-audit policy: hardened OpenSSH server"
 )
 
-// sshdViews are sshd's effective configuration: as it is, and as it is for
-// root and for the login user, which Match blocks may change.
-var sshdViews = []string{"sshd-config", "sshd-config-root", "sshd-config-user"}
+// sshdViews are sshd's effective configuration: what holds for a stranger, and
+// what else holds for whom a Match block names.
+var sshdViews = []string{"sshd-config", "sshd-views"}
+
+// A sshdView is what sshd -T says for some connections.
+type sshdView struct {
+	who    string // "a stranger", or the connection as sshd -C takes it
+	values map[string][]string
+}
+
+func (f Facts) sshdViews() []sshdView {
+	views := []sshdView{{"a stranger", f.values("sshd-config")}}
+	for _, file := range f.files("sshd-views") {
+		views = append(views, sshdView{file.name, keyValues(file.lines)})
+	}
+	return views
+}
 
 // sshdOption demands one value of an option in every view.
 func sshdOption(id, title, why string, severity Severity, expected string, keys ...string) Check {
@@ -56,13 +70,12 @@ func sshdOption(id, title, why string, severity Severity, expected string, keys 
 		References: []string{refPromise, refDevSec, "sshd_config(5): " + keys[0]},
 		Judge: func(f Facts, _ Params) Verdict {
 			seen := false
-			for _, view := range sshdViews {
-				values := f.values(view)
+			for _, view := range f.sshdViews() {
 				for _, key := range keys {
-					for _, v := range values[strings.ToLower(key)] {
+					for _, v := range view.values[strings.ToLower(key)] {
 						seen = true
 						if v != expected {
-							return failed(expected, fmt.Sprintf("%s (%s)", v, view))
+							return failed(expected, fmt.Sprintf("%s for %s", v, view.who))
 						}
 					}
 				}
@@ -78,15 +91,19 @@ func sshdOption(id, title, why string, severity Severity, expected string, keys 
 // sshdAlgorithms demands that a list of sshd -T has only good algorithms.
 func sshdAlgorithms(id, title, key string, good []string) Check {
 	return Check{
-		ID: id, Title: title, Severity: High, Needs: []string{"sshd-config"},
+		ID: id, Title: title, Severity: High, Needs: sshdViews,
 		Why:        "A weak algorithm that is offered can be negotiated, by an old client or by an attacker in between.",
 		References: []string{refCrypto, refDevSec, refSSHAudit},
 		Judge: func(f Facts, _ Params) Verdict {
-			list := f.value("sshd-config", key)
-			if list == "" {
-				return unknown("sshd -T does not show %s", key)
+			var list []string
+			for i, view := range f.sshdViews() {
+				if v := view.values[key]; len(v) > 0 {
+					list = append(list, strings.Split(strings.Join(v, ","), ",")...)
+				} else if i == 0 {
+					return unknown("sshd -T does not show %s", key)
+				}
 			}
-			return onlyGood(strings.Split(list, ","), good)
+			return onlyGood(list, good)
 		},
 	}
 }
@@ -138,6 +155,34 @@ func sshdChecks() []Check {
 		sshdAlgorithms("sshd.macs", "sshd is configured for state-of-the-art MACs only", "macs", goodMACs),
 		sshdAlgorithms("sshd.host-key-algorithms", "sshd proves itself by state-of-the-art signatures only", "hostkeyalgorithms", goodKeys),
 		sshdAlgorithms("sshd.user-key-algorithms", "sshd accepts users by state-of-the-art signatures only", "pubkeyacceptedalgorithms", goodKeys),
+		{
+			ID: "sshd.running", Severity: Critical, Needs: []string{"sshd-processes"},
+			Title: "what runs as sshd is /usr/sbin/sshd, started with no other arguments than -D",
+			Why:   "Arguments override the configuration file, and another program obeys another one.", References: []string{refPromise, "sshd(8)"},
+			Judge: judgeSSHDRunning,
+		},
+		{
+			ID: "sshd.match", Severity: High, Needs: []string{"sshd-match"},
+			Title: "no Match block makes an exception",
+			Why:   "What holds for one address, user or port only is what an inspection from elsewhere does not see.", References: []string{refPromise, "sshd_config(5): Match"},
+			Judge: func(f Facts, _ Params) Verdict {
+				blocks := slices.Collect(strings.Lines(f.text("sshd-match")))
+				return want("none", cmpOr(oneLine(strings.Join(blocks, "; ")), "none"))
+			},
+		},
+		{
+			ID: "sshd.key-sources", Severity: Critical, Needs: sshdViews,
+			Title: "sshd looks for keys in the users' own files only, and trusts no authority",
+			Why:   "Every other source lets in whom it likes.", References: []string{refPromise, "sshd_config(5): AuthorizedKeysFile, AuthorizedKeysCommand, TrustedUserCAKeys"},
+			Judge: judgeSSHDKeySources,
+		},
+		{
+			ID: "sshd.options", Severity: Medium, Needs: sshdViews,
+			Title:      "every other option of sshd has its default or a safer value",
+			Why:        "Options that nobody looks at weaken sshd too: environments, forced commands, foreign subsystems, files of weak primes.",
+			References: []string{refDevSec, "sshd_config(5)"},
+			Judge:      judgeSSHDOptions,
+		},
 		{
 			ID: "sshd.password-login", Severity: Critical, Needs: []string{"wire-password"},
 			Title: "the running sshd offers no password login and refuses the login user's real password",

@@ -20,6 +20,7 @@
 //
 //	packages     STATUS NAME VERSION, the status of an installed one is "ii", of a held one "hi"
 //	modules      NAME FILE VERSION of the drivers that flavors need; FILE is "missing" where there is none
+//	architecture "kernel MACHINE" as uname -m says it, "packages ARCH" as dpkg or rpm does
 //	initrd       "kernel RELEASE", "builtin NAME.ko", "initrd NAME.ko"
 //	os-release   as os-release(5) has it
 //	sshd-config  sshd -T

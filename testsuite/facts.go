@@ -20,7 +20,8 @@ type Facts struct {
 // A Fact is the text that one probe gave.
 type Fact struct {
 	Output     string `json:"output"`
-	Error      string `json:"error,omitempty"` // why the probe gave nothing that can be relied on; empty if it did
+	Error      string `json:"error,omitempty"`   // why the probe gave nothing that can be relied on; empty if it did
+	Omitted    string `json:"omitted,omitempty"` // why the probe was not made, where the Suite asked for that
 	DurationMS int64  `json:"duration_ms"`
 }
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,7 +49,8 @@ rm -rf "$d"
 // login, wire-password with the console's password, wire-root with a key that
 // the script has put into root's authorized_keys and that is taken out again
 // afterwards). The names of the script's facts are the words after "fact" in
-// gather.sh. What cannot be read is recorded as such; the error that Gather
+// gather.sh; only those that the checks of the profile need are read, or all of
+// them where the profile has no checks. What cannot be read is recorded as such; the error that Gather
 // returns is a target that lacks what it needs, or the end of ctx.
 func (s *Suite) Gather(ctx context.Context, t Target) (Facts, error) {
 	if t.Signer == nil || t.HostKey == nil || !plainName(t.User) {
@@ -62,7 +64,7 @@ func (s *Suite) Gather(ctx context.Context, t Target) (Facts, error) {
 	if timeout == 0 {
 		timeout = 10 * time.Minute
 	}
-	g := &gatherer{target: t, facts: Facts{Host: t.Address, Started: now().UTC(), Facts: map[string]Fact{}}}
+	g := &gatherer{target: t, wanted: s.wanted(), readOnly: s.ReadOnly, facts: Facts{Host: t.Address, Started: now().UTC(), Facts: map[string]Fact{}}}
 	began := time.Now()
 	inner, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -85,11 +87,56 @@ func plainName(s string) bool {
 }
 
 type gatherer struct {
-	target Target
-	facts  Facts
+	target   Target
+	wanted   map[string]bool // facts; all of them if it is empty
+	readOnly bool
+	facts    Facts
+}
+
+// wanted are the facts that the profile's checks need, and those that these are
+// made from.
+func (s *Suite) wanted() map[string]bool {
+	wanted := map[string]bool{}
+	for _, c := range s.Profile.Checks {
+		for _, need := range c.Needs {
+			wanted[need] = true
+		}
+	}
+	if wanted["sshd-match"] || wanted["sshd-views"] {
+		wanted["sshd-config"], wanted["sshd-match"] = true, true
+	}
+	if wanted["wire-root"] {
+		wanted["root-key"] = true
+	}
+	return wanted
+}
+
+func (g *gatherer) wants(fact string) bool { return len(g.wanted) == 0 || g.wanted[fact] }
+
+// changesTarget are the facts for which something is written on the target.
+var changesTarget = []string{"root-key", "wire-root"}
+
+var scriptFact = regexp.MustCompile(`(?m)^fact ([a-z0-9-]+)`)
+
+// scriptFacts are the facts that gather.sh is to read.
+func (g *gatherer) scriptFacts() []string {
+	var names []string
+	for _, m := range scriptFact.FindAllStringSubmatch(gatherScript, -1) {
+		name := m[1]
+		changes := slices.Contains(changesTarget, name)
+		if g.wants(name) && (!g.readOnly || !changes) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (g *gatherer) run(ctx context.Context) {
+	if g.readOnly {
+		for _, name := range changesTarget {
+			g.facts.Facts[name] = Fact{Omitted: "nothing may be written on the machine"}
+		}
+	}
 	g.probe("wire-algorithms", func() (string, error) { return probeAlgorithms(ctx, g.target.Address) })
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -116,6 +163,9 @@ func (g *gatherer) run(ctx context.Context) {
 }
 
 func (g *gatherer) probe(name string, f func() (string, error)) {
+	if !g.wants(name) {
+		return
+	}
 	began := time.Now()
 	g.facts.RoundTrips++
 	out, err := f()
@@ -152,10 +202,15 @@ func (g *gatherer) script(ctx context.Context, rootSigner ssh.Signer) (err error
 		return err
 	}
 	defer client.Close()
-	defer func() { err = errors.Join(err, g.restore(ctx, client)) }()
+	if slices.Contains(g.scriptFacts(), "root-key") {
+		defer func() { err = errors.Join(err, g.restore(ctx, client)) }()
+	}
 	out, err := g.asRoot(ctx, client, g.prelude(rootSigner)+gatherScript)
 	if err := errors.Join(err, parseFacts(bytes.NewReader(out), g.facts.Facts)); err != nil {
 		return err
+	}
+	if g.readOnly {
+		return nil
 	}
 	g.probe("wire-root", func() (string, error) { return probeRoot(ctx, g.target, rootSigner) })
 	return nil
@@ -192,8 +247,8 @@ func (g *gatherer) restore(ctx context.Context, client *ssh.Client) error {
 // variable of the shell: it is in no argument list.
 func (g *gatherer) prelude(rootSigner ssh.Signer) string {
 	key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(rootSigner.PublicKey())))
-	return fmt.Sprintf("user=%s\npassword=%s\nrootkey=%s\nlimit=%d\npatience=%d\n", shellQuote(g.target.User),
-		shellQuote(g.target.Password), shellQuote(key+" otc-testsuite"), maxFact, factPatience)
+	return fmt.Sprintf("user=%s\npassword=%s\nrootkey=%s\nlimit=%d\npatience=%d\nwanted=' %s '\n", shellQuote(g.target.User),
+		shellQuote(g.target.Password), shellQuote(key+" otc-testsuite"), maxFact, factPatience, strings.Join(g.scriptFacts(), " "))
 }
 
 func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
@@ -217,6 +272,9 @@ func tail(b []byte, n int) string {
 	}
 	return oneLine(strings.ToValidUTF8(string(b), "?"))
 }
+
+// statusNotWritten is gather.sh's status of a fact that a full file system cut.
+const statusNotWritten = 125
 
 // maxFactHeader bounds a "@@fact" line, maxFactCount their number.
 const (
@@ -279,6 +337,8 @@ func parseFactHeader(header string) (name string, fact Fact, length int, err err
 	switch {
 	case n[0] == 124 || n[0] == 137: // timeout(1): ended, killed
 		fact.Error = "it took too long"
+	case n[0] == statusNotWritten:
+		fact.Error = "the machine has no room to write down what it says"
 	case n[0] != 0:
 		fact.Error = fmt.Sprintf("it ended with status %d", n[0])
 	case n[1] != 0:

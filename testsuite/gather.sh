@@ -5,9 +5,11 @@
 #   rootkey=LINE    a public key to put into root's authorized_keys
 #   limit=BYTES     how much one fact may say
 #   patience=SEC    how long one fact may take
+#   wanted=" NAME…" the facts that are wanted, each with a space before and after it
 # Each fact is written as "@@fact NAME STATUS TRUNCATED CENTISECONDS LENGTH",
 # a newline, LENGTH bytes and a newline; the last line is "@@end".
-LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+# Not /usr/local: no package puts a program there that this script means.
+LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH user password rootkey
 umask 077
 tmp=$(mktemp -d /run/otc-testsuite.XXXXXX) || exit 9
@@ -17,14 +19,19 @@ export tmp
 
 uptime_cs() { read -r up _ </proc/uptime; echo "${up%.*}${up#*.}"; }
 
-# fact NAME [PATIENCE] <<body: runs the body and reports it.
+# fact NAME [PATIENCE] <<body: runs the body and reports it. What the body says
+# counts only up to a mark that is written after it, so that a full file system is
+# status 125 and not a fact that is empty.
 fact() {
+	case "$wanted" in *" $1 "*) ;; *) cat >/dev/null; return ;; esac
 	start=$(uptime_cs)
 	timeout -k 5 "${2:-$patience}" sh -c "$(cat)" >"$tmp/out" 2>"$tmp/err" </dev/null
 	status=$?
 	cut=0
 	[ "$status" = 0 ] || { echo "--- stderr"; tail -c 2000 "$tmp/err"; } >>"$tmp/out"
 	len=$(stat -c %s "$tmp/out")
+	{ echo "@@written" >>"$tmp/out"; } 2>/dev/null
+	[ "$(stat -c %s "$tmp/out")" = $((len + 10)) ] || status=125
 	[ "$len" -le "$limit" ] || { cut=1; len=$limit; }
 	echo "@@fact $1 $status $cut $(($(uptime_cs) - start)) $len"
 	head -c "$len" "$tmp/out"
@@ -48,6 +55,7 @@ done
 X
 
 fact cloud-init 400 <<'X'
+command -v cloud-init >/dev/null || { echo "cloud-init is not installed" >&2; exit 1; }
 i=0
 while [ ! -f /run/cloud-init/result.json ] && [ "$i" -lt 380 ]; do sleep 2; i=$((i + 2)); done
 cat /run/cloud-init/result.json
@@ -62,16 +70,93 @@ fact cloud-config <<'X'
 files /etc/cloud/cloud.cfg /etc/cloud/cloud.cfg.d/*.cfg | grep -E '^### |^ *(datasource_list|- (growpart|resizefs)) *:?|NoCloud|ConfigDrive|OpenStack'
 X
 
+# What each sshd is and was started with. Its title has the arguments of one that
+# listens between "sshd: " and " [listener]"; before OpenSSH 8.2 it has no title.
+fact sshd-processes <<'X'
+for d in /proc/[0-9]*; do
+	exe=$(readlink "$d/exe") || continue
+	read -r comm <"$d/comm" || continue
+	case "$comm ${exe##*/}" in sshd*|*" sshd"*) ;; *) continue ;; esac
+	echo "${d#/proc/} $(awk '$1 == "PPid:" {print $2}' "$d/status") $exe|$(tr '\0\n' '  ' <"$d/cmdline")"
+done 2>/dev/null
+:
+X
+
+# lib.sh: the arguments of the sshd that listens, or none where systemd does.
+cat >>"$tmp/lib.sh" <<'X'
+sshd_arguments() {
+	for d in /proc/[0-9]*; do
+		title=$(tr '\0\n' '  ' <"$d/cmdline") || continue
+		title=${title#sshd: }
+		case "$title" in
+		/*/sshd*"[listener]"*) title=${title%%"[listener]"*} ;;
+		/*/sshd" "*|/*/sshd) ;;
+		*) continue ;;
+		esac
+		case "$(readlink "$d/exe")" in */sshd*) ;; *) continue ;; esac
+		echo "${title#*/sshd}"
+		return
+	done 2>/dev/null
+}
+X
+
+# The configuration that the running sshd has for a stranger: that of its arguments,
+# not of the default file. Without all of the connection a Match block is an error.
 fact sshd-config <<'X'
-sshd -T
+. "$tmp/lib.sh"
+sshd_arguments >"$tmp/sshd.arguments"
+set -f
+sshd -T $(cat "$tmp/sshd.arguments") -C user=no-such-user,host=client.example,addr=192.0.2.1,laddr=192.0.2.2,lport=22 \
+	>"$tmp/sshd.base" || exit 1
+cat "$tmp/sshd.base"
 X
 
-fact sshd-config-root <<'X'
-sshd -T -C user=root,host=client.example,addr=192.0.2.1
+# The criteria of Match blocks, as sshd's own parser reads them, includes and all.
+fact sshd-match <<'X'
+set -f
+sshd -T -ddd $(cat "$tmp/sshd.arguments") 2>"$tmp/sshd.debug" >/dev/null # which changes LogLevel
+sed -n "s/^debug3: checking [a-z]* for 'Match \(.*\)'.*/\1/p" "$tmp/sshd.debug"
+grep -q '^debug2: parse_server_config' "$tmp/sshd.debug"
 X
 
-fact sshd-config-user <<'X'
-sshd -T -C "user=$user,host=client.example,addr=192.0.2.1"
+# Where there are Match blocks: what else holds for root, the login user, a
+# stranger, everybody with a shell and whom a block names, from both families, far and near,
+# and from and to what a block names. Without them nothing else can hold.
+fact sshd-views 150 <<'X'
+set -f
+[ -s "$tmp/sshd.base" ] && grep -q '^debug2: parse_server_config' "$tmp/sshd.debug" || exit 1
+conditions=$(sed -n "s/^debug3: checking [a-z]* for 'Match \(.*\)'.*/\1/p" "$tmp/sshd.debug")
+[ -n "$conditions" ] || { echo "none needed"; exit 0; }
+named() { # the values of one criterion, as something that it would match
+	printf '%s\n' "$conditions" | tr '= \t' '\n\n\n' | sed '/^$/d' | awk -v want="$1" '
+		value == want { n = split($0, v, ","); for (i = 1; i <= n; i++) print v[i] }
+		{ value = value == "" ? tolower($0) : ""; if (value == "all" || value == "final" || value == "canonical") value = "" }' |
+		tr -d '!"' | tr '*?' 'xx' | sed 's,/.*,,' | grep -E '^[A-Za-z0-9._:-]+$'
+}
+users="root $user no-such-user $(named user) $(awk -F: '$7 !~ /(nologin|false|sync)$/ {print $1}' /etc/passwd)"
+for group in $(named group); do
+	users="$users $(getent group "$group" | awk -F: '{gsub(",", " ", $4); print $4}')"
+	gid=$(getent group "$group" | awk -F: '{print $3}')
+	users="$users $(awk -F: -v g="$gid" '$4 == g {print $1}' /etc/passwd)"
+done
+for u in $(printf '%s\n' $users | sort -u); do
+	for a in 192.0.2.1 127.0.0.1 2001:db8::1 ::1 $(named address); do
+		for l in 192.0.2.2 $(named localaddress); do
+			for p in 22 $(named localport); do
+				for h in client.example $(named host); do
+					echo "user=$u,host=$h,addr=$a,laddr=$l,lport=$p"
+				done
+			done
+		done
+	done
+done >"$tmp/specs"
+[ "$(wc -l <"$tmp/specs")" -le 400 ] || { echo "the Match blocks name too many to look at each" >&2; exit 1; }
+while read -r spec; do
+	echo "### $spec"
+	sshd -T $(cat "$tmp/sshd.arguments") -C "$spec" >"$tmp/view" 2>"$tmp/view.err" || { cat "$tmp/view.err" >&2; exit 1; }
+	grep -vxFf "$tmp/sshd.base" "$tmp/view"
+done <"$tmp/specs"
+:
 X
 
 fact sysctl <<'X'
@@ -142,7 +227,10 @@ home=$(awk -F: '$1 == "root" {print $6}' /etc/passwd)
 [ -f "$home/.ssh/authorized_keys" ] && cp -p "$home/.ssh/authorized_keys" /run/otc-testsuite.root/saved
 echo "$rootkey" >>"$home/.ssh/authorized_keys" || exit 1
 ssh-keygen -lf "$home/.ssh/authorized_keys" | tail -n 1
-sshd -T -C user=root,host=client.example,addr=192.0.2.1 | grep -i '^authorizedkeysfile '
+. "$tmp/lib.sh"
+arguments=$(sshd_arguments)
+set -f
+sshd -T $arguments -C user=root,host=client.example,addr=192.0.2.1,laddr=192.0.2.2,lport=22 | grep -i '^authorizedkeysfile '
 X
 
 fact console-secret 120 <<'X'
@@ -235,6 +323,12 @@ X
 fact packages 60 <<'X'
 if command -v dpkg-query >/dev/null; then dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\n'
 else rpm -qa --qf 'ii %{NAME} %{VERSION}-%{RELEASE}\n'; fi
+X
+
+fact architecture <<'X'
+echo "kernel $(uname -m)"
+if command -v dpkg >/dev/null; then echo "packages $(dpkg --print-architecture)"
+else echo "packages $(rpm -E %_arch)"; fi
 X
 
 fact os-release <<'X'

@@ -9,9 +9,19 @@ import (
 // promises of its images. Its checks are for a machine on its first boot.
 func OTC() Profile {
 	checks := slices.Concat(sshdChecks(), sysctlChecks(), userChecks(), consoleChecks(), networkChecks(),
-		serviceChecks(), cloudInitChecks(), diskChecks(), driverChecks(), updateChecks(), identityChecks())
+		serviceChecks(), cloudInitChecks(), diskChecks(), driverChecks(), updateChecks(), identityChecks(), []Check{gatherComplete()})
 	for i := range checks {
 		checks[i].Group, _, _ = strings.Cut(checks[i].ID, ".")
 	}
 	return Profile{Name: "otc", Checks: checks}
+}
+
+// gatherComplete says once why facts are missing, where all of them are.
+func gatherComplete() Check {
+	return Check{
+		ID: "gather.complete", Severity: Critical, Needs: []string{"script"},
+		Title: "the facts of the machine could be read, to their end",
+		Why:   "What was not seen is not known to be good.", References: []string{"OTC image factory introduction: the images are automatically tested"},
+		Judge: func(f Facts, _ Params) Verdict { return want("complete", strings.TrimSpace(f.text("script"))) },
+	}
 }

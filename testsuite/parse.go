@@ -51,8 +51,12 @@ func (f Facts) lines(name string) [][]string {
 // values reads lines of a key and a value, as sshd -T writes them. A key that
 // stands on several lines has several values.
 func (f Facts) values(name string) map[string][]string {
+	return keyValues(slices.Collect(strings.Lines(f.text(name))))
+}
+
+func keyValues(lines []string) map[string][]string {
 	out := map[string][]string{}
-	for line := range strings.Lines(f.text(name)) {
+	for _, line := range lines {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if key != "" {
 			out[strings.ToLower(key)] = append(out[strings.ToLower(key)], strings.TrimSpace(value))

@@ -19,7 +19,11 @@ type Suite struct {
 	// GatherTimeout bounds gathering as a whole. What was not read by then is
 	// an error in the report. If zero, 10 minutes: an emulated guest is slow.
 	GatherTimeout time.Duration
-	Logger        *slog.Logger // if nil, nothing is logged
+	// ReadOnly leaves out what writes on the machine beyond a directory of its own
+	// in /run, which goes again: the attempt to log in as root, for which root's
+	// authorized_keys is changed and put back. The check of it is then skipped.
+	ReadOnly bool
+	Logger   *slog.Logger // if nil, nothing is logged
 }
 
 // Run gathers the facts of the machine and judges them. A machine that cannot
@@ -106,17 +110,28 @@ func judge(c Check, facts Facts, params Params) Result {
 		res.References = []string{}
 	}
 	var missing []error
+	cut := false // what was gathered ends before a fact that is needed
 	for _, need := range c.Needs {
+		if why := facts.Facts[need].Omitted; why != "" {
+			res.Status, res.Reason = Skipped, why
+			return res
+		}
 		if _, err := facts.Text(need); err != nil {
 			missing = append(missing, err)
+		}
+		if _, ok := facts.Facts[need]; !ok && facts.Facts["script"].Error != "" {
+			cut = true
 		}
 		res.DurationMS += facts.Facts[need].DurationMS
 	}
 	if err := errors.Join(missing...); err != nil {
 		res.Status, res.Reason = Error, err.Error()
+		if cut { // the cause is said once
+			res.Reason = "not gathered: see gather.complete"
+		}
 		return res
 	}
-	v := c.Judge(facts, params)
+	v := ask(c, facts, params)
 	res.Status, res.Reason, res.Expected, res.Found = v.Status, v.Reason, v.Expected, v.Found
 	switch v.Status {
 	case Pass, Fail, Error, Skipped:
@@ -124,6 +139,17 @@ func judge(c Check, facts Facts, params Params) Result {
 		res.Status, res.Reason = Error, fmt.Sprintf("its judge gave no verdict but %q", v.Status)
 	}
 	return res
+}
+
+// ask calls a check's judge, whose panic is an error of that check: an importer
+// may have written it.
+func ask(c Check, facts Facts, params Params) (v Verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			v = Verdict{Status: Error, Reason: fmt.Sprintf("its judge panicked: %v", p)}
+		}
+	}()
+	return c.Judge(facts, params)
 }
 
 // applyWaiver turns a failure into a waived one. Errors are not waived: what

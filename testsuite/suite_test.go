@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -113,18 +114,37 @@ var spoils = []struct {
 	status   Status // if empty, Fail
 }{
 	{checks: []string{"sshd.password-authentication"}, fact: "sshd-config", old: "passwordauthentication no", new: "passwordauthentication yes"},
-	{checks: []string{"sshd.password-authentication"}, fact: "sshd-config-user", old: "passwordauthentication no", new: "passwordauthentication yes"},
-	{checks: []string{"sshd.password-authentication"}, fact: "sshd-config-root", old: "passwordauthentication no", new: "passwordauthentication yes"},
+	{checks: []string{"sshd.password-authentication"}, fact: "sshd-views", old: "none needed", new: "### user=root,addr=::1\npasswordauthentication yes"},
+	{checks: []string{"sshd.kex"}, fact: "sshd-views", old: "none needed", new: "### user=root,addr=::1\nkexalgorithms diffie-hellman-group1-sha1"},
+	{checks: []string{"sshd.options"}, fact: "sshd-views", old: "none needed", new: "### user=linux,addr=::1\nacceptenv *"},
+	{checks: []string{"sshd.match"}, fact: "sshd-match", old: "", new: "LocalPort 2222\n"},
+	{checks: []string{"sshd.running"}, fact: "sshd-processes", old: "/usr/sbin/sshd -D", new: "/usr/sbin/sshd -D -o PermitRootLogin=yes"},
+	{checks: []string{"sshd.running"}, fact: "sshd-processes", old: "/usr/sbin/sshd -D", new: "/usr/sbin/sshd -D -f /etc/ssh/other"},
+	{checks: []string{"sshd.running"}, fact: "sshd-processes", old: "395 1 /usr/sbin/sshd|", new: "395 1 /usr/sbin/sshd (deleted)|"},
+	{checks: []string{"sshd.running"}, fact: "sshd-processes", old: "505 395 /usr/sbin/sshd|", new: "505 395 /opt/sshd|"},
+	{checks: []string{"sshd.key-sources"}, fact: "sshd-config", old: "authorizedkeyscommand none", new: "authorizedkeyscommand /usr/bin/keys"},
+	{checks: []string{"sshd.key-sources"}, fact: "sshd-config", old: "trustedusercakeys none", new: "trustedusercakeys /etc/ssh/ca.pub"},
+	{checks: []string{"sshd.key-sources"}, fact: "sshd-config", old: ".ssh/authorized_keys2", new: "/etc/keys/%u"},
+	{checks: []string{"sshd.key-sources"}, fact: "sshd-views", old: "none needed", new: "### user=x\nauthorizedprincipalsfile /etc/p"},
+	{checks: []string{"sshd.options"}, fact: "sshd-config", old: "permituserenvironment no", new: "permituserenvironment yes"},
+	{checks: []string{"sshd.options"}, fact: "sshd-config", old: "acceptenv LANG", new: "acceptenv LD_PRELOAD"},
+	{checks: []string{"sshd.options"}, fact: "sshd-config", old: "modulifile /etc/ssh/moduli", new: "modulifile /etc/ssh/weak"},
+	{checks: []string{"sshd.options"}, fact: "sshd-config", old: "subsystem sftp /usr/lib/openssh/sftp-server", new: "subsystem sftp /bin/sh"},
+	{checks: []string{"sshd.options"}, fact: "sshd-config", old: "printmotd no", new: "setenv PATH=/tmp\nprintmotd no"},
+	{checks: []string{"sshd.options"}, fact: "sshd-config", old: "printmotd no", new: "futureoption yes\nprintmotd no"},
+	{checks: []string{"sshd.options"}, fact: "sshd-config", old: "loglevel VERBOSE", new: "loglevel QUIET"},
+	{checks: []string{"sshd.options"}, fact: "sshd-config", old: "strictmodes yes", new: "strictmodes no"},
+	{checks: []string{"sshd.options"}, fact: "sshd-config", old: "forcecommand none", new: "forcecommand /usr/bin/tee /tmp/log"},
 	{checks: []string{"sshd.keyboard-interactive"}, fact: "sshd-config", old: "kbdinteractiveauthentication no", new: "kbdinteractiveauthentication yes"},
 	{checks: []string{"sshd.permit-empty-passwords"}, fact: "sshd-config", old: "permitemptypasswords no", new: "permitemptypasswords yes"},
 	{checks: []string{"sshd.permit-root-login"}, fact: "sshd-config", old: "permitrootlogin no", new: "permitrootlogin without-password"},
-	{checks: []string{"sshd.permit-root-login"}, fact: "sshd-config-root", old: "permitrootlogin no", new: "permitrootlogin yes"},
+	{checks: []string{"sshd.permit-root-login"}, fact: "sshd-views", old: "none needed", new: "### user=root,lport=2222\npermitrootlogin yes"},
 	{checks: []string{"sshd.pubkey-authentication"}, fact: "sshd-config", old: "pubkeyauthentication yes", new: "pubkeyauthentication no"},
 	{checks: []string{"sshd.hostbased-authentication"}, fact: "sshd-config", old: "hostbasedauthentication no", new: "hostbasedauthentication yes"},
 	{checks: []string{"sshd.kex"}, fact: "sshd-config", old: "\nkexalgorithms ", new: "\nkexalgorithms diffie-hellman-group14-sha1,"},
 	{checks: []string{"sshd.ciphers"}, fact: "sshd-config", old: "\nciphers ", new: "\nciphers aes128-cbc,"},
 	{checks: []string{"sshd.macs"}, fact: "sshd-config", old: "\nmacs ", new: "\nmacs umac-64@openssh.com,"},
-	{checks: []string{"sshd.macs"}, fact: "sshd-config", old: "\nmacs ", new: "\nmac ", status: Error},
+	{checks: []string{"sshd.macs"}, fact: "sshd-config", old: "\nmacs ", new: "\nlogverbose ", status: Error},
 	{checks: []string{"sshd.host-key-algorithms"}, fact: "sshd-config", old: "\nhostkeyalgorithms ", new: "\nhostkeyalgorithms ssh-rsa,"},
 	{checks: []string{"sshd.user-key-algorithms"}, fact: "sshd-config", old: "\npubkeyacceptedalgorithms ", new: "\npubkeyacceptedalgorithms ssh-dss,"},
 	{checks: []string{"sshd.password-login"}, fact: "wire-password", old: "offered publickey", new: "offered publickey,password"},
@@ -224,6 +244,7 @@ var spoils = []struct {
 	{checks: []string{"identity.machine-id"}, fact: "identity", old: "machine-id-time 1", new: "machine-id-time "},
 	{checks: []string{"identity.machine-id"}, fact: "identity", old: "machine-id ", new: "machine-id x"},
 	{checks: []string{"identity.host-keys"}, fact: "identity", old: "hostkey 1", new: "hostkey "},
+	{checks: []string{"gather.complete"}, fact: "script", old: "complete", new: "cut"},
 	{checks: []string{"packages.required"}, fact: "packages", old: " openssh-server ", new: " openssh-client "},
 }
 
@@ -282,11 +303,42 @@ func TestUnreadFacts(t *testing.T) {
 			for _, c := range s.Profile.Checks {
 				if slices.Contains(c.Needs, name) {
 					assert.Equal(t, Error, got[c.ID].Status, c.ID)
-					assert.Contains(t, got[c.ID].Reason, name)
+					if name != "script" || remove {
+						assert.Contains(t, got[c.ID].Reason, name)
+					}
 				}
 			}
 		}
 	}
+}
+
+// Where gathering was cut, the cause is said once, not at each check.
+func TestCauseIsSaidOnce(t *testing.T) {
+	f := Facts{Facts: map[string]Fact{"script": {Error: "sudo: a password is required"}}}
+	for id, r := range results(t, &Suite{Profile: OTC(), Params: goodParams()}, f) {
+		assert.Equal(t, Error, r.Status, id)
+		if id == "gather.complete" {
+			assert.Contains(t, r.Reason, "sudo: a password is required")
+		} else {
+			assert.Equal(t, "not gathered: see gather.complete", r.Reason, id)
+		}
+	}
+}
+
+// Only what the profile needs is read, and nothing is written where that is asked.
+func TestWantedFacts(t *testing.T) {
+	g := gatherer{wanted: (&Suite{Profile: Profile{Checks: []Check{{Needs: []string{"users", "sshd-match", "wire-algorithms"}}}}}).wanted()}
+	assert.Equal(t, []string{"sshd-config", "sshd-match", "users"}, g.scriptFacts())
+	g = gatherer{wanted: (&Suite{}).wanted(), readOnly: true}
+	assert.NotContains(t, g.scriptFacts(), "root-key")
+	assert.Greater(t, len(g.scriptFacts()), 25)
+
+	f := goodFacts(t)
+	f.Facts["root-key"] = Fact{Omitted: "nothing may be written on the machine"}
+	f.Facts["wire-root"] = Fact{Omitted: "nothing may be written on the machine"}
+	got := results(t, &Suite{Profile: OTC(), Params: goodParams()}, f)
+	assert.Equal(t, Skipped, got["sshd.root-login"].Status)
+	assert.Equal(t, "nothing may be written on the machine", got["sshd.root-login"].Reason)
 }
 
 func TestConsolePasswordHint(t *testing.T) {
@@ -460,5 +512,110 @@ func TestFactsRoundTrip(t *testing.T) {
 	} {
 		_, err := LoadFacts(strings.NewReader(text))
 		assert.ErrorContains(t, err, fault)
+	}
+}
+
+// A root file system on a logical volume is judged by what the definition says
+// of it.
+func TestRootOnALogicalVolume(t *testing.T) {
+	volume := goodFacts(t)
+	volume.Facts["disk"] = Fact{Output: "source /dev/mapper/systemVG-LVRoot\nfstype ext4\nfilesystem-bytes 4000000000\n"}
+	volume.Facts["boot"] = Fact{Output: "### /proc/cmdline\nroot=/dev/systemVG/LVRoot\n### /etc/fstab\n/dev/mapper/systemVG-LVRoot / ext4 defaults 1 1\n"}
+	partition := goodFacts(t)
+	lvm := goodParams()
+	lvm.LVM = true
+	for _, tc := range []struct {
+		name          string
+		params        Params
+		facts         Facts
+		grown, byName Status
+	}{
+		{"as it says", lvm, volume, Skipped, Pass},
+		{"not said", goodParams(), volume, Error, Fail},
+		{"said and not there", lvm, partition, Fail, Pass},
+	} {
+		got := results(t, &Suite{Profile: OTC(), Params: tc.params}, tc.facts)
+		assert.Equal(t, tc.grown, got["disk.root-grown"].Status, tc.name)
+		assert.Equal(t, tc.byName, got["disk.root-by-name"].Status, tc.name)
+	}
+	for device, want := range map[string]bool{
+		"/dev/mapper/a-b": true, "/dev/vg/root": true, "/dev/vda1": false, "/dev/disk/by-uuid/1": false, "/dev/disk/x": false,
+		"/dev//x": false, "/dev/vg/": false, "": false, "vg/root": false,
+	} {
+		assert.Equal(t, want, isVolume(device), device)
+	}
+}
+
+// Either kind of Xen drivers is enough, each as a pair, and the network's need
+// not be in the initrd.
+func TestDriversOfBothKinds(t *testing.T) {
+	machine := func(initrd, modules string) Facts {
+		f := goodFacts(t)
+		f.Facts["initrd"] = Fact{Output: "kernel k\n" + initrd}
+		f.Facts["modules"] = Fact{Output: modules}
+		return f
+	}
+	const virtio = "initrd virtio_pci.ko\ninitrd virtio_blk.ko\ninitrd virtio_scsi.ko\n"
+	const net = "virtio_net /lib/modules/virtio_net.ko \nixgbevf /lib/modules/ixgbevf.ko 2.16.1\n"
+	for _, tc := range []struct {
+		name        string
+		facts       Facts
+		xen, virtio Status
+	}{
+		{"classic", machine(virtio+"initrd xen-vbd.ko\n", net+"xen_vnif /lib/modules/xen-vnif.ko \n"), Pass, Pass},
+		{"network drivers are modules", machine(virtio+"initrd xen-blkfront.ko\n", net+"xen_netfront /lib/modules/xen-netfront.ko \n"), Pass, Pass},
+		{"built in", machine(virtio+"builtin xen-blkfront.ko\nbuiltin xen-netfront.ko\n", net), Pass, Pass},
+		{"one of each kind", machine(virtio+"initrd xen-blkfront.ko\n", net+"xen_vnif /lib/modules/xen-vnif.ko \n"), Fail, Pass},
+		{"the disk driver is a module only", machine(virtio, net+"xen_vbd x \nxen_vnif x \n"), Fail, Pass},
+		{"network driver missing", machine(virtio+"initrd xen-vbd.ko\n", "xen_vnif missing \nvirtio_net missing \n"), Fail, Fail},
+		{"neither", machine("initrd ext4.ko\n", net), Fail, Fail},
+	} {
+		got := results(t, &Suite{Profile: OTC(), Params: goodParams()}, tc.facts)
+		assert.Equal(t, tc.xen, got["drivers.xen"].Status, "%s: %s", tc.name, got["drivers.xen"].Found)
+		assert.Equal(t, tc.virtio, got["drivers.virtio"].Status, "%s: %s", tc.name, got["drivers.virtio"].Found)
+	}
+}
+
+// A judge that panics is an error of its check; the others are judged.
+func TestJudgeThatPanics(t *testing.T) {
+	bad := Check{ID: "a.bad", Judge: func(Facts, Params) Verdict { panic("on fire") }}
+	good := Check{ID: "a.good", Judge: func(Facts, Params) Verdict { return Verdict{Status: Pass} }}
+	got := results(t, &Suite{Profile: Profile{Name: "p", Checks: []Check{bad, good}}}, Facts{})
+	assert.Equal(t, Error, got["a.bad"].Status)
+	assert.Equal(t, "its judge panicked: on fire", got["a.bad"].Reason)
+	assert.Equal(t, Pass, got["a.good"].Status)
+}
+
+// What is empty says so, and does not panic.
+func TestZeroValues(t *testing.T) {
+	for _, err := range []error{&FactError{}, &UnknownCheckError{}} {
+		assert.NotEmpty(t, err.Error())
+	}
+	var s Suite
+	require.ErrorContains(t, s.Validate(), "it has no checks")
+	_, err := s.Run(t.Context(), Target{})
+	require.ErrorContains(t, err, "it has no checks")
+	_, err = s.Gather(t.Context(), Target{})
+	require.ErrorContains(t, err, "the target needs a signer")
+	_, err = Facts{}.Text("x")
+	require.EqualError(t, err, "cannot read fact x: it was not gathered")
+	report, err := (&Suite{Profile: OTC()}).Judge(Facts{})
+	require.NoError(t, err)
+	assert.False(t, report.OK())
+	assert.Zero(t, report.Summary.Pass)
+	var b bytes.Buffer
+	empty := &Report{}
+	assert.False(t, empty.OK())
+	assert.Empty(t, empty.Bad())
+	require.NoError(t, errors.Join(empty.WriteJSON(&b), empty.WriteText(&b), empty.WriteJUnit(&b), Facts{}.Save(&b)))
+	_, err = json.Marshal(Check{})
+	require.NoError(t, err)
+	for _, c := range OTC().Checks { // what is gathered may be empty
+		facts := Facts{Facts: map[string]Fact{}}
+		for _, need := range c.Needs {
+			facts.Facts[need] = Fact{}
+		}
+		ask(c, facts, Params{})
+		assert.NotContains(t, judge(c, facts, Params{}).Reason, "panicked", c.ID)
 	}
 }

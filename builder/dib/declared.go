@@ -37,13 +37,23 @@ func (t tool) DeclaredFiles(spec builder.Spec) (string, error) {
 	if err := os.Mkdir(r.config, 0o755); err != nil {
 		return "", err
 	}
-	if err := r.writeRepositories(); err != nil {
+	trusted, err := r.trustedKeys()
+	if err != nil {
+		return "", err
+	}
+	if err := r.writeRepositories(trusted); err != nil {
 		return "", err
 	}
 	var list strings.Builder
 	list.WriteString(ownFiles)
-	list.WriteString("\n# The definition's repositories.\n")
-	if err := declareTree(&list, os.DirFS(filepath.Join(r.config, "repositories")), "/etc/apt/sources.list.d"); err != nil {
+	list.WriteString("\n# The definition's repositories, and the keys that sign them.\n")
+	err = declareTree(&list, os.DirFS(filepath.Join(r.config, "repositories")), func(name string) string {
+		if path.Ext(name) == ".gpg" {
+			return path.Join("/usr/share/keyrings", name)
+		}
+		return path.Join("/etc/apt/sources.list.d", name)
+	})
+	if err != nil {
 		return "", err
 	}
 	if err := r.declareElements(&list); err != nil {
@@ -91,7 +101,7 @@ func declareElement(list *strings.Builder, element fs.FS, name string) (deps []s
 	}
 	fmt.Fprintf(list, "\n%s\n# The static files of the element %s.\n", own, name)
 	if static, err := fs.Sub(element, "static"); err == nil {
-		if err := declareTree(list, static, "/"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := declareTree(list, static, func(name string) string { return "/" + name }); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
@@ -102,18 +112,22 @@ func declareElement(list *strings.Builder, element fs.FS, name string) (deps []s
 	return strings.Fields(string(text)), nil
 }
 
-// declareTree lists the files of a tree that is copied below a directory.
-func declareTree(list *strings.Builder, tree fs.FS, dir string) error {
+// declareTree lists the files of a tree, which are copied to where place says.
+func declareTree(list *strings.Builder, tree fs.FS, place func(name string) string) error {
 	return fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		place := path.Join(dir, name)
-		if strings.ContainsAny(place, " \t\r\n*?[\\") {
-			return fmt.Errorf("cannot declare the file %q: use plain characters", place)
+		if strings.ContainsAny(name, " \t\r\n*?[\\") {
+			return fmt.Errorf("cannot declare the file %q: use plain characters", name)
 		}
-		if !d.Type().IsRegular() {
-			return fmt.Errorf("cannot declare %q: it is no regular file", place)
+		if d.Type() == fs.ModeSymlink {
+			target, err := fs.ReadLink(tree, name)
+			if err == nil && strings.ContainsAny(target, " \t\r\n*") {
+				err = fmt.Errorf("cannot declare the link %q: use plain characters", name)
+			}
+			fmt.Fprintf(list, "l * root:root %s target=%s\n", place(name), target)
+			return err
 		}
 		data, err := fs.ReadFile(tree, name)
 		if err != nil {
@@ -127,7 +141,7 @@ func declareTree(list *strings.Builder, tree fs.FS, dir string) error {
 		if st.Mode()&0o100 != 0 {
 			mode = "0755"
 		}
-		fmt.Fprintf(list, "f %s root:root %s content=%x\n", mode, place, sha256.Sum256(data))
+		fmt.Fprintf(list, "f %s root:root %s content=%x\n", mode, place(name), sha256.Sum256(data))
 		return nil
 	})
 }

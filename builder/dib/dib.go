@@ -18,7 +18,9 @@
 // debootstrap runs with --force-check-gpg and a keyring of the spec's trusted
 // keys only, and apt inside the image with the same keyring (signed-by);
 // a mirror that cannot be read or verified fails the build. The tool's knobs that
-// could weaken this may not be set by a Config.
+// could weaken this may not be set by a Config. In the finished image Debian's
+// own keyring is for its repositories, and for one that names its key that key
+// alone, which must be trusted by the spec.
 //
 // Elements are programs that run as root on the host and in the image: who may
 // write a definition or its elements is trusted.
@@ -97,6 +99,8 @@ func New(c Config) (builder.Builder, error) {
 			errs = append(errs, fmt.Errorf("environment: %s is the driver's own", name))
 		case !variableValue.MatchString(c.Environment[name]):
 			errs = append(errs, fmt.Errorf("environment: the value of %s has a character that the tool's shell would read", name))
+		case strings.Contains(c.Environment[name], "://") && strings.Contains(c.Environment[name], "@"):
+			errs = append(errs, fmt.Errorf("environment: %s is a URL with a user or password, and would be published", name))
 		}
 	}
 	return tool{c}, errors.Join(errs...)

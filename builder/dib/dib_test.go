@@ -169,14 +169,44 @@ func TestKeyringHoldsOnlyPinnedKeys(t *testing.T) {
 
 	pin := fingerprints[1]
 	r := &run{config: dir, spec: builder.Spec{TrustedKeys: []builder.TrustedKey{{File: file, Fingerprints: []string{pin}}}}}
-	require.NoError(t, r.writeKeyring())
+	trusted, err := r.trustedKeys()
+	require.NoError(t, err)
+	require.NoError(t, writeKeyring(filepath.Join(dir, "keyring.gpg"), trusted))
 	got, err := readKeys(filepath.Join(dir, "keyring.gpg"))
 	require.NoError(t, err)
 	require.Len(t, got, 1)
 	require.Equal(t, pin, fmt.Sprintf("%X", got[0].PrimaryKey.Fingerprint))
 
 	r.spec.TrustedKeys[0].Fingerprints = []string{strings.Repeat("A", 40)}
-	require.ErrorContains(t, r.writeKeyring(), "has no key AAAA")
+	_, err = r.trustedKeys()
+	require.ErrorContains(t, err, "has no key AAAA")
+}
+
+// A repository that is not the distribution's own brings its key along.
+func TestRepositoriesWithAKeyOfTheirOwn(t *testing.T) {
+	var keys openpgp.EntityList
+	for range 2 {
+		e, err := openpgp.NewEntity("test", "", "test@example.org", nil)
+		require.NoError(t, err)
+		keys = append(keys, e)
+	}
+	r := &run{config: t.TempDir(), spec: builder.Spec{Repositories: []builder.Repository{
+		{Name: "debian", URL: "http://mirror.example/debian", Suites: []string{"stretch"}},
+		{Name: "otc", URL: "http://mirror.example/obs", Suites: []string{"Debian_9.0/"}, Key: primary(keys[1])},
+	}}}
+	require.NoError(t, r.writeRepositories(keys))
+	read := func(name string) string {
+		data, err := os.ReadFile(filepath.Join(r.config, "repositories", name))
+		require.NoError(t, err)
+		return string(data)
+	}
+	require.Contains(t, read("debian.sources"), "Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n")
+	require.Equal(t, "Types: deb\nURIs: http://mirror.example/obs\nSuites: Debian_9.0/\nSigned-By: /usr/share/keyrings/imagefactory-otc.gpg\n", read("otc.sources"))
+	got, err := readKeys(filepath.Join(r.config, "repositories", "imagefactory-otc.gpg"))
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	require.Equal(t, r.spec.Repositories[1].Key, primary(got[0]))
+	require.ErrorContains(t, r.writeRepositories(keys[:1]), "which is none of the trusted keys")
 }
 
 // What follows runs the real tool against this machine's mirror.

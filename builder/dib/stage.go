@@ -75,10 +75,11 @@ func (r *run) write(ctx context.Context) error {
 	if err := errors.Join(r.writeOwn("element", marker), r.writeOwn("shims", "shims")); err != nil {
 		return err
 	}
-	if err := r.writeKeyring(); err != nil {
+	trusted, err := r.trustedKeys()
+	if err != nil {
 		return err
 	}
-	return r.writeRepositories()
+	return errors.Join(writeKeyring(filepath.Join(r.config, "keyring.gpg"), trusted), r.writeRepositories(trusted))
 }
 
 // writeOwn writes programs of the driver, which embed keeps without their modes.
@@ -140,9 +141,9 @@ func treeDigest(dir string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), err
 }
 
-// writeKeyring writes the trusted keys, and only them, as one binary keyring.
-func (r *run) writeKeyring() error {
-	var out bytes.Buffer
+// trustedKeys reads the keys that the spec trusts, and only them.
+func (r *run) trustedKeys() (openpgp.EntityList, error) {
+	var trusted openpgp.EntityList
 	for _, k := range r.spec.TrustedKeys {
 		name := k.File
 		if !filepath.IsAbs(name) {
@@ -150,27 +151,38 @@ func (r *run) writeKeyring() error {
 		}
 		entities, err := readKeys(name)
 		if err != nil {
-			return fmt.Errorf("cannot read the trusted keys in %s: %w", k.File, err)
+			return nil, fmt.Errorf("cannot read the trusted keys in %s: %w", k.File, err)
 		}
 		wanted := map[string]bool{}
 		for _, f := range k.Fingerprints {
 			wanted[f] = true
 		}
 		for _, e := range entities {
-			f := fmt.Sprintf("%X", e.PrimaryKey.Fingerprint)
+			f := primary(e)
 			if len(k.Fingerprints) > 0 && !wanted[f] {
 				continue
 			}
 			delete(wanted, f)
-			if err := e.Serialize(&out); err != nil {
-				return fmt.Errorf("cannot write the trusted key %s: %w", f, err)
-			}
+			trusted = append(trusted, e)
 		}
 		if len(wanted) > 0 {
-			return fmt.Errorf("%s has no key %s", k.File, strings.Join(slices.Sorted(maps.Keys(wanted)), ", "))
+			return nil, fmt.Errorf("%s has no key %s", k.File, strings.Join(slices.Sorted(maps.Keys(wanted)), ", "))
 		}
 	}
-	return os.WriteFile(filepath.Join(r.config, "keyring.gpg"), out.Bytes(), 0o644)
+	return trusted, nil
+}
+
+func primary(e *openpgp.Entity) string { return fmt.Sprintf("%X", e.PrimaryKey.Fingerprint) }
+
+// writeKeyring writes keys as a binary keyring.
+func writeKeyring(name string, keys openpgp.EntityList) error {
+	var out bytes.Buffer
+	for _, e := range keys {
+		if err := e.Serialize(&out); err != nil {
+			return fmt.Errorf("cannot write the trusted key %s: %w", primary(e), err)
+		}
+	}
+	return os.WriteFile(name, out.Bytes(), 0o644)
 }
 
 func readKeys(name string) (openpgp.EntityList, error) {
@@ -193,19 +205,34 @@ func readKeys(name string) (openpgp.EntityList, error) {
 }
 
 // writeRepositories writes the image's own repositories in the format of
-// sources.list(5), signed by Debian's archive keyring as it is in the image.
-func (r *run) writeRepositories() error {
+// sources.list(5), signed by Debian's archive keyring as it is in the image, or
+// by one of the trusted keys, which then comes with it.
+func (r *run) writeRepositories(trusted openpgp.EntityList) error {
 	dir := filepath.Join(r.config, "repositories")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	for _, repo := range r.spec.Repositories {
+		keyring := "debian-archive-keyring.gpg"
+		if repo.Key != "" {
+			i := slices.IndexFunc(trusted, func(e *openpgp.Entity) bool { return primary(e) == repo.Key })
+			if i < 0 {
+				return fmt.Errorf("repositories: %s is signed by %s, which is none of the trusted keys", repo.Name, repo.Key)
+			}
+			keyring = "imagefactory-" + repo.Name + ".gpg"
+			if err := writeKeyring(filepath.Join(dir, keyring), trusted[i:i+1]); err != nil {
+				return err
+			}
+		}
 		components := repo.Components
 		if len(components) == 0 {
 			components = []string{"main"}
 		}
-		text := fmt.Sprintf("Types: deb\nURIs: %s\nSuites: %s\nComponents: %s\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
-			repo.URL, strings.Join(repo.Suites, " "), strings.Join(components, " "))
+		text := fmt.Sprintf("Types: deb\nURIs: %s\nSuites: %s\n", repo.URL, strings.Join(repo.Suites, " "))
+		if !slices.ContainsFunc(repo.Suites, func(s string) bool { return strings.HasSuffix(s, "/") }) { // a flat repository has none
+			text += fmt.Sprintf("Components: %s\n", strings.Join(components, " "))
+		}
+		text += fmt.Sprintf("Signed-By: /usr/share/keyrings/%s\n", keyring)
 		if err := os.WriteFile(filepath.Join(dir, repo.Name+".sources"), []byte(text), 0o644); err != nil {
 			return err
 		}

@@ -2,6 +2,10 @@
 // and publishes the images of a definition file.
 //
 //	nightly -config FILE -out DIR [-key FILE] [-only NAME,…] [-jobs N] [-force] [-mirror URL] [-v]
+//	nightly -config FILE -check [-out DIR] [-key FILE] [-only NAME,…] [-mirror URL]
+//
+// With -check it says what is wrong with the definitions and what they refer to,
+// and neither builds nor writes anything.
 //
 // It exits with 0 when every image is published or unchanged, 1 when one failed
 // or the run was interrupted, and 2 on bad usage or configuration. What came of
@@ -9,6 +13,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -27,6 +32,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
+	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
 func main() {
@@ -46,6 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	jobs := fs.Int("jobs", 1, "images at once")
 	force := fs.Bool("force", false, "release also images that are unchanged")
 	mirror := fs.String("mirror", "", "base `URL` of Debian's mirror that \"host\" stands for in definitions; default: what this machine's apt uses")
+	check := fs.Bool("check", false, "report what is wrong with the definitions, drivers, keys and files, and build and write nothing")
 	verbose := fs.Bool("v", false, "log every line of the builders")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -59,8 +66,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return 2
 	}
-	if *config == "" || *out == "" || fs.NArg() > 0 || *jobs < 1 {
-		return usage(errors.New("want -config FILE -out DIR and no other arguments; -jobs from 1"))
+	if *config == "" || *out == "" && !*check || fs.NArg() > 0 || *jobs < 1 {
+		return usage(errors.New("want -config FILE -out DIR and no other arguments, or -config FILE -check; -jobs from 1"))
 	}
 	definitions, err := imagefactory.LoadFile(*config)
 	if err != nil {
@@ -69,21 +76,29 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if definitions, err = choose(definitions, *only); err != nil {
 		return usage(err)
 	}
-	if inside(*keyFile, *out) {
+	if *out != "" && inside(*keyFile, *out) {
 		return usage(fmt.Errorf("the secret key %s must not lie in the download directory %s", *keyFile, *out))
 	}
 	level := new(slog.LevelVar)
 	if *verbose {
 		level.Set(slog.LevelDebug)
 	}
+	logger := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	factory := &imagefactory.Factory{
 		Dir: *out, Jobs: *jobs, Force: *force,
 		Builders: []imagefactory.BuilderDriver{dib.Driver{}},
-		Targets:  []imagefactory.TargetDriver{directory.Driver{Dir: *out}},
-		Logger:   slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
+		Targets:  []imagefactory.TargetDriver{directory.Driver{Dir: cmp.Or(*out, "."), Logger: logger}},
+		Logger:   logger,
 	}
 	if *mirror != "" {
 		factory.HostMirrors = map[string]string{"debian": *mirror}
+	}
+	if *check {
+		if err := checkOnly(factory, definitions, *keyFile); err != nil {
+			return usage(err)
+		}
+		fmt.Fprintf(stdout, "%s: nothing is wrong with %d images\n", *config, len(definitions))
+		return 0
 	}
 	if err := factory.Validate(definitions); err != nil {
 		return usage(err)
@@ -104,8 +119,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return usage(err)
 	}
+	return tell(ctx, report, filepath.Join(*out, "report.json"), stdout, stderr)
+}
+
+// tell writes the report, and returns the exit code.
+func tell(ctx context.Context, report *imagefactory.Report, file string, stdout, stderr io.Writer) int {
 	// The text first: it is the one that a full disk does not stop.
-	err = errors.Join(report.WriteText(stdout), report.WriteFile(filepath.Join(*out, "report.json")))
+	err := errors.Join(report.WriteText(stdout), report.WriteFile(file))
 	if err != nil {
 		fmt.Fprintln(stderr, "nightly:", err)
 	}
@@ -116,6 +136,37 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	return 0
+}
+
+// checkOnly reports what a run would fail with before it began an image.
+func checkOnly(factory *imagefactory.Factory, definitions []imagefactory.Definition, keyFile string) error {
+	key, err := signing.LoadKey(keyFile, nil)
+	switch {
+	case err == nil:
+		factory.Key = key
+	case errors.Is(err, os.ErrNotExist):
+		err = canMake(filepath.Dir(keyFile)) // a run would make the key
+	}
+	if factory.Dir != "" {
+		err = errors.Join(err, canMake(factory.Dir))
+	}
+	return errors.Join(err, factory.Check(definitions))
+}
+
+// canMake reports whether something else stands where a directory is to be.
+func canMake(dir string) error {
+	for {
+		st, err := os.Stat(dir)
+		switch {
+		case err == nil && st.IsDir():
+			return nil
+		case err == nil:
+			return fmt.Errorf("%s is not a directory", dir)
+		case !errors.Is(err, os.ErrNotExist):
+			return err
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // choose keeps the named definitions; no names keep all.

@@ -1,14 +1,19 @@
-// Publish verifies a release directory and publishes it in a download
-// directory, or removes releases whose time is over.
+// Publish publishes release directories and looks after what is published.
 //
-//	publish [-n] -keyring FILE IMAGE/BUILD DIR
-//	publish [-n] -retire IMAGE DIR
+//	publish push     [-n] -to TARGET -keyring FILE RELEASE   make a release latest
+//	publish plan          -to TARGET -keyring FILE RELEASE   say what push would do
+//	publish rollback      -to TARGET -reason TEXT IMAGE BUILD  make an older build latest, withdraw newer ones
+//	publish withdraw      -to TARGET -reason TEXT IMAGE BUILD  take a build back
+//	publish retain   [-n] -to TARGET IMAGE                   remove what is out of date for two years
+//	publish list  [-json] -to TARGET IMAGE                   say what is published
+//	publish verify        -to TARGET -keyring FILE IMAGE     find what is wrong with it
 //
-// It prints the steps that it did; with -n, those that it would do.
+// RELEASE is a directory IMAGE/BUILD, and TARGET is directory:DIR; -to may be
+// repeated. Steps are printed as they were done; with -n, as they would be.
 //
-// It exits with 0 if the release is published or was before, 1 if it is not
-// good or may not be published, and 2 for wrong usage and what cannot be read
-// or written.
+// It exits with 0 if all is done or good, 1 if a release is not good or may not be
+// published, and 2 for wrong usage, an unknown image or build, and what cannot be
+// read or written.
 package main
 
 import (
@@ -16,86 +21,145 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
+	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
-	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
-const usage = `usage: publish [-n] -keyring FILE IMAGE/BUILD DIR
-       publish [-n] -retire IMAGE DIR
+const usage = `usage: publish push     [-n] -to TARGET -keyring FILE RELEASE
+       publish plan          -to TARGET -keyring FILE RELEASE
+       publish rollback      -to TARGET -reason TEXT IMAGE BUILD
+       publish withdraw      -to TARGET -reason TEXT IMAGE BUILD
+       publish retain   [-n] -to TARGET IMAGE
+       publish list  [-json] -to TARGET IMAGE
+       publish verify        -to TARGET -keyring FILE IMAGE
+TARGET is directory:DIR
 `
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx)
+	err := run(ctx, os.Args[1:])
 	stop()
-	os.Exit(code)
-}
-
-func run(ctx context.Context) int {
-	flag.Usage = func() {
-		fmt.Fprint(flag.CommandLine.Output(), usage)
-		flag.PrintDefaults()
-	}
-	dryRun := flag.Bool("n", false, "say what would be done and do nothing")
-	keyring := flag.String("keyring", "", "`file` of the OpenPGP keys that may sign releases")
-	retire := flag.String("retire", "", "remove the releases of the `image` whose time is over")
-	flag.Parse()
-
-	var steps []publish.Step
-	var err error
-	code := 2
+	var code exitCode
 	switch {
-	case *keyring != "" && *retire == "" && flag.NArg() == 2:
-		steps, code, err = publishRelease(ctx, *keyring, flag.Arg(0), target(flag.Arg(1), *dryRun))
-	case *keyring == "" && *retire != "" && flag.NArg() == 1:
-		steps, err = publish.Retire(ctx, target(flag.Arg(0), *dryRun), *retire, time.Now())
-	default:
-		flag.Usage()
-		return 2
+	case err == nil:
+		os.Exit(0)
+	case errors.As(err, &code):
+		fmt.Fprintln(os.Stderr, "publish:", code.err)
+		os.Exit(1)
+	case !errors.Is(err, flag.ErrHelp):
+		fmt.Fprintln(os.Stderr, "publish:", err)
 	}
-	for _, s := range steps {
-		fmt.Println(s)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "publish:", strings.ReplaceAll(err.Error(), "\n", "; "))
-		return code
-	}
-	return 0
+	os.Exit(2)
 }
 
-func target(dir string, dryRun bool) publish.Target {
-	t := &directory.Target{Dir: dir}
-	if dryRun {
-		return publish.DryRun(t)
-	}
-	return t
+// exitCode wraps what exits with 1.
+type exitCode struct{ err error }
+
+func (e exitCode) Error() string { return e.err.Error() }
+
+// command is one run of a subcommand.
+type command struct {
+	targets []*directory.Target
+	keyring string
+	reason  string
+	dryRun  bool
+	json    bool
+	args    []string
 }
 
-// publishRelease returns also the exit code for its error.
-func publishRelease(ctx context.Context, keyringFile, dir string, t publish.Target) ([]publish.Step, int, error) {
-	keyring, err := signing.LoadKeyring(keyringFile)
-	if err != nil {
-		return nil, 2, err
+func run(ctx context.Context, args []string) error {
+	commands := map[string]struct {
+		run   func(*command, context.Context, *directory.Target) error
+		args  int
+		flags string // that it takes beside -to
+	}{
+		"push":     {(*command).push, 1, "n keyring"},
+		"plan":     {(*command).push, 1, "keyring"},
+		"rollback": {(*command).rollback, 2, "reason"},
+		"withdraw": {(*command).withdraw, 2, "reason"},
+		"retain":   {(*command).retain, 1, "n"},
+		"list":     {(*command).list, 1, "json"},
+		"verify":   {(*command).verify, 1, "keyring"},
 	}
-	r, err := publish.Open(ctx, dir, keyring)
-	if err != nil {
-		var unreadable *fs.PathError
-		if errors.As(err, &unreadable) || ctx.Err() != nil {
-			return nil, 2, err
+	name := ""
+	if len(args) > 0 {
+		name, args = args[0], args[1:]
+	}
+	spec, known := commands[name]
+	c := &command{dryRun: name == "plan"}
+	flags := flag.NewFlagSet("publish "+name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.Func("to", "`target` directory:DIR; may be repeated", c.addTarget)
+	for _, f := range strings.Fields(spec.flags) {
+		switch f {
+		case "n":
+			flags.BoolVar(&c.dryRun, f, false, "say what would be done and do nothing")
+		case "json":
+			flags.BoolVar(&c.json, f, false, "print JSON")
+		case "keyring":
+			flags.StringVar(&c.keyring, f, "", "`file` of the OpenPGP keys that may sign releases")
+		case "reason":
+			flags.StringVar(&c.reason, f, "", "`text` that says why")
 		}
-		return nil, 1, err
 	}
-	p, err := publish.Publish(ctx, t, r)
-	if errors.Is(err, publish.ErrConflict) || errors.Is(err, publish.ErrOlder) {
-		return p.Steps, 1, err
+	err := flags.Parse(args)
+	c.args = flags.Args()
+	needsKey, needsReason := strings.Contains(spec.flags, "keyring"), strings.Contains(spec.flags, "reason")
+	if !known || err != nil || len(c.args) != spec.args || len(c.targets) == 0 || needsKey && c.keyring == "" || needsReason && c.reason == "" {
+		if err != nil && !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "publish:", err)
+		}
+		fmt.Fprint(os.Stderr, usage)
+		return flag.ErrHelp
 	}
-	return p.Steps, 2, err
+	var errs []error
+	for _, t := range c.targets {
+		errs = append(errs, spec.run(c, ctx, t)) // one target's failure is none of another's
+	}
+	return worst(errs)
+}
+
+func (c *command) addTarget(s string) error {
+	kind, dir, _ := strings.Cut(s, ":")
+	if kind != "directory" || dir == "" {
+		return fmt.Errorf("%q is not directory:DIR", s)
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	c.targets = append(c.targets, &directory.Target{Dir: dir, Logger: log})
+	return nil
+}
+
+// worst joins the errors; one that exits with 2 counts more than one with 1.
+func worst(errs []error) error {
+	var hard, soft []error
+	for _, err := range errs {
+		var code exitCode
+		switch {
+		case errors.As(err, &code):
+			soft = append(soft, code.err)
+		case err != nil:
+			hard = append(hard, err)
+		}
+	}
+	if len(hard) == 0 && len(soft) > 0 {
+		return exitCode{errors.Join(soft...)}
+	}
+	return errors.Join(append(hard, soft...)...)
+}
+
+// refused reports errors that say that the release may not be published.
+func refused(err error) bool {
+	for _, e := range []error{publish.ErrConflict, publish.ErrOlder, publish.ErrWithdrawn, publish.ErrFuture} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }

@@ -52,6 +52,9 @@ func TestProgram(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
 	const steps = "push Image 20180401-000000\nmove latest of Image from no release to 20180401-000000\n"
 
+	to := "directory:" + dist
+	gone := filepath.Join(filepath.Dir(dir), "20180402-000000")
+	future, futureKey := release(12 * 30) // some thirty years ahead
 	for _, test := range []struct {
 		args           []string
 		code           int
@@ -59,20 +62,39 @@ func TestProgram(t *testing.T) {
 	}{
 		{nil, 2, "", "usage: publish"},
 		{[]string{"-x"}, 2, "", "usage: publish"},
-		{[]string{"-keyring", key, dir}, 2, "", "usage: publish"},
-		{[]string{"-keyring", key, "-retire", "Image", dir, dist}, 2, "", "usage: publish"},
-		{[]string{"-n", "-keyring", key, dir, dist}, 0, steps, ""},
-		{[]string{"-keyring", key, dir, dist}, 0, steps, ""},
-		{[]string{"-keyring", key, dir, dist}, 0, "", ""},
-		{[]string{"-keyring", key, filepath.Join(dist, "Image", "latest"), dist}, 0, "", ""},
-		{[]string{"-keyring", oldKey, dir, dist}, 1, "", "not in the keyring"},
-		{[]string{"-keyring", badKey, bad, dist}, 1, "", "differs from SHA256SUMS"},
-		{[]string{"-keyring", oldKey, old, dist}, 1, "", "a newer release is latest"},
-		{[]string{"-keyring", key + "x", dir, dist}, 2, "", "no such file"},
-		{[]string{"-keyring", key, filepath.Join(filepath.Dir(dir), "20180402-000000"), dist}, 2, "", "no such file"},
-		{[]string{"-keyring", key, dir, file}, 2, "", "not a directory"},
-		{[]string{"-retire", "Image", dist}, 0, "", ""},
-		{[]string{"-retire", "../Image", dist}, 2, "", "image name"},
+		{[]string{"push", "-x"}, 2, "", "usage: publish"},
+		{[]string{"push", "-keyring", key, dir}, 2, "", "usage: publish"},
+		{[]string{"push", "-to", dist, "-keyring", key, dir}, 2, "", "is not directory:DIR"},
+		{[]string{"push", "-to", to, dir}, 2, "", "usage: publish"},
+		{[]string{"retain", "-keyring", key, "-to", to, "Image"}, 2, "", "usage: publish"},
+		{[]string{"rollback", "-to", to, "Image", "20180401-000000"}, 2, "", "usage: publish"},
+		{[]string{"retain", "-to", to, "Image"}, 2, "", "no releases of Image"},
+		{[]string{"list", "-to", to, "Image"}, 2, "", "no releases of Image"},
+		{[]string{"plan", "-to", to, "-keyring", key, dir}, 0, steps, ""},
+		{[]string{"push", "-n", "-to", to, "-keyring", key, dir}, 0, steps, ""},
+		{[]string{"push", "-to", to, "-keyring", key, dir}, 0, steps, ""},
+		{[]string{"push", "-to", to, "-keyring", key, dir}, 0, "", ""},
+		{[]string{"push", "-to", to, "-keyring", key, filepath.Join(dist, "Image", "latest")}, 0, "", ""},
+		{[]string{"push", "-to", to, "-keyring", oldKey, dir}, 1, "", "not in the keyring"},
+		{[]string{"push", "-to", to, "-keyring", badKey, bad}, 1, "", "differs from SHA256SUMS"},
+		{[]string{"push", "-to", to, "-keyring", oldKey, old}, 1, "", "a newer release is latest"},
+		{[]string{"push", "-to", to, "-keyring", futureKey, future}, 1, "", "dated in the future"},
+		{[]string{"push", "-to", to, "-keyring", key + "x", dir}, 2, "", "no such file"},
+		{[]string{"push", "-to", to, "-keyring", key, gone}, 2, "", "no such file"},
+		{[]string{"push", "-to", "directory:" + file, "-keyring", key, dir}, 2, "", "not a directory"},
+		{[]string{"push", "-to", "directory:" + file, "-to", to, "-keyring", key, dir}, 2, "", "not a directory"},
+		{[]string{"list", "-to", to, "Image"}, 0, "Image/20180401-000000  latest  \n", ""},
+		{[]string{"verify", "-to", to, "-keyring", key, "Image"}, 0, "", ""},
+		{[]string{"verify", "-to", to, "-keyring", key, "Imag"}, 2, "", "no releases of Imag"},
+		{[]string{"verify", "-to", to, "-keyring", oldKey, "Image"}, 1, "", "not in the keyring"},
+		{[]string{"retain", "-to", to, "Image"}, 0, "", ""},
+		{[]string{"retain", "-to", to, "Imag"}, 2, "", "no releases of Imag"},
+		{[]string{"retain", "-to", "directory:" + file + "x", "Image"}, 2, "", "no releases of Image"},
+		{[]string{"retain", "-to", to, "../Image"}, 2, "", "image name"},
+		{[]string{"withdraw", "-to", to, "-reason", "why", "Image", "20180401-000000"}, 2, "", "no other release that could be latest"},
+		{[]string{"rollback", "-to", to, "-reason", "why", "Image", "20180501-000000"}, 2, "", "no such build"},
+		{[]string{"rollback", "-to", to, "-reason", "why", "Image", "latest"}, 2, "", "build ID"},
+		{[]string{"rollback", "-to", to, "-reason", "why", "Image", "20180401-000000"}, 0, "", ""},
 	} {
 		code, stdout, stderr := program(t, test.args...)
 		assert.Equal(t, test.code, code, "%q: %s", test.args, stderr)

@@ -12,6 +12,7 @@ package sshconn
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,8 +44,13 @@ type HostKeyError struct {
 }
 
 func (e *HostKeyError) Error() string {
-	return fmt.Sprintf("cannot trust host key of %s: want %s %s, got %s %s", e.Address,
-		e.Want.Type(), ssh.FingerprintSHA256(e.Want), e.Got.Type(), ssh.FingerprintSHA256(e.Got))
+	name := func(key ssh.PublicKey) string {
+		if key == nil {
+			return "none"
+		}
+		return key.Type() + " " + ssh.FingerprintSHA256(key)
+	}
+	return fmt.Sprintf("cannot trust host key of %s: want %s, got %s", cmp.Or(e.Address, "the server"), name(e.Want), name(e.Got))
 }
 
 // Dial connects and logs in. The caller must Close the client. Where the

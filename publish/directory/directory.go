@@ -15,19 +15,39 @@
 // the next run has it still. That takes the room for a second copy until the
 // caller removes the source.
 //
+// DIR/NAME/lifecycle.json records, by build, what the releases themselves cannot
+// say: when one lost its last label, in UTC, and why one was withdrawn.
+//
+//	{
+//	  "20261121-031502": {
+//	    "label_lost": "2026-11-22T03:21:44Z",
+//	    "withdrawn": "it does not boot on flavors with NVMe disks"
+//	  }
+//	}
+//
+// # What somebody else did to the directory
+//
+// A release is complete when the files that its SHA256SUMS lists are there with
+// the sizes that its release.json says, and these two belong together; before it
+// gets a label, all its content is compared with SHA256SUMS. What is not complete
+// is listed with a Problem and repaired when the release is published again. A
+// label that is missing, dangles or points elsewhere is set anew by the next
+// publication. What is no release, and leftovers that cannot be removed, stay and
+// hinder nobody. A file or directory in the place of a label or of a release is
+// not replaced: the error says to move it away. Target.Verify finds all of it.
+//
 // # Security
 //
-// The directory's content is not trusted. No path leaves it: what is a link
-// and should be a directory, the reverse, and links that point elsewhere are
-// errors that name the path, and nothing is changed.
+// The directory's content is not trusted. No path leaves it, links are not
+// followed, and what is read whole is bounded.
 //
 // # Limits
 //
 // Names that start with ".publish-" in an image's directory are the package's
-// own: temporary, and removed by the next run if one was killed. Files get the
-// modes that the process's umask leaves of 0644, directories of 0755. The lock
-// is flock(2) on the image's directory, which needs a Unix system and, on
-// network file systems, a server that has it.
+// own: temporary, and removed by the next run if one was killed. Files have the
+// mode 0644 and directories 0755, whatever the umask. The lock is flock(2) on the
+// image's directory, which needs a Unix system and, on network file systems, a
+// server that has it.
 package directory
 
 import (
@@ -35,6 +55,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path/filepath"
 	"time"
 
@@ -52,6 +73,25 @@ const lockPoll = 100 * time.Millisecond
 type Target struct {
 	// Dir is the directory's path. It is made when something is published.
 	Dir string
+	// Logger is told when a run waits for another one's lock, and what was left
+	// by a killed run and cannot be removed. If nil, nobody is.
+	Logger *slog.Logger
+	// Now is the clock for when a release loses its last label. If nil, time.Now.
+	Now func() time.Time
+}
+
+func (t *Target) now() time.Time {
+	if t.Now == nil {
+		return time.Now()
+	}
+	return t.Now()
+}
+
+func (t *Target) logger() *slog.Logger {
+	if t.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return t.Logger
 }
 
 // List implements [publish.Target]. An entry's ID is NAME/BUILD.
@@ -86,22 +126,29 @@ func (t *Target) push(ctx context.Context, r *publish.Release) (publish.Entry, e
 		return publish.Entry{}, err
 	}
 	defer d.Close()
-	have, err := d.list()
-	if err != nil {
+	if err := ctx.Err(); err != nil {
 		return publish.Entry{}, err
 	}
-	for _, e := range have {
-		if e.Build == r.Index.Build {
-			if e.Digest != r.Digest {
-				return e, fmt.Errorf("%s: %w", e.ID, publish.ErrConflict)
-			}
-			return e, nil
+	for _, label := range labels { // before the work is done
+		var stray *strayLabelError
+		if _, err := d.labelled(label); err != nil && !errors.As(err, &stray) {
+			return publish.Entry{}, err
 		}
 	}
-
 	build := r.Index.Build.String()
-	temp := tempPrefix + build
-	if err := d.Mkdir(temp, 0o755); err != nil {
+	switch info, err := d.Lstat(build); {
+	case err == nil && info.IsDir():
+		if err := d.repair(ctx, r); err != nil {
+			return publish.Entry{}, err
+		}
+		return d.entry(r.Index.Build), nil
+	case err == nil:
+		return publish.Entry{}, fmt.Errorf("%s is not a directory; move it away and publish again", filepath.Join(d.path, build))
+	case !errors.Is(err, fs.ErrNotExist):
+		return publish.Entry{}, err
+	}
+	temp, err := d.makeTemp(build)
+	if err != nil {
 		return publish.Entry{}, err
 	}
 	if err := d.fill(ctx, temp, r); err != nil {
@@ -113,11 +160,11 @@ func (t *Target) push(ctx context.Context, r *publish.Release) (publish.Entry, e
 	if err := syncDir(d.Root, "."); err != nil {
 		return publish.Entry{}, err
 	}
-	return d.entry(r.Index.Build)
+	return d.entry(r.Index.Build), nil
 }
 
 // Apply implements [publish.Target].
-func (t *Target) Apply(_ context.Context, s publish.Step) error {
+func (t *Target) Apply(ctx context.Context, s publish.Step) error {
 	if s.Entry.Build.IsZero() {
 		return errors.New("the step names no build")
 	}
@@ -128,7 +175,11 @@ func (t *Target) Apply(_ context.Context, s publish.Step) error {
 	defer d.Close()
 	switch s.Op {
 	case publish.Assign:
-		return d.assign(s.Label, s.Entry.Build)
+		return d.assign(ctx, s.Label, s.Entry.Build, t.now())
+	case publish.MarkWithdrawn:
+		return d.record(s.Entry.Build, func(f *fate) { f.Withdrawn = s.Reason })
+	case publish.ClearWithdrawn:
+		return d.record(s.Entry.Build, func(f *fate) { f.Withdrawn = "" })
 	case publish.Remove:
 		return d.delete(s.Entry.Build)
 	default:
@@ -148,16 +199,19 @@ func (t *Target) Lock(ctx context.Context, image string) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock %s: %w", d.path, err)
 	}
-	for {
+	for waiting := false; ; waiting = true {
 		ok, err := tryLock(f)
-		if err == nil && ok {
-			err = d.sweep()
-		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot lock %s: %w", d.path, errors.Join(err, f.Close()))
 		}
 		if ok {
+			if err := d.sweep(); err != nil {
+				t.logger().WarnContext(ctx, "cannot remove what a killed run left", "directory", d.path, "error", err)
+			}
 			return func() { _ = f.Close() }, nil // which cannot lose data
+		}
+		if !waiting {
+			t.logger().InfoContext(ctx, "waiting for another run that publishes the image", "directory", d.path)
 		}
 		select {
 		case <-ctx.Done():

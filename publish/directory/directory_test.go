@@ -59,7 +59,7 @@ func TestLayout(t *testing.T) {
 		publishOne(t, target, d)
 	}
 	image := filepath.Join(target.Dir, "Image")
-	assert.Equal(t, []string{"20180401-000000", "20180501-000000", "20180601-000000", "latest", "prev"}, names(t, image))
+	assert.Equal(t, []string{"20180401-000000", "20180501-000000", "20180601-000000", "latest", "lifecycle.json", "prev"}, names(t, image))
 	for label, want := range map[string]string{"latest": "20180601-000000", "prev": "20180501-000000"} {
 		to, err := os.Readlink(filepath.Join(image, label))
 		require.NoError(t, err)
@@ -116,4 +116,18 @@ func TestUnknownImage(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, steps)
 	assert.NoDirExists(t, target.Dir)
+}
+
+// What is empty says so: the working directory is nobody's target.
+func TestZeroValues(t *testing.T) {
+	var target directory.Target
+	_, err := target.List(t.Context(), "Standard_Debian_12")
+	require.EqualError(t, err, "cannot list releases: the target has no Dir")
+	_, err = target.Push(t.Context(), &publish.Release{})
+	require.ErrorContains(t, err, "the target has no Dir")
+	_, err = target.Lock(t.Context(), "Standard_Debian_12")
+	require.ErrorContains(t, err, "the target has no Dir")
+	require.Error(t, target.Apply(t.Context(), publish.Step{}))
+	_, err = directory.Driver{}.New(func(any) error { return nil })
+	require.EqualError(t, err, "no path, and the driver has no Dir")
 }

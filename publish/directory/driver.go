@@ -2,6 +2,9 @@ package directory
 
 import (
 	"cmp"
+	"errors"
+	"log/slog"
+	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 )
@@ -10,6 +13,9 @@ import (
 type Driver struct {
 	// Dir is the download directory of definitions that name no other.
 	Dir string
+	// Logger and Now are those of the Targets.
+	Logger *slog.Logger
+	Now    func() time.Time
 }
 
 // Config is what a definition may say of its download directory.
@@ -26,5 +32,9 @@ func (d Driver) New(decode func(any) error) (publish.Target, error) {
 	if err := decode(&c); err != nil {
 		return nil, err
 	}
-	return &Target{Dir: cmp.Or(c.Path, d.Dir)}, nil
+	dir := cmp.Or(c.Path, d.Dir)
+	if dir == "" {
+		return nil, errors.New("no path, and the driver has no Dir")
+	}
+	return &Target{Dir: dir, Logger: d.Logger, Now: d.Now}, nil
 }

@@ -133,7 +133,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("PUBLISH_DIR"); dir != "" {
 		// All on one thread, for strace counts the calls of each.
 		runtime.LockOSThread()
-		if err := program(&directory.Target{Dir: dir}, os.Getenv("PUBLISH_RELEASE")); err != nil {
+		if err := program(&directory.Target{Dir: dir, Now: func() time.Time { return labelTime }}, os.Getenv("PUBLISH_RELEASE")); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -142,7 +142,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var retireTime = time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC)
+// labelTime is when labels move, and retireTime when what lost them then is over.
+var (
+	labelTime  = time.Date(2018, 6, 1, 0, 0, 0, 0, time.UTC)
+	retireTime = time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC)
+)
 
 func program(target *directory.Target, releaseDir string) error {
 	ctx := context.Background()
@@ -188,7 +192,7 @@ var short = strings.NewReplacer("2018", "", "01-000000", "")
 // must be whole, with one latest, and the next run must complete it, without
 // waiting for a lock.
 func (r run) killed(t *testing.T, strace, call string, n int) (state string) {
-	target := &directory.Target{Dir: t.TempDir()}
+	target := &directory.Target{Dir: t.TempDir(), Now: func() time.Time { return labelTime }}
 	for _, b := range r.before {
 		_, err := publish.Publish(t.Context(), target, b)
 		require.NoError(t, err)

@@ -2,6 +2,7 @@ package directory_test
 
 import (
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -51,59 +52,83 @@ func tree(t *testing.T, dir string) map[string]string {
 	return paths
 }
 
-// What is not as it should be in the download directory is one error that names
-// it, and nothing changes, least of all outside.
+// What somebody else did to the download directory hinders nobody where it can be
+// told from a release and a label; else there is one error that names it, and
+// nothing changes. Nothing ever changes outside.
 func TestHostileDirectory(t *testing.T) {
+	const day = "20180601-000000"
+	inBuild := func(spoil func(t *testing.T, build, outside string)) func(t *testing.T, dir, outside string) {
+		return func(t *testing.T, dir, outside string) {
+			require.NoError(t, os.Mkdir(filepath.Join(dir, day), 0o755))
+			spoil(t, filepath.Join(dir, day), outside)
+		}
+	}
 	for name, test := range map[string]struct {
-		spoil func(t *testing.T, dir, outside string) // dir is that of the image
-		want  string
+		spoil   func(t *testing.T, dir, outside string) // dir is that of the image
+		err     string                                  // of a publication; "" if it succeeds
+		problem string                                  // of the build of that day; "" if there is none
 	}{
 		"image is a file": {func(t *testing.T, dir, _ string) {
 			require.NoError(t, os.RemoveAll(dir))
 			require.NoError(t, os.WriteFile(dir, nil, 0o644))
-		}, "Image is not a directory"},
+		}, "Image is not a directory", ""},
 		"image is a link": {func(t *testing.T, dir, outside string) {
 			require.NoError(t, os.RemoveAll(dir))
 			require.NoError(t, os.Symlink(outside, dir))
-		}, "Image is not a directory"},
+		}, "Image is not a directory", ""},
 		"image is a link to another image": {func(t *testing.T, dir, _ string) {
 			require.NoError(t, os.Rename(dir, filepath.Join(filepath.Dir(dir), "Other")))
 			require.NoError(t, os.Symlink("Other", dir))
-		}, "Image is not a directory"},
+		}, "Image is not a directory", ""},
 		"build is a file": {func(t *testing.T, dir, _ string) {
-			require.NoError(t, os.WriteFile(filepath.Join(dir, "20180601-000000"), nil, 0o644))
-		}, "20180601-000000 is not a directory"},
+			require.NoError(t, os.WriteFile(filepath.Join(dir, day), nil, 0o644))
+		}, "", "it is not a directory"},
 		"build is a link": {func(t *testing.T, dir, outside string) {
-			require.NoError(t, os.Symlink(outside, filepath.Join(dir, "20180601-000000")))
-		}, "20180601-000000 is not a directory"},
-		"build is an empty directory": {func(t *testing.T, dir, _ string) {
-			require.NoError(t, os.Mkdir(filepath.Join(dir, "20180601-000000"), 0o755))
-		}, "20180601-000000 is not a release"},
-		"checksums are a pipe": {func(t *testing.T, dir, _ string) {
-			require.NoError(t, os.Mkdir(filepath.Join(dir, "20180601-000000"), 0o755))
-			require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "20180601-000000", "SHA256SUMS"), 0o644))
-		}, "20180601-000000 is not a release"},
-		"checksums are a link": {func(t *testing.T, dir, outside string) {
-			require.NoError(t, os.Mkdir(filepath.Join(dir, "20180601-000000"), 0o755))
-			require.NoError(t, os.Symlink(filepath.Join(outside, "file"), filepath.Join(dir, "20180601-000000", "SHA256SUMS")))
-		}, "20180601-000000 is not a release"},
-		"checksums are huge": {func(t *testing.T, dir, _ string) {
-			require.NoError(t, os.Mkdir(filepath.Join(dir, "20180601-000000"), 0o755))
-			sums := filepath.Join(dir, "20180601-000000", "SHA256SUMS")
-			require.NoError(t, os.WriteFile(sums, nil, 0o644))
-			require.NoError(t, os.Truncate(sums, 1<<40))
-		}, "20180601-000000 is not a release"},
-		"latest is a file":         {replaceLink("latest", "", ""), "Image/latest is not a symbolic link"},
-		"latest is a directory":    {replaceLink("latest", "/", ""), "Image/latest is not a symbolic link"},
-		"latest leads out":         {replaceLink("latest", "../../outside", ""), `Image/latest points to "../../outside", which is not a build beside it`},
-		"latest is absolute":       {replaceLink("latest", "/etc", ""), `Image/latest points to "/etc", which is not`},
-		"latest is itself":         {replaceLink("latest", "latest", ""), `Image/latest points to "latest", which is not`},
-		"latest leads to a detour": {replaceLink("latest", "../Image/20180501-000000", ""), "which is not a build beside it"},
-		"latest dangles":           {replaceLink("latest", "20180601-000000", ""), "Image/latest points to 20180601-000000, which does not exist"},
-		"latest points to a file":  {replaceLink("latest", "20180601-000000", "file"), "20180601-000000 is not a directory"},
-		"prev is a file":           {replaceLink("prev", "", ""), "Image/prev is not a symbolic link"},
-		"prev leads out":           {replaceLink("prev", "../../outside", ""), "Image/prev points to"},
-		"prev dangles":             {replaceLink("prev", "20180601-000000", ""), "Image/prev points to 20180601-000000, which does not exist"},
+			require.NoError(t, os.Symlink(outside, filepath.Join(dir, day)))
+		}, "", "it is not a directory"},
+		"build is a link to another build": {func(t *testing.T, dir, _ string) {
+			require.NoError(t, os.Symlink("20180501-000000", filepath.Join(dir, day)))
+		}, "", "it is not a directory"},
+		"build is a copy of another": {func(t *testing.T, dir, _ string) {
+			require.NoError(t, os.CopyFS(filepath.Join(dir, day), os.DirFS(filepath.Join(dir, "20180501-000000"))))
+		}, "", "it holds Image 20180501-000000"},
+		"build is an empty directory": {inBuild(func(*testing.T, string, string) {}), "", "SHA256SUMS is missing"},
+		"checksums are a pipe": {inBuild(func(t *testing.T, build, _ string) {
+			require.NoError(t, syscall.Mkfifo(filepath.Join(build, "SHA256SUMS"), 0o644))
+		}), "", "SHA256SUMS: not a regular file"},
+		"checksums are a link": {inBuild(func(t *testing.T, build, outside string) {
+			require.NoError(t, os.Symlink(filepath.Join(outside, "file"), filepath.Join(build, "SHA256SUMS")))
+		}), "", "SHA256SUMS: "},
+		"checksums are huge": {inBuild(func(t *testing.T, build, _ string) {
+			require.NoError(t, os.WriteFile(filepath.Join(build, "SHA256SUMS"), nil, 0o644))
+			require.NoError(t, os.Truncate(filepath.Join(build, "SHA256SUMS"), 1<<40))
+		}), "", "SHA256SUMS: larger than"},
+		"there is only the index": {inBuild(func(t *testing.T, build, _ string) {
+			require.NoError(t, os.WriteFile(filepath.Join(build, "SHA256SUMS"), nil, 0o644))
+			require.NoError(t, os.WriteFile(filepath.Join(build, "release.json"), []byte("{}"), 0o644))
+		}), "", "cannot read release index"},
+		"a build that does not exist": {func(t *testing.T, dir, _ string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "20180631-000000"), nil, 0o644))
+			require.NoError(t, os.Mkdir(filepath.Join(dir, "notes"), 0o755))
+		}, "", ""},
+		"latest is gone":           {func(t *testing.T, dir, _ string) { require.NoError(t, os.Remove(filepath.Join(dir, "latest"))) }, "", ""},
+		"latest is a file":         {replaceLink("latest", "", ""), "Image/latest is not a symbolic link; move it away and publish again", ""},
+		"latest is a directory":    {replaceLink("latest", "/", ""), "Image/latest is not a symbolic link; move it away and publish again", ""},
+		"latest leads out":         {replaceLink("latest", "../../outside", ""), "", ""},
+		"latest is absolute":       {replaceLink("latest", "/etc", ""), "", ""},
+		"latest is itself":         {replaceLink("latest", "latest", ""), "", ""},
+		"latest leads to a detour": {replaceLink("latest", "../Image/20180501-000000", ""), "", ""},
+		"latest dangles":           {replaceLink("latest", day, ""), "", ""},
+		"latest points to a file":  {replaceLink("latest", day, "file"), "", "it is not a directory"},
+		"prev is a file":           {replaceLink("prev", "", ""), "Image/prev is not a symbolic link", ""},
+		"prev leads out":           {replaceLink("prev", "../../outside", ""), "", ""},
+		"prev dangles":             {replaceLink("prev", day, ""), "", ""},
+		"the record is damaged": {func(t *testing.T, dir, _ string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "lifecycle.json"), []byte("{"), 0o644))
+		}, "Image/lifecycle.json, which says what was withdrawn: unexpected EOF; mend it", ""},
+		"the record is a pipe": {func(t *testing.T, dir, _ string) {
+			require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "lifecycle.json"), 0o644))
+		}, "lifecycle.json, which says what was withdrawn: not a regular file", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			top := t.TempDir()
@@ -115,15 +140,38 @@ func TestHostileDirectory(t *testing.T) {
 				publishOne(t, target, day)
 			}
 			test.spoil(t, filepath.Join(target.Dir, "Image"), outside)
-			before := tree(t, top)
+			before, beforeOutside := tree(t, top), tree(t, outside)
 
-			_, err := target.List(t.Context(), "Image")
-			assert.ErrorContains(t, err, test.want)
-			_, err = publish.Publish(t.Context(), target, release(t, "20180701"))
-			assert.ErrorContains(t, err, test.want)
-			_, err = publish.Retire(t.Context(), target, "Image", time.Now())
-			assert.ErrorContains(t, err, test.want)
-			assert.Equal(t, before, tree(t, top))
+			_, err := publish.Retire(t.Context(), target, "Image", time.Now())
+			if test.err == "" {
+				require.NoError(t, err)
+			}
+			assert.True(t, maps.Equal(before, tree(t, top)), "retiring changed something")
+			p, err := publish.Publish(t.Context(), target, release(t, "20180701"))
+			if test.err != "" {
+				assert.ErrorContains(t, err, test.err)
+				assert.True(t, maps.Equal(before, tree(t, top)), "publishing changed something")
+				return
+			}
+			require.NoError(t, err)
+			assert.True(t, maps.Equal(beforeOutside, tree(t, outside)))
+			have, err := target.List(t.Context(), "Image")
+			require.NoError(t, err)
+			var complete []publish.Entry
+			var problem string
+			for _, e := range have {
+				if e.Problem == "" {
+					complete = append(complete, e)
+				} else {
+					assert.Equal(t, day, e.Build.String())
+					assert.Empty(t, e.Labels)
+					problem = e.Problem
+				}
+			}
+			assert.Equal(t, "20180401-000000 20180501-000000:prev 20180701-000000:latest", describe(complete))
+			assert.Contains(t, problem, test.problem)
+			assert.Equal(t, test.problem != "", problem != "")
+			assert.Len(t, p.Problems, min(1, len(problem)))
 		})
 	}
 }
@@ -184,7 +232,7 @@ func TestApplyRefuses(t *testing.T) {
 		{publish.Step{Op: publish.Assign, Entry: there}, `label "" is unknown`},
 		{publish.Step{Op: publish.Assign, Label: "../latest", Entry: there}, `label "../latest" is unknown`},
 		{publish.Step{Op: publish.Assign, Label: publish.Latest, Entry: publish.Entry{Image: "Image"}}, "no build"},
-		{publish.Step{Op: publish.Assign, Label: publish.Latest, Entry: publish.Entry{Image: "Image", Build: day(t, "20180501")}}, "no such file"},
+		{publish.Step{Op: publish.Assign, Label: publish.Latest, Entry: publish.Entry{Image: "Image", Build: day(t, "20180501")}}, "is not complete"},
 		{publish.Step{Op: publish.Remove, Entry: publish.Entry{Image: "Image"}}, "no build"},
 		{publish.Step{Op: publish.Remove, Entry: there}, "20180401-000000 is latest"},
 	} {

@@ -2,8 +2,6 @@ package directory
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,13 +10,22 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
-	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
-// maxSums bounds the SHA256SUMS of a release, in bytes.
-const maxSums = 32 << 20
+// Bounds of the files of a release that are read whole, in bytes.
+const (
+	maxSums  = 32 << 20
+	maxIndex = 1 << 20
+)
+
+// What is published is for everybody to read, also under a strict umask.
+const (
+	fileMode = 0o644
+	dirMode  = 0o755
+)
 
 // imageDir is the directory of one image.
 type imageDir struct {
@@ -29,7 +36,7 @@ type imageDir struct {
 
 // open opens the image's directory, which must be one.
 func (t *Target) open(image string) (*imageDir, error) {
-	if err := publish.CheckImage(image); err != nil {
+	if err := t.check(image); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(t.Dir)
@@ -49,12 +56,19 @@ func (t *Target) open(image string) (*imageDir, error) {
 	return d, err
 }
 
+func (t *Target) check(image string) error {
+	if t.Dir == "" {
+		return errors.New("the target has no Dir")
+	}
+	return publish.CheckImage(image)
+}
+
 // create opens the image's directory and makes it if needed.
 func (t *Target) create(image string) (*imageDir, error) {
-	if err := publish.CheckImage(image); err != nil {
+	if err := t.check(image); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(t.Dir, 0o755); err != nil {
+	if err := makeDir(t.Dir); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(t.Dir)
@@ -62,28 +76,50 @@ func (t *Target) create(image string) (*imageDir, error) {
 		return nil, err
 	}
 	defer root.Close()
-	switch err := root.Mkdir(image, 0o755); {
+	switch err := root.Mkdir(image, dirMode); {
 	case errors.Is(err, fs.ErrExist):
 	case err != nil:
 		return nil, err
 	default:
-		if err := syncDir(root, "."); err != nil {
+		if err := errors.Join(root.Chmod(image, dirMode), syncDir(root, ".")); err != nil {
 			return nil, err
 		}
 	}
 	return t.open(image)
 }
 
+// makeDir is os.MkdirAll without the umask.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if parent := filepath.Dir(filepath.Clean(dir)); parent != dir {
+		if err := makeDir(parent); err != nil {
+			return err
+		}
+	}
+	err := os.Mkdir(dir, dirMode)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // another run was faster
+	}
+	if err != nil {
+		return err
+	}
+	return os.Chmod(dir, dirMode)
+}
+
+var labels = []publish.Label{publish.Latest, publish.Prev}
+
 // list returns the releases. It reads the labels first: a run that publishes
 // meanwhile moves them only to what is there by then.
 func (d *imageDir) list() ([]publish.Entry, error) {
-	labels := []publish.Label{publish.Latest, publish.Prev}
 	builds := make([]publish.BuildID, len(labels))
 	for i, label := range labels {
-		var err error
-		if builds[i], err = d.labelled(label); err != nil {
-			return nil, err
-		}
+		builds[i], _ = d.labelled(label) // what leads elsewhere labels nothing
+	}
+	fates, err := d.lifecycle()
+	if err != nil {
+		return nil, err
 	}
 	dirents, err := fs.ReadDir(d.FS(), ".")
 	if err != nil {
@@ -95,59 +131,39 @@ func (d *imageDir) list() ([]publish.Entry, error) {
 		if err != nil {
 			continue
 		}
-		e, err := d.entry(build)
-		if err != nil {
-			return nil, err
+		e := d.entry(build)
+		for i, label := range labels {
+			if builds[i] == build {
+				e.Labels = append(e.Labels, label)
+			}
+		}
+		fate := fates[build.String()]
+		e.Withdrawn = fate.Withdrawn
+		if fate.LabelLost != nil && len(e.Labels) == 0 {
+			e.LabelLost = *fate.LabelLost
 		}
 		entries = append(entries, e)
-	}
-	for i, label := range labels {
-		at := slices.IndexFunc(entries, func(e publish.Entry) bool { return e.Build == builds[i] })
-		switch {
-		case at >= 0:
-			entries[at].Labels = append(entries[at].Labels, label)
-		case !builds[i].IsZero():
-			return nil, fmt.Errorf("%s points to %s, which does not exist", filepath.Join(d.path, string(label)), builds[i])
-		}
 	}
 	return entries, nil
 }
 
-// entry returns the release of the build, without its labels.
-func (d *imageDir) entry(build publish.BuildID) (publish.Entry, error) {
+// entry returns the release of the build as it stands in its directory.
+func (d *imageDir) entry(build publish.BuildID) publish.Entry {
 	e := publish.Entry{ID: d.name + "/" + build.String(), Image: d.name, Build: build}
-	path := filepath.Join(d.path, build.String())
-	info, err := d.Lstat(build.String())
+	if info, err := d.Lstat(build.String()); err != nil || !info.IsDir() {
+		e.Problem = "it is not a directory"
+		return e
+	}
+	c, err := d.look(build)
+	e.Digest = c.digest
 	if err != nil {
-		return e, fmt.Errorf("%s: %w", d.path, err)
+		e.Problem = err.Error()
 	}
-	if !info.IsDir() {
-		return e, fmt.Errorf("%s is not a directory", path)
-	}
-	if e.Digest, err = d.digest(filepath.Join(build.String(), signing.SumsFile)); err != nil {
-		return e, fmt.Errorf("%s is not a release: %w", path, err)
-	}
-	return e, nil
+	return e
 }
 
-// digest returns the SHA-256 of a small file.
-func (d *imageDir) digest(name string) (string, error) {
-	info, err := d.Lstat(name)
-	if err != nil {
-		return "", err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxSums {
-		return "", fmt.Errorf("%s is not a regular file of at most %d bytes", name, maxSums)
-	}
-	data, err := d.ReadFile(name)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:]), nil
-}
-
-// labelled returns the build that the label points to, or none.
+// labelled returns the build that the label points to, or none where there is no
+// label. The error says why it is not a label, and what to do.
 func (d *imageDir) labelled(label publish.Label) (publish.BuildID, error) {
 	path := filepath.Join(d.path, string(label))
 	info, err := d.Lstat(string(label))
@@ -158,7 +174,7 @@ func (d *imageDir) labelled(label publish.Label) (publish.BuildID, error) {
 		return publish.BuildID{}, fmt.Errorf("%s: %w", d.path, err)
 	}
 	if info.Mode().Type() != fs.ModeSymlink {
-		return publish.BuildID{}, fmt.Errorf("%s is not a symbolic link", path)
+		return publish.BuildID{}, fmt.Errorf("%s is not a symbolic link; move it away and publish again", path)
 	}
 	to, err := d.Readlink(string(label))
 	if err != nil {
@@ -166,25 +182,41 @@ func (d *imageDir) labelled(label publish.Label) (publish.BuildID, error) {
 	}
 	build, err := publish.ParseBuildID(to)
 	if err != nil {
-		return publish.BuildID{}, fmt.Errorf("%s points to %q, which is not a build beside it", path, to)
+		return publish.BuildID{}, &strayLabelError{path: path, to: to}
 	}
 	return build, nil
 }
 
-// assign lets the label point to the build.
-func (d *imageDir) assign(label publish.Label, build publish.BuildID) error {
-	if label != publish.Latest && label != publish.Prev {
+// strayLabelError is that a label is a link, but not to a build beside it. To
+// assign the label replaces it.
+type strayLabelError struct{ path, to string }
+
+func (e *strayLabelError) Error() string {
+	return fmt.Sprintf("%s points to %.300q, which is not a build beside it", e.path, e.to)
+}
+
+// assign lets the label point to the build, if that is what its checksums say.
+func (d *imageDir) assign(ctx context.Context, label publish.Label, build publish.BuildID, now time.Time) error {
+	if !slices.Contains(labels, label) {
 		return fmt.Errorf("label %q is unknown", label)
 	}
-	if _, err := d.entry(build); err != nil {
+	// What is there may be replaced if it is a link.
+	was, err := d.labelled(label)
+	var stray *strayLabelError
+	if err != nil && !errors.As(err, &stray) || was == build {
 		return err
 	}
-	// What is there may be replaced if it is a label.
-	if now, err := d.labelled(label); err != nil || now == build {
+	if err := d.compare(ctx, build); err != nil {
 		return err
 	}
-	temp := tempPrefix + string(label)
-	if err := d.Symlink(build.String(), temp); err != nil {
+	if err := d.recordLoss(was, label, now); err != nil {
+		return err
+	}
+	temp, err := d.free(tempPrefix + string(label))
+	if err == nil {
+		err = d.Symlink(build.String(), temp)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", d.path, err)
 	}
 	if err := d.Rename(temp, string(label)); err != nil {
@@ -193,18 +225,33 @@ func (d *imageDir) assign(label publish.Label, build publish.BuildID) error {
 	return syncDir(d.Root, ".")
 }
 
+// recordLoss records that the build is about to lose the label, if that is its
+// last. Before, so that it is not forgotten: while it has the label, nobody asks.
+func (d *imageDir) recordLoss(build publish.BuildID, label publish.Label, now time.Time) error {
+	if _, err := d.Lstat(build.String()); build.IsZero() || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, l := range labels {
+		if other, _ := d.labelled(l); l != label && other == build {
+			return nil
+		}
+	}
+	now = now.UTC().Truncate(time.Second)
+	return d.record(build, func(f *fate) { f.LabelLost = &now })
+}
+
 // delete removes the build. It takes its name first, so that at no time there
 // is a part of a release under the name of a whole one.
 func (d *imageDir) delete(build publish.BuildID) error {
-	for _, label := range []publish.Label{publish.Latest, publish.Prev} {
-		if b, err := d.labelled(label); err != nil {
-			return err
-		} else if b == build {
+	for _, label := range labels {
+		if b, _ := d.labelled(label); b == build {
 			return fmt.Errorf("%s is %s", filepath.Join(d.path, build.String()), label)
 		}
 	}
-	temp := tempPrefix + build.String()
-	err := d.Rename(build.String(), temp)
+	temp, err := d.free(tempPrefix + build.String())
+	if err == nil {
+		err = d.Rename(build.String(), temp)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -217,23 +264,38 @@ func (d *imageDir) delete(build publish.BuildID) error {
 	if err := d.RemoveAll(temp); err != nil {
 		return fmt.Errorf("%s: %w", d.path, err)
 	}
-	return nil
+	return d.record(build, func(f *fate) { f.LabelLost = nil })
 }
 
-// sweep removes what killed runs left.
+// sweep removes what killed runs left. What cannot be removed hinders nobody:
+// see free.
 func (d *imageDir) sweep() error {
 	dirents, err := fs.ReadDir(d.FS(), ".")
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, dirent := range dirents {
 		if strings.HasPrefix(dirent.Name(), tempPrefix) {
-			if err := d.RemoveAll(dirent.Name()); err != nil {
-				return err
-			}
+			errs = append(errs, d.RemoveAll(dirent.Name()))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// free returns the name, or where a leftover has it, one with a number.
+func (d *imageDir) free(name string) (string, error) {
+	const most = 1000
+	for n := range most {
+		try := name
+		if n > 0 {
+			try = fmt.Sprintf("%s.%d", name, n)
+		}
+		if _, err := d.Lstat(try); errors.Is(err, fs.ErrNotExist) {
+			return try, nil
+		}
+	}
+	return "", fmt.Errorf("%s: %d leftovers that could not be removed have the name", filepath.Join(d.path, name), most)
 }
 
 // fill copies the release's files into the new directory named temp.
@@ -247,6 +309,68 @@ func (d *imageDir) fill(ctx context.Context, temp string, r *publish.Release) er
 	return syncDir(d.Root, temp)
 }
 
+// repair makes the build's directory the release, unless it holds another one.
+// Files that differ are copied beside it and renamed in their place one by one,
+// so that none is ever worse than it was.
+func (d *imageDir) repair(ctx context.Context, r *publish.Release) (err error) {
+	build := r.Index.Build
+	c, problem := d.readContent(build)
+	if c.digest != r.Digest && c.rightly {
+		if problem == nil {
+			_, problem = d.look(build)
+		}
+		if problem != nil {
+			problem = fmt.Errorf("which is damaged too: %w; remove it to publish this one", problem)
+		}
+		return errors.Join(fmt.Errorf("%s/%s: %w", d.name, build, publish.ErrConflict), problem)
+	}
+
+	var temp string
+	defer func() {
+		if temp != "" {
+			err = errors.Join(err, d.RemoveAll(temp))
+		}
+	}()
+	buf := make([]byte, 1<<20)
+	for _, f := range r.Files {
+		name := filepath.Join(build.String(), f.Name)
+		if same, err := d.same(ctx, name, f.SHA256); same || ctx.Err() != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if temp == "" {
+			if temp, err = d.makeTemp(build.String()); err != nil {
+				return err
+			}
+		}
+		beside := filepath.Join(temp, f.Name)
+		if err := d.copy(ctx, beside, r, f.Name, buf); err != nil {
+			return fmt.Errorf("%s: %w", f.Name, err)
+		}
+		if err := d.Rename(beside, name); err != nil {
+			return err
+		}
+	}
+	if temp == "" {
+		return nil
+	}
+	return syncDir(d.Root, build.String())
+}
+
+// makeTemp makes a directory for what is not finished.
+func (d *imageDir) makeTemp(name string) (string, error) {
+	temp, err := d.free(tempPrefix + name)
+	if err == nil {
+		err = d.Mkdir(temp, dirMode)
+	}
+	if err == nil {
+		err = d.Chmod(temp, dirMode)
+	}
+	return temp, err
+}
+
 // copy copies the release's file named from. What is read is compared with the
 // release's digests as it is read.
 func (d *imageDir) copy(ctx context.Context, to string, r *publish.Release, from string, buf []byte) (err error) {
@@ -255,11 +379,14 @@ func (d *imageDir) copy(ctx context.Context, to string, r *publish.Release, from
 		return err
 	}
 	defer src.Close()
-	dst, err := d.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	dst, err := d.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dst.Close()) }()
+	if err := dst.Chmod(fileMode); err != nil {
+		return err
+	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return err

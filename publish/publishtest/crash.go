@@ -61,12 +61,12 @@ func (k *kit) crashOnce(ctx context.Context, image string, before, done int, new
 		return fmt.Errorf("the steps of the cut publication are %v, want %d", p.Steps, done)
 	}
 
-	// What is latest becomes prev; a release that was cut before it became
-	// latest never was.
+	// What is latest becomes prev. A release that was cut before it became
+	// latest never was, but where nothing was, it is the newest complete one.
 	last, prev := cut, before
 	if newer {
 		last++
-		if complete {
+		if complete || before == 0 && done > 0 {
 			prev = cut
 		}
 	}

@@ -49,6 +49,7 @@ func TestTarget(ctx context.Context, target publish.Target, prefix string) error
 		{"Apply", k.apply},
 		{"Rotate", k.rotate},
 		{"Crash", k.crash},
+		{"TakeBack", k.takeBack},
 		{"Retire", k.retire},
 		{"Lock", k.lock},
 	} {
@@ -254,6 +255,9 @@ func (k *kit) apply(ctx context.Context, image string) error {
 				return err
 			}
 		}
+		if err := k.expect(ctx, image, "1 2 3"); err != nil {
+			return err
+		}
 		have, err := k.target.List(ctx, image)
 		if err != nil {
 			return err
@@ -340,6 +344,64 @@ func (k *kit) rotate(ctx context.Context, image string) error {
 	return k.expect(ctx, image, "2 3:prev 4:latest")
 }
 
+// takeBack rolls back and withdraws, each also twice.
+func (k *kit) takeBack(ctx context.Context, image string) error {
+	for n := range 4 {
+		if err := k.publish(ctx, image, n+1, min(n+2, 3)); err != nil {
+			return err
+		}
+	}
+	const reason = "it does not boot"
+	for _, test := range []struct {
+		what string
+		do   func() (*publish.Publication, error)
+		want string
+	}{
+		{"roll back to 2", func() (*publish.Publication, error) {
+			return publish.Rollback(ctx, k.target, image, nth(2), reason)
+		}, "1:prev 2:latest 3 4"},
+		{"withdraw 1", func() (*publish.Publication, error) {
+			return publish.Withdraw(ctx, k.target, image, nth(1), reason)
+		}, "1 2:latest:prev 3 4"},
+		{"roll forward to 3", func() (*publish.Publication, error) {
+			return publish.Rollback(ctx, k.target, image, nth(3), reason)
+		}, "1 2:prev 3:latest 4"},
+		{"withdraw 3", func() (*publish.Publication, error) {
+			return publish.Withdraw(ctx, k.target, image, nth(3), reason)
+		}, "1 2:latest:prev 3 4"},
+	} {
+		for again := range 2 {
+			p, err := test.do()
+			if err == nil && (len(p.Steps) == 0) != (again > 0) {
+				err = fmt.Errorf("time %d had the steps %v", again+1, p.Steps)
+			}
+			if err == nil {
+				err = k.expect(ctx, image, test.want)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", test.what, err)
+			}
+		}
+	}
+	for n := range 4 {
+		r, err := k.release(ctx, image, n+1)
+		if err != nil {
+			return err
+		}
+		_, err = publish.Publish(ctx, k.target, r)
+		if want := n != 1; errors.Is(err, publish.ErrWithdrawn) != want || !want && err != nil {
+			return fmt.Errorf("a Publish of release %d returned %q", n+1, fmt.Sprint(err))
+		}
+	}
+	if err := k.publish(ctx, image, 5, 2); err != nil {
+		return err
+	}
+	if _, err := publish.Withdraw(ctx, k.target, image, nth(6), reason); !errors.Is(err, publish.ErrUnknownBuild) {
+		return fmt.Errorf("to withdraw an unknown build returned %q", fmt.Sprint(err))
+	}
+	return k.expect(ctx, image, "1 2:prev 3 4 5:latest")
+}
+
 // retire publishes four releases, of which the first two are over after the
 // years in which they are kept.
 func (k *kit) retire(ctx context.Context, image string) error {
@@ -351,15 +413,17 @@ func (k *kit) retire(ctx context.Context, image string) error {
 			return err
 		}
 	}
-	over := nth(4).Time().AddDate(publish.KeepYears, 0, 0)
+	// What the target records counts: the labels were lost today.
+	over := time.Now().AddDate(publish.KeepYears, 0, 0)
 	for _, test := range []struct {
 		now   time.Time
 		want  string
 		steps int
 	}{
 		{nth(4).Time(), "1 2 3:prev 4:latest", 0},
-		{over.Add(-time.Second), "2 3:prev 4:latest", 1},
-		{over, "3:prev 4:latest", 1},
+		{nth(4).Time().AddDate(publish.KeepYears, 0, 0), "1 2 3:prev 4:latest", 0},
+		{over.AddDate(0, 0, -1), "1 2 3:prev 4:latest", 0},
+		{over.AddDate(0, 0, 1), "3:prev 4:latest", 2},
 		{over.AddDate(100, 0, 0), "3:prev 4:latest", 0},
 	} {
 		steps, err := publish.Retire(ctx, k.target, image, test.now)

@@ -107,6 +107,11 @@ func TestKitFinds(t *testing.T) {
 				return have, err
 			}
 		}, "that image"},
+		"forgets what was pushed": {func(b *broken) {
+			b.push = func(_ context.Context, r *publish.Release) (publish.Entry, error) {
+				return publish.Entry{ID: "1", Image: r.Index.Image, Build: r.Index.Build, Digest: r.Digest}, nil
+			}
+		}, `Apply: the target has the releases "" of Publishtest_Apply, want "1 2 3"`},
 		"copies without a look": {func(b *broken) {
 			b.push = func(_ context.Context, r *publish.Release) (publish.Entry, error) {
 				e := publish.Entry{ID: r.Index.Image + "/" + r.Index.Build.String(), Image: r.Index.Image, Build: r.Index.Build, Digest: r.Digest}

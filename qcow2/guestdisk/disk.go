@@ -6,7 +6,8 @@
 // # Limits
 //
 // A file system's type and sizes are what its superblock claims; nothing is
-// mounted and no file is read. Logical volumes are found in physical volumes
+// mounted, and no file is read but the headers of boot loaders on an EFI system
+// partition. Logical volumes are found in physical volumes
 // that hold all of them, in segments that are not striped or mirrored.
 // Sectors are 512 bytes.
 //
@@ -57,6 +58,10 @@ type Disk struct {
 	// BootUEFI that there is an EFI system partition with a FAT file system.
 	BootBIOS bool `json:"boot-bios"`
 	BootUEFI bool `json:"boot-uefi"`
+	// EFIArchs are the architectures of the boot loaders on the EFI system
+	// partition, EFI/BOOT/BOOT*.EFI, sorted and each once: "amd64", "arm64" and
+	// others as GOARCH names them, or the number of PE's machine such as "0x0200".
+	EFIArchs []string `json:"efi-archs,omitempty"`
 	// MinDiskGiB is the size of the smallest disk the image can be written to,
 	// in GiB: the disk's own size rounded up, and not less than its partitions
 	// claim.
@@ -136,9 +141,38 @@ func Inspect(r io.ReaderAt, size int64) (*Disk, error) {
 			return nil, fmt.Errorf("cannot inspect partition %d: %w", p.Number, err)
 		}
 	}
+	if err := d.loaders(v); err != nil {
+		return nil, fmt.Errorf("cannot inspect the EFI system partition: %w", err)
+	}
 	d.conclude(first)
 	return d, nil
 }
+
+// loaders looks for boot loaders on EFI system partitions.
+func (d *Disk) loaders(v view) error {
+	looked := 0
+	for _, p := range d.Partitions {
+		if !p.isESP() || looked == maxESPs {
+			continue
+		}
+		looked++
+		archs, err := efiArchs(v.sub(p.OffsetBytes, p.SizeBytes))
+		if err != nil {
+			return err
+		}
+		d.EFIArchs = append(d.EFIArchs, archs...)
+	}
+	slices.Sort(d.EFIArchs)
+	d.EFIArchs = slices.Compact(d.EFIArchs)
+	return nil
+}
+
+const (
+	guidESP  = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+	guidBIOS = "21686148-6449-6e6f-744e-656564454649"
+)
+
+func (p *Partition) isESP() bool { return p.Type == guidESP || p.Type == "0xef" }
 
 // tables reads the partition tables.
 func (d *Disk) tables(v view, first []byte) error {
@@ -171,10 +205,6 @@ func (d *Disk) tables(v view, first []byte) error {
 
 // conclude draws the conclusions.
 func (d *Disk) conclude(first []byte) {
-	const (
-		guidESP  = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
-		guidBIOS = "21686148-6449-6e6f-744e-656564454649"
-	)
 	code := len(first) == sector && !allZero(first[:bootCodeBytes])
 	for _, p := range d.Partitions {
 		end := p.OffsetBytes + p.SizeBytes
@@ -184,7 +214,7 @@ func (d *Disk) conclude(first []byte) {
 		}
 		fat := p.Content != nil && p.Content.Type == "vfat"
 		switch {
-		case p.Type == guidESP, p.Type == "0xef":
+		case p.isESP():
 			d.BootUEFI = d.BootUEFI || fat
 		case p.Type == guidBIOS, p.Active:
 			d.BootBIOS = d.BootBIOS || code

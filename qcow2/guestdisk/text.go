@@ -35,7 +35,11 @@ func (d *Disk) boots() string {
 		out = append(out, "BIOS")
 	}
 	if d.BootUEFI {
-		out = append(out, "UEFI")
+		uefi := "UEFI"
+		if len(d.EFIArchs) > 0 {
+			uefi += " (" + strings.Join(d.EFIArchs, " ") + ")"
+		}
+		out = append(out, uefi)
 	}
 	return orNone(strings.Join(out, ", "))
 }

@@ -166,7 +166,7 @@ func (a *archiveReader) entry(ctx context.Context, h *tar.Header, content io.Rea
 	case tar.TypeFifo:
 		f.Type = Pipe
 	case tar.TypeLink:
-		first, ok := a.seen[path.Join("/", h.Linkname)]
+		first, ok := a.seen[path.Join("/", h.Linkname)] //nolint:gosec // nothing is written there
 		if !ok {
 			return errors.New("a hard link to a file that did not come")
 		}

@@ -23,13 +23,24 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
 )
 
+// box is a sandbox with what the tests say of the image beside its path.
+type box struct {
+	QEMU
+	Image
+}
+
+func (b box) boot(ctx context.Context, path string) (*Machine, error) {
+	b.Image.Path = path
+	return b.QEMU.Boot(ctx, b.Image)
+}
+
 // helperQEMU is a QEMU whose program is this test's, in the given mode.
-func helperQEMU(t *testing.T, mode string) QEMU {
+func helperQEMU(t *testing.T, mode string) box {
 	t.Helper()
 	t.Setenv(helperEnv, mode)
 	t.Setenv("HELPER_DIR", t.TempDir())
-	return QEMU{Binary: os.Args[0], Img: os.Args[0], Accel: "tcg", WorkDir: t.TempDir(),
-		ConsoleLog: filepath.Join(t.TempDir(), "console.log")}
+	return box{QEMU{Binary: os.Args[0], Img: os.Args[0], Accel: "tcg"},
+		Image{WorkDir: t.TempDir(), ConsoleLog: filepath.Join(t.TempDir(), "console.log")}}
 }
 
 // assertNothingLeft checks that no file of the sandbox remains and no process
@@ -56,7 +67,7 @@ func processesWith(word string) []int {
 
 func TestBoot(t *testing.T) {
 	q := helperQEMU(t, "good")
-	m, err := q.Boot(t.Context(), qcow2File(t, nil))
+	m, err := q.boot(t.Context(), qcow2File(t, nil))
 	require.NoError(t, err)
 	assert.Equal(t, "linux", m.Target.User)
 	assert.Equal(t, helperPassword, m.Target.Password)
@@ -75,7 +86,7 @@ func TestBoot(t *testing.T) {
 
 func TestBootTakesAnotherPort(t *testing.T) {
 	q := helperQEMU(t, "busy-once")
-	m, err := q.Boot(t.Context(), qcow2File(t, nil))
+	m, err := q.boot(t.Context(), qcow2File(t, nil))
 	require.NoError(t, err)
 	require.NoError(t, m.Close())
 }
@@ -83,7 +94,7 @@ func TestBootTakesAnotherPort(t *testing.T) {
 func TestBootQEMUDies(t *testing.T) {
 	q := helperQEMU(t, "die")
 	image := qcow2File(t, nil)
-	_, err := q.Boot(t.Context(), image)
+	_, err := q.boot(t.Context(), image)
 	require.ErrorIs(t, err, ErrDied)
 	assert.EqualError(t, err, "cannot boot "+image+": QEMU ended: exit status 3: qemu-system-x86_64: disk on fire")
 	var boot *BootError
@@ -96,14 +107,14 @@ func TestBootQEMUDies(t *testing.T) {
 func TestBootGuestNeverAnswers(t *testing.T) {
 	q := helperQEMU(t, "silent")
 	q.BootTimeout = 300 * time.Millisecond
-	_, err := q.Boot(t.Context(), qcow2File(t, nil))
+	_, err := q.boot(t.Context(), qcow2File(t, nil))
 	require.ErrorIs(t, err, ErrNoAnswer)
 	assertNothingLeft(t, q.WorkDir)
 }
 
 func TestBootWrongHostKey(t *testing.T) {
 	q := helperQEMU(t, "wrong-key")
-	_, err := q.Boot(t.Context(), qcow2File(t, nil))
+	_, err := q.boot(t.Context(), qcow2File(t, nil))
 	var keyErr *HostKeyError
 	require.ErrorAs(t, err, &keyErr)
 	assertNothingLeft(t, q.WorkDir)
@@ -113,7 +124,7 @@ func TestBootCancelled(t *testing.T) {
 	q := helperQEMU(t, "silent")
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(300*time.Millisecond, cancel)
-	_, err := q.Boot(ctx, qcow2File(t, nil))
+	_, err := q.boot(ctx, qcow2File(t, nil))
 	require.ErrorIs(t, err, context.Canceled)
 	assertNothingLeft(t, q.WorkDir)
 }
@@ -124,7 +135,7 @@ func TestBootPortInUse(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	q := helperQEMU(t, "good")
 	q.Port = l.Addr().(*net.TCPAddr).Port
-	_, err = q.Boot(t.Context(), qcow2File(t, nil))
+	_, err = q.boot(t.Context(), qcow2File(t, nil))
 	require.ErrorIs(t, err, ErrPortInUse)
 	assert.Contains(t, err.Error(), "127.0.0.1:"+strconv.Itoa(q.Port))
 	assertNothingLeft(t, q.WorkDir)
@@ -133,7 +144,7 @@ func TestBootPortInUse(t *testing.T) {
 func TestBootWithoutQEMU(t *testing.T) {
 	q := helperQEMU(t, "good")
 	q.Binary = "/nonexistent/qemu"
-	_, err := q.Boot(t.Context(), qcow2File(t, nil))
+	_, err := q.boot(t.Context(), qcow2File(t, nil))
 	require.ErrorIs(t, err, os.ErrNotExist)
 	assertNothingLeft(t, q.WorkDir)
 }
@@ -142,7 +153,7 @@ func TestBootUnknownAccelerator(t *testing.T) {
 	q := helperQEMU(t, "good")
 	q.Accel = "xen"
 	image := qcow2File(t, nil)
-	_, err := q.Boot(t.Context(), image)
+	_, err := q.boot(t.Context(), image)
 	assert.EqualError(t, err, "cannot boot "+image+`: cannot use accelerator "xen": want kvm or tcg`)
 }
 
@@ -170,10 +181,10 @@ func TestBootFullDisk(t *testing.T) {
 	time.AfterFunc(500*time.Millisecond, func() { // what a guest would write
 		_ = os.WriteFile(filepath.Join(small, "overlay-grown"), make([]byte, 64<<20), 0o600)
 	})
-	_, err := q.Boot(t.Context(), qcow2File(t, nil))
+	_, err := q.boot(t.Context(), qcow2File(t, nil))
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	assert.Contains(t, err.Error(), "MiB are free")
-	_, err = q.Boot(t.Context(), qcow2File(t, nil))
+	_, err = q.boot(t.Context(), qcow2File(t, nil))
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.NoError(t, os.Remove(filepath.Join(small, "overlay-grown")))
 	assertNothingLeft(t, small)
@@ -192,7 +203,7 @@ func TestUnsafeImages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := helperQEMU(t, "good")
-			_, err := q.Boot(t.Context(), qcow2File(t, change))
+			_, err := q.boot(t.Context(), qcow2File(t, change))
 			require.ErrorIs(t, err, ErrUnsafeImage)
 			assertNothingLeft(t, q.WorkDir)
 		})
@@ -204,7 +215,7 @@ func TestUnsafeImages(t *testing.T) {
 func TestArguments(t *testing.T) {
 	q := QEMU{}
 	q.setDefaults()
-	args, err := q.args(&Machine{image: "/images/a,b.qcow2", dir: "/tmp/x"}, 2222)
+	args, err := q.args(&guest{Machine: new(Machine), image: "/images/a,b.qcow2", dir: "/tmp/x"}, 2222)
 	require.NoError(t, err)
 	line := strings.Join(args, " ")
 	assert.Contains(t, line, "restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:2222-:22")

@@ -1,7 +1,8 @@
 // Package sandbox boots an image so that it can be tested, without changing
 // the image and without letting the guest out.
 //
-// [QEMU.Boot] starts QEMU on an overlay that is larger than the image, gives
+// [Sandbox] is the interface that the factory boots images with, and [QEMU] its
+// default: [QEMU.Boot] starts QEMU on an overlay that is larger than the image, gives
 // cloud-init a NoCloud seed that holds an instance ID, a host name and one SSH
 // public key and nothing else, reads the guest's SSH host keys from its serial
 // console, and returns when the guest lets its user in by that key. What the

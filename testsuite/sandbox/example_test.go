@@ -13,7 +13,7 @@ import (
 // QEMU and an image, so it is compiled but not run here.
 func ExampleQEMU_Boot() {
 	ctx := context.Background()
-	machine, err := sandbox.QEMU{ConsoleLog: "console.log"}.Boot(ctx, "Standard_Debian_12.qcow2")
+	machine, err := sandbox.QEMU{}.Boot(ctx, sandbox.Image{Path: "Standard_Debian_12.qcow2", ConsoleLog: "console.log"})
 	if err != nil {
 		log.Fatal(err)
 	}

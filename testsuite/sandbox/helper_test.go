@@ -51,8 +51,8 @@ func helper(mode string) int {
 		}
 	case "parent": // boots one of "silent" and is killed by its test
 		_ = os.Setenv(helperEnv, "silent")
-		q := QEMU{Binary: os.Args[0], Img: os.Args[0], Accel: "tcg", WorkDir: os.Getenv("HELPER_DIR")}
-		_, _ = q.Boot(context.Background(), os.Getenv("HELPER_IMAGE"))
+		q := QEMU{Binary: os.Args[0], Img: os.Args[0], Accel: "tcg"}
+		_, _ = q.Boot(context.Background(), Image{Path: os.Getenv("HELPER_IMAGE"), WorkDir: os.Getenv("HELPER_DIR")})
 		return 0
 	}
 	port := regexp.MustCompile(`hostfwd=tcp:127\.0\.0\.1:(\d+)-:22`).FindStringSubmatch(args)[1]

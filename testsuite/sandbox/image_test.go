@@ -55,8 +55,8 @@ func bad(t *testing.T, image string) []string {
 	content := digest(t, image)
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	work := t.TempDir()
-	q := sandbox.QEMU{WorkDir: work, Logger: logger, ConsoleLog: filepath.Join(t.TempDir(), "console.log")}
-	m, err := q.Boot(t.Context(), image)
+	q := sandbox.Image{Path: image, WorkDir: work, Logger: logger, ConsoleLog: filepath.Join(t.TempDir(), "console.log")}
+	m, err := sandbox.QEMU{}.Boot(t.Context(), q)
 	require.NoError(t, err)
 	defer func() { _ = m.Close() }()
 	assertNoWayOut(t, m.Target)

@@ -4,59 +4,48 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/sshconn"
-	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
-// A Machine is a guest that runs and lets its user in.
-type Machine struct {
-	Target     testsuite.Target // how to reach it
-	Hostname   string           // what it was told that it is called
-	ImageBytes int64            // virtual size of the image
-	DiskBytes  int64            // size of the disk that the guest sees
-	Accel      string           // "kvm" or "tcg"
+// A guest is what runs behind a Machine of QEMU.
+type guest struct {
+	*Machine
 
+	accel      string   // "kvm" or "tcg"
 	process    *process // nil until QEMU was started
 	console    *console
 	consoleLog string
 	image      string
 	dir        string
-	close      sync.Once
-	closeErr   error
+	logger     *slog.Logger
 }
 
-func (m *Machine) seedPath() string    { return filepath.Join(m.dir, "seed.iso") }
-func (m *Machine) overlayPath() string { return filepath.Join(m.dir, "overlay.qcow2") }
+func (g *guest) seedPath() string    { return filepath.Join(g.dir, "seed.iso") }
+func (g *guest) overlayPath() string { return filepath.Join(g.dir, "overlay.qcow2") }
 
-// Console returns what the guest printed on its serial console so far: at
-// most about 1 MiB, with passwords redacted.
-func (m *Machine) Console() []byte { return m.console.log() }
-
-// Close ends the guest at once, as a power cut would, removes its files and
-// writes the console log. It may be called more than once.
-func (m *Machine) Close() error {
-	m.close.Do(func() {
-		if m.process != nil {
-			m.process.stop()
+// stop ends the guest at once, as a power cut would, removes its files and
+// writes the console log.
+func (g *guest) stop() (err error) {
+	if g.process != nil {
+		g.process.stop()
+	}
+	if g.consoleLog != "" {
+		if werr := os.WriteFile(g.consoleLog, g.console.log(), 0o600); werr != nil { //nolint:gosec // the caller names it
+			err = fmt.Errorf("cannot keep the console log: %w", werr)
 		}
-		if m.consoleLog != "" {
-			if err := os.WriteFile(m.consoleLog, m.console.log(), 0o600); err != nil { //nolint:gosec // the caller names it
-				m.closeErr = fmt.Errorf("cannot keep the console log: %w", err)
-			}
-		}
-		if err := os.RemoveAll(m.dir); err != nil { //nolint:gosec // made by MkdirTemp
-			m.closeErr = errors.Join(m.closeErr, fmt.Errorf("cannot remove the sandbox's files: %w", err))
-		}
-	})
-	return m.closeErr
+	}
+	if rerr := os.RemoveAll(g.dir); rerr != nil { //nolint:gosec // made by MkdirTemp
+		err = errors.Join(err, fmt.Errorf("cannot remove the sandbox's files: %w", rerr))
+	}
+	return err
 }
 
 const (
@@ -66,19 +55,19 @@ const (
 )
 
 // await waits for the host keys on the console, then for a login, then a
-// little for the login hint. m.Target is complete afterwards.
-func (q *QEMU) await(ctx context.Context, m *Machine) error {
+// little for the login hint. g.Target is complete afterwards.
+func (q *QEMU) await(ctx context.Context, g *guest) error {
 	began := time.Now()
 	booting, cancel := context.WithTimeout(ctx, q.BootTimeout)
 	defer cancel()
-	err := m.awaitConsole(booting, func(key ssh.PublicKey, _, _ string) bool {
-		m.Target.HostKey = key
+	err := g.awaitConsole(booting, func(key ssh.PublicKey, _, _ string) bool {
+		g.Target.HostKey = key
 		return key != nil
 	})
 	if err == nil {
-		q.Logger.InfoContext(ctx, "guest showed its host key", "after", time.Since(began).Round(time.Second),
-			"key", ssh.FingerprintSHA256(m.Target.HostKey))
-		err = m.awaitLogin(booting)
+		g.logger.InfoContext(ctx, "guest showed its host key", "after", time.Since(began).Round(time.Second),
+			"key", ssh.FingerprintSHA256(g.Target.HostKey))
+		err = g.awaitLogin(booting)
 	}
 	if err != nil {
 		if ctx.Err() == nil && booting.Err() != nil {
@@ -86,12 +75,12 @@ func (q *QEMU) await(ctx context.Context, m *Machine) error {
 		}
 		return err
 	}
-	q.Logger.InfoContext(ctx, "guest let its user in", "user", q.User, "after", time.Since(began).Round(time.Second))
+	g.logger.InfoContext(ctx, "guest let its user in", "user", g.Target.User, "after", time.Since(began).Round(time.Second))
 	hint, cancelHint := context.WithTimeout(booting, hintPatience)
 	defer cancelHint()
-	err = m.awaitConsole(hint, func(_ ssh.PublicKey, user, pass string) bool {
-		if user == q.User {
-			m.Target.Password = pass
+	err = g.awaitConsole(hint, func(_ ssh.PublicKey, user, pass string) bool {
+		if user == g.Target.User {
+			g.Target.Password = pass
 		}
 		return pass != ""
 	})
@@ -102,13 +91,13 @@ func (q *QEMU) await(ctx context.Context, m *Machine) error {
 }
 
 // awaitConsole waits until done likes what the console has shown.
-func (m *Machine) awaitConsole(ctx context.Context, done func(key ssh.PublicKey, user, pass string) bool) error {
+func (g *guest) awaitConsole(ctx context.Context, done func(key ssh.PublicKey, user, pass string) bool) error {
 	for {
-		key, user, pass, changed := m.console.state()
+		key, user, pass, changed := g.console.state()
 		if done(key, user, pass) {
 			return nil
 		}
-		if err := m.pause(ctx, changed); err != nil {
+		if err := g.pause(ctx, changed); err != nil {
 			if ctx.Err() != nil {
 				return fmt.Errorf("its console showed no host key: %w", ctx.Err())
 			}
@@ -119,11 +108,11 @@ func (m *Machine) awaitConsole(ctx context.Context, done func(key ssh.PublicKey,
 
 // awaitLogin tries until the guest lets the user in. A wrong host key ends it
 // at once: waiting makes it no better.
-func (m *Machine) awaitLogin(ctx context.Context) error {
+func (g *guest) awaitLogin(ctx context.Context) error {
 	for {
 		client, err := sshconn.Dial(ctx, sshconn.Config{
-			Address: m.Target.Address, User: m.Target.User, HostKey: m.Target.HostKey,
-			Auth: []ssh.AuthMethod{ssh.PublicKeys(m.Target.Signer)}, HandshakeTimeout: loginTimeout,
+			Address: g.Target.Address, User: g.Target.User, HostKey: g.Target.HostKey,
+			Auth: []ssh.AuthMethod{ssh.PublicKeys(g.Target.Signer)}, HandshakeTimeout: loginTimeout,
 		})
 		if err == nil {
 			_, err = sshconn.Run(ctx, client, "true", nil, 1024)
@@ -136,7 +125,7 @@ func (m *Machine) awaitLogin(ctx context.Context) error {
 		if errors.As(err, &keyErr) {
 			return err
 		}
-		if perr := m.pause(ctx, nil); perr != nil {
+		if perr := g.pause(ctx, nil); perr != nil {
 			if ctx.Err() != nil {
 				return fmt.Errorf("%w: %w", err, ctx.Err())
 			}
@@ -147,19 +136,19 @@ func (m *Machine) awaitLogin(ctx context.Context) error {
 
 // pause waits for a while or until changed, and returns what makes further
 // waiting useless.
-func (m *Machine) pause(ctx context.Context, changed <-chan struct{}) error {
+func (g *guest) pause(ctx context.Context, changed <-chan struct{}) error {
 	timer := time.NewTimer(retryPause)
 	defer timer.Stop()
 	select {
 	case <-changed:
 		return nil
-	case <-m.process.done:
-		return m.process.ended()
+	case <-g.process.done:
+		return g.process.ended()
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
 		// QEMU halts a guest whose disk cannot grow, without a word.
-		return enoughSpace(m.dir)
+		return enoughSpace(g.dir)
 	}
 }
 

@@ -51,9 +51,9 @@ func imageSize(path string) (int64, error) {
 }
 
 // createOverlay makes the guest's disk: what the guest writes goes there.
-func (q *QEMU) createOverlay(ctx context.Context, m *Machine) error {
-	cmd := exec.CommandContext(ctx, q.Img, "create", "-q", "-f", "qcow2", "-F", "qcow2", "-u", "-b", m.image,
-		m.overlayPath(), strconv.FormatInt(m.DiskBytes, 10))
+func (q *QEMU) createOverlay(ctx context.Context, g *guest) error {
+	cmd := exec.CommandContext(ctx, q.Img, "create", "-q", "-f", "qcow2", "-F", "qcow2", "-u", "-b", g.image,
+		g.overlayPath(), strconv.FormatInt(g.DiskBytes, 10))
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -20,8 +21,8 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
-// QEMU boots images in QEMU on this machine. The zero value works; its
-// methods may be called concurrently.
+// QEMU is the [Sandbox] that boots images in QEMU on this machine. The zero
+// value works; its methods may be called concurrently.
 type QEMU struct {
 	Binary string // if empty, qemu-system-x86_64 in PATH
 	Img    string // if empty, qemu-img in PATH
@@ -37,20 +38,11 @@ type QEMU struct {
 	// free one is taken.
 	Port int
 
-	User     string // the image's login user; if empty, linux
 	Hostname string // what the guest is to be called; if empty, otc-sandbox
 
 	// BootTimeout bounds the time from QEMU's start until the guest lets the
 	// user in. If 0, 15 minutes: TCG is slow, and slower on a loaded machine.
 	BootTimeout time.Duration
-	// WorkDir is where a directory for the overlay and the seed is made, and
-	// removed again. If empty, os.TempDir().
-	WorkDir string
-	// ConsoleLog is a file that the guest's console is written to when the
-	// machine is closed or did not boot, with passwords redacted. If empty,
-	// none is written.
-	ConsoleLog string
-	Logger     *slog.Logger // if nil, nothing is logged
 }
 
 // Reasons why a machine did not boot, for errors.Is.
@@ -80,27 +72,31 @@ type BootError struct {
 	Console string // the last lines of the guest's console, at most 4 KiB, redacted; may be empty
 }
 
-func (e *BootError) Error() string { return fmt.Sprintf("cannot boot %s: %v", e.Image, e.Err) }
+func (e *BootError) Error() string {
+	if e.Err == nil {
+		return "cannot boot " + cmp.Or(e.Image, "an image")
+	}
+	return fmt.Sprintf("cannot boot %s: %v", cmp.Or(e.Image, "an image"), e.Err)
+}
 
 func (e *BootError) Unwrap() error { return e.Err }
 
 const consoleTail = 4 << 10
 
-// Boot starts an overlay of the qcow2 file image, which it only reads, and
-// returns when the guest has let its user in and cloud-init's final stage has
-// shown the host keys. The caller must Close the machine, and leave the image
-// as it is until then. Where Boot fails it leaves nothing behind, and the error
-// is a *BootError.
-func (q QEMU) Boot(ctx context.Context, image string) (*Machine, error) {
+// Boot starts an overlay of the qcow2 file, which it only reads, and returns
+// when the guest has let its user in and cloud-init's final stage has shown the
+// host keys. Where Boot fails it leaves nothing behind but the console log, and
+// the error is a *BootError.
+func (q QEMU) Boot(ctx context.Context, image Image) (*Machine, error) {
 	q.setDefaults()
-	m, err := q.prepare(ctx, image)
+	g, err := q.prepare(ctx, image)
 	if err != nil {
-		return nil, &BootError{Image: image, Err: err}
+		return nil, &BootError{Image: image.Path, Err: err}
 	}
 	for try := 1; ; try++ {
-		if err = q.launch(ctx, m); err == nil {
-			if err = q.await(ctx, m); err == nil {
-				return m, nil
+		if err = q.launch(ctx, g); err == nil {
+			if err = q.await(ctx, g); err == nil {
+				return g.Machine, nil
 			}
 		}
 		// Between finding a free port and QEMU taking it another may have.
@@ -108,8 +104,8 @@ func (q QEMU) Boot(ctx context.Context, image string) (*Machine, error) {
 			break
 		}
 	}
-	boot := &BootError{Image: image, Err: err, Console: m.console.last(consoleTail)}
-	if cerr := m.Close(); cerr != nil {
+	boot := &BootError{Image: image.Path, Err: err, Console: g.console.last(consoleTail)}
+	if cerr := g.Close(); cerr != nil {
 		boot.Err = errors.Join(boot.Err, cerr)
 	}
 	return nil, boot
@@ -119,7 +115,7 @@ func (q *QEMU) setDefaults() {
 	for _, f := range []struct {
 		field *string
 		value string
-	}{{&q.Binary, "qemu-system-x86_64"}, {&q.Img, "qemu-img"}, {&q.User, "linux"}, {&q.Hostname, "otc-sandbox"}} {
+	}{{&q.Binary, "qemu-system-x86_64"}, {&q.Img, "qemu-img"}, {&q.Hostname, "otc-sandbox"}} {
 		if *f.field == "" {
 			*f.field = f.value
 		}
@@ -136,9 +132,6 @@ func (q *QEMU) setDefaults() {
 	if q.BootTimeout == 0 {
 		q.BootTimeout = 15 * time.Minute
 	}
-	if q.Logger == nil {
-		q.Logger = slog.New(slog.DiscardHandler)
-	}
 }
 
 // portTries bounds how often another free port is taken when somebody else
@@ -146,12 +139,12 @@ func (q *QEMU) setDefaults() {
 const portTries = 5
 
 // prepare makes the guest's files. QEMU does not run yet.
-func (q *QEMU) prepare(ctx context.Context, image string) (m *Machine, err error) {
-	image, err = filepath.Abs(image)
+func (q *QEMU) prepare(ctx context.Context, image Image) (*guest, error) {
+	path, err := filepath.Abs(image.Path)
 	if err != nil {
 		return nil, err
 	}
-	imageBytes, err := imageSize(image)
+	imageBytes, err := imageSize(path)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +163,7 @@ func (q *QEMU) prepare(ctx context.Context, image string) (m *Machine, err error
 	default:
 		return nil, fmt.Errorf("cannot use accelerator %q: want kvm or tcg", q.Accel)
 	}
-	dir, err := os.MkdirTemp(q.WorkDir, "imagefactory-sandbox-")
+	dir, err := os.MkdirTemp(image.WorkDir, "imagefactory-sandbox-")
 	if err != nil {
 		return nil, err
 	}
@@ -178,27 +171,30 @@ func (q *QEMU) prepare(ctx context.Context, image string) (m *Machine, err error
 		_ = os.RemoveAll(dir)
 		return nil, err
 	}
-	m = &Machine{
-		Target:   testsuite.Target{User: q.User, Signer: signer},
-		Hostname: q.Hostname, Accel: q.Accel,
-		ImageBytes: imageBytes, DiskBytes: imageBytes + q.GrowBytes,
-		console: newConsole(), consoleLog: q.ConsoleLog, image: image, dir: dir,
+	g := &guest{
+		Machine: &Machine{
+			Target: testsuite.Target{User: cmp.Or(image.User, "linux"), Signer: signer}, Hostname: q.Hostname,
+			ImageBytes: imageBytes, DiskBytes: imageBytes + q.GrowBytes,
+		},
+		accel: q.Accel, console: newConsole(), consoleLog: image.ConsoleLog, image: path, dir: dir,
+		logger: cmp.Or(image.Logger, slog.New(slog.DiscardHandler)),
 	}
+	g.Stop = g.stop
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails, see crypto/rand
 	s := seed{instanceID: "i-" + hex.EncodeToString(id[:]), hostname: q.Hostname, key: signer.PublicKey()}
-	if err = s.write(m.seedPath()); err == nil {
-		err = q.createOverlay(ctx, m)
+	if err = s.write(g.seedPath()); err == nil {
+		err = q.createOverlay(ctx, g)
 	}
 	if err != nil {
 		_ = os.RemoveAll(dir)
 		return nil, err
 	}
-	return m, nil
+	return g, nil
 }
 
 // launch starts QEMU on a port of this machine.
-func (q *QEMU) launch(ctx context.Context, m *Machine) (err error) {
+func (q *QEMU) launch(ctx context.Context, g *guest) (err error) {
 	port := q.Port
 	if port == 0 {
 		port, err = freePort(ctx)
@@ -208,28 +204,28 @@ func (q *QEMU) launch(ctx context.Context, m *Machine) (err error) {
 	if err != nil {
 		return err
 	}
-	args, err := q.args(m, port)
+	args, err := q.args(g, port)
 	if err != nil {
 		return err
 	}
-	if m.process, err = startProcess(q.Binary, args, m.console); err != nil {
+	if g.process, err = startProcess(q.Binary, args, g.console); err != nil {
 		return err
 	}
-	m.Target.Address = "127.0.0.1:" + strconv.Itoa(port)
-	q.Logger.InfoContext(ctx, "started QEMU", "pid", m.process.pid, "accel", q.Accel, "port", port)
+	g.Target.Address = "127.0.0.1:" + strconv.Itoa(port)
+	g.logger.InfoContext(ctx, "started QEMU", "pid", g.process.pid, "accel", g.accel, "port", port)
 	return nil
 }
 
 // args is QEMU's command line. No device is there that is not named here.
-func (q *QEMU) args(m *Machine, port int) ([]string, error) {
+func (q *QEMU) args(g *guest, port int) ([]string, error) {
 	disk, err := blockdev(map[string]any{
 		"driver": "qcow2", "node-name": "disk0", "discard": "unmap",
 		"cache": map[string]any{"no-flush": true}, // the overlay is thrown away
-		"file":  map[string]any{"driver": "file", "filename": m.overlayPath()},
+		"file":  map[string]any{"driver": "file", "filename": g.overlayPath()},
 		// The image itself is opened as said here, whatever its header names.
 		"backing": map[string]any{
 			"driver": "qcow2", "read-only": true, "backing": nil,
-			"file": map[string]any{"driver": "file", "filename": m.image, "read-only": true},
+			"file": map[string]any{"driver": "file", "filename": g.image, "read-only": true},
 		},
 	})
 	if err != nil {
@@ -237,7 +233,7 @@ func (q *QEMU) args(m *Machine, port int) ([]string, error) {
 	}
 	cidata, err := blockdev(map[string]any{
 		"driver": "raw", "node-name": "seed0", "read-only": true,
-		"file": map[string]any{"driver": "file", "filename": m.seedPath(), "read-only": true},
+		"file": map[string]any{"driver": "file", "filename": g.seedPath(), "read-only": true},
 	})
 	if err != nil {
 		return nil, err
@@ -245,7 +241,7 @@ func (q *QEMU) args(m *Machine, port int) ([]string, error) {
 	args := []string{"-name", "imagefactory-sandbox", "-nodefaults", "-no-user-config",
 		"-display", "none", "-vga", "none", "-monitor", "none",
 		"-smp", strconv.Itoa(q.CPUs), "-m", strconv.Itoa(q.MemoryMiB)}
-	args = append(args, accelArgs(q.Accel)...)
+	args = append(args, accelArgs(g.accel)...)
 	args = append(args, sandboxArgs...)
 	args = append(args, disk...)
 	args = append(args, cidata...)

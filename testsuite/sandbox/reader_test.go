@@ -123,7 +123,7 @@ func TestReader(t *testing.T) {
 	a := tar.NewReader(io.TeeReader(archive, &got))
 	for {
 		h, err := a.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		require.NoError(t, err)

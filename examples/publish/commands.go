@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/opentelekomcloud/go-imagefactory/publish"
+	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
+	"github.com/opentelekomcloud/go-imagefactory/signing"
+)
+
+func (c *command) dry(t *directory.Target) publish.Target {
+	if c.dryRun {
+		return publish.DryRun(t)
+	}
+	return t
+}
+
+func (c *command) push(ctx context.Context, t *directory.Target) error {
+	keyring, err := signing.LoadKeyring(c.keyring)
+	if err != nil {
+		return err
+	}
+	r, err := publish.Open(ctx, c.args[0], keyring)
+	if err != nil {
+		var unreadable *fs.PathError
+		if errors.As(err, &unreadable) || ctx.Err() != nil {
+			return err
+		}
+		return exitCode{err}
+	}
+	p, err := publish.Publish(ctx, c.dry(t), r)
+	report(p)
+	if refused(err) {
+		return exitCode{err}
+	}
+	return err
+}
+
+// report prints the steps, and what should be looked at.
+func report(p *publish.Publication) {
+	for _, s := range p.Steps {
+		fmt.Println(s)
+	}
+	for _, e := range p.Problems {
+		fmt.Fprintf(os.Stderr, "publish: %s was passed over: %s\n", e.ID, e.Problem)
+	}
+}
+
+func (c *command) rollback(ctx context.Context, t *directory.Target) error {
+	return c.takeBack(ctx, t, publish.Rollback)
+}
+
+func (c *command) withdraw(ctx context.Context, t *directory.Target) error {
+	return c.takeBack(ctx, t, publish.Withdraw)
+}
+
+func (c *command) takeBack(ctx context.Context, t *directory.Target, do func(context.Context, publish.Target, string, publish.BuildID, string) (*publish.Publication, error)) error {
+	build, err := publish.ParseBuildID(c.args[1])
+	if err != nil {
+		return err
+	}
+	p, err := do(ctx, t, c.args[0], build, c.reason)
+	report(p)
+	return err
+}
+
+func (c *command) retain(ctx context.Context, t *directory.Target) error {
+	if _, err := known(ctx, t, c.args[0]); err != nil {
+		return err
+	}
+	steps, err := publish.Retire(ctx, c.dry(t), c.args[0], time.Now())
+	for _, s := range steps {
+		fmt.Println(s)
+	}
+	return err
+}
+
+// known lists an image, which must be there: a name with a slip in it is no
+// reason for silence.
+func known(ctx context.Context, t *directory.Target, image string) ([]publish.Entry, error) {
+	have, err := t.List(ctx, image)
+	if err == nil && len(have) == 0 {
+		err = fmt.Errorf("there are no releases of %s in %s", image, t.Dir)
+	}
+	return have, err
+}
+
+func (c *command) list(ctx context.Context, t *directory.Target) error {
+	have, err := known(ctx, t, c.args[0])
+	if err != nil {
+		return err
+	}
+	if !c.json {
+		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+		for _, e := range have {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", e.ID, e.State(), strings.ReplaceAll(e.Problem+e.Withdrawn, "\n", "; "))
+		}
+		return w.Flush()
+	}
+	type row struct {
+		Name   string `json:"name"`
+		ID     string `json:"id"`
+		State  string `json:"state"`
+		Build  string `json:"build"`
+		SHA256 string `json:"sha256"` // of SHA256SUMS, which stands for the release
+		Reason string `json:"reason,omitempty"`
+	}
+	rows := []row{}
+	for _, e := range have {
+		rows = append(rows, row{e.Image, e.ID, e.State(), e.Build.String(), e.Digest, e.Problem + e.Withdrawn})
+	}
+	enc := json.NewEncoder(os.Stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(rows)
+}
+
+func (c *command) verify(ctx context.Context, t *directory.Target) error {
+	keyring, err := signing.LoadKeyring(c.keyring)
+	if err != nil {
+		return err
+	}
+	if _, err := known(ctx, t, c.args[0]); err != nil {
+		return err
+	}
+	if err := t.Verify(ctx, c.args[0], keyring); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		return exitCode{err}
+	}
+	return nil
+}

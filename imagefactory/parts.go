@@ -1,0 +1,148 @@
+package imagefactory
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/nearest"
+	"github.com/opentelekomcloud/go-imagefactory/publish"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+)
+
+// parts are what definitions may name, by name.
+type parts struct {
+	builders map[string]BuilderDriver
+	targets  map[string]TargetDriver
+	profiles map[string]testsuite.Profile
+}
+
+// target is a place to publish on, with the name of its driver.
+type target struct {
+	driver string
+	publish.Target
+}
+
+func (t target) String() string { return "target " + t.driver }
+
+// parts reports every part that definitions could not name, or not for certain.
+func (f *Factory) parts() (*parts, error) {
+	profiles := f.Profiles
+	if profiles == nil {
+		profiles = []testsuite.Profile{testsuite.OTC()}
+	}
+	builders, berr := byName(f.logger(), "builder", f.Builders, BuilderDriver.Name)
+	targets, terr := byName(f.logger(), "target", f.Targets, TargetDriver.Name)
+	named, perr := byName(f.logger(), "profile", profiles, func(p testsuite.Profile) string { return p.Name })
+	if err := errors.Join(berr, terr, perr); err != nil {
+		return nil, fmt.Errorf("cannot use the factory's drivers: %w", err)
+	}
+	return &parts{builders, targets, named}, nil
+}
+
+func byName[T any](log *slog.Logger, kind string, list []T, nameOf func(T) string) (map[string]T, error) {
+	out := map[string]T{}
+	var errs []error
+	for i, v := range list {
+		which := fmt.Sprintf("%s number %d", kind, i+1)
+		var name string
+		err := contain(log, which, "Name", func() error {
+			if any(v) == nil {
+				return fmt.Errorf("%s is nil", which)
+			}
+			name = nameOf(v)
+			return nil
+		})
+		_, twice := out[name]
+		switch {
+		case err != nil:
+		case name == "":
+			err = fmt.Errorf("%s has no name", which)
+		case twice:
+			err = fmt.Errorf("there are two of the name %q: %s is one", name, which)
+		default:
+			out[name] = v
+		}
+		errs = append(errs, err)
+	}
+	return out, errors.Join(errs...)
+}
+
+// newDriver makes a builder or a target from what a definition says under key.
+// A mistake in that is the error; a driver that is itself at fault fails its
+// image alone.
+func newDriver[D, T any](j *job, key string, drivers map[string]D, c Component, make func(D, func(any) error) (T, error)) (T, error) {
+	var made T
+	mistake := func(err error) error {
+		var errs []error
+		for _, err := range unjoin(err) {
+			config := locate(j.def.source.file, c.at(err))
+			config.Err = fmt.Errorf("image %s: %s: %w", j.name, key, config.Err)
+			errs = append(errs, config)
+		}
+		return errors.Join(errs...)
+	}
+	driver, ok := drivers[c.Driver]
+	if !ok {
+		return made, mistake(nearest.Unknown("driver", c.Driver, slices.Sorted(maps.Keys(drivers))))
+	}
+	who := key + " " + c.Driver
+	err := contain(j.log, who, "New", func() (err error) {
+		if made, err = make(driver, c.decode); err == nil && any(made) == nil {
+			err = fmt.Errorf("%s: New %w", who, errNothing)
+		}
+		return err
+	})
+	if err != nil && isFault(err) {
+		j.fault = errors.Join(j.fault, err)
+		return made, nil
+	}
+	if err != nil {
+		return made, mistake(err)
+	}
+	return made, nil
+}
+
+// suite is what the image is held to, by its profile and by more checks.
+func (p *parts) suite(d *Definition, mirrors map[string]string, more ...testsuite.Check) (*testsuite.Suite, error) {
+	profile, ok := p.profiles[d.Test.Profile]
+	if !ok {
+		err := fmt.Errorf("image %s: test: %w", d.Name, nearest.Unknown("profile", d.Test.Profile, slices.Sorted(maps.Keys(p.profiles))))
+		return nil, d.source.locateAt(err, "test", "profile")
+	}
+	profile.Checks = slices.Concat(profile.Checks, more)
+	s := &testsuite.Suite{Profile: profile, Params: testsuite.Params{
+		User: d.User, NTPServers: d.NTPServers, DiskBytes: int64(d.DiskBytes), RequiredPackages: d.Test.RequiredPackages,
+		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor), LVM: d.LVM,
+	}}
+	for _, r := range d.Repositories {
+		s.Params.Repositories = append(s.Params.Repositories, r.URL)
+	}
+	for _, name := range slices.Sorted(maps.Keys(mirrors)) {
+		if host := urlHost(mirrors[name]); host != "" {
+			s.Params.MirrorHosts = append(s.Params.MirrorHosts, host)
+		}
+	}
+	for _, w := range d.Test.Waivers {
+		s.Waivers = append(s.Waivers, testsuite.Waiver{Check: w.Check, Reason: w.Reason, Expires: w.until()})
+	}
+	if err := s.Validate(); err != nil {
+		return nil, d.source.locateAt(fmt.Errorf("image %s: test: %w", d.Name, err), "test", "waivers")
+	}
+	return s, nil
+}
+
+// locateAt makes an error a *ConfigError with the position of what the keys
+// lead to, as far as they do.
+func (s source) locateAt(err error, keys ...string) *ConfigError {
+	if s.node == nil {
+		return locate(s.file, err)
+	}
+	node := s.node
+	for _, key := range keys {
+		node = value(node, key)
+	}
+	return locateIn(s.file, node, err)
+}

@@ -1,0 +1,67 @@
+package sandbox
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+)
+
+// A Sandbox boots images. Boot may be called concurrently.
+//
+// [QEMU] is one, and package sandboxtest has one for tests of programs that
+// embed the factory. Another may start a server in a cloud, or name a machine
+// that runs already.
+type Sandbox interface {
+	// Boot starts a machine from the image, which it does not change, and
+	// returns when the machine lets its user in. The caller closes the machine
+	// and leaves the image as it is until then. A Boot that fails leaves
+	// nothing running; when ctx ends, its error wraps ctx's.
+	Boot(ctx context.Context, image Image) (*Machine, error)
+}
+
+// Image is an image to boot, and what a Sandbox needs to know of it. Only Path
+// must be set.
+type Image struct {
+	Path string // the qcow2 file
+	User string // the image's login user; if empty, linux
+
+	// WorkDir is a directory for what the sandbox needs while the machine
+	// runs; it is as before when the machine is closed. If empty, os.TempDir().
+	WorkDir string
+	// ConsoleLog is a file that the machine's console is written to when the
+	// machine is closed or did not boot, with passwords redacted. If empty,
+	// none is written; a sandbox that sees no console writes none.
+	ConsoleLog string
+	Logger     *slog.Logger // if nil, nothing is logged
+}
+
+// A Machine is a guest that runs and lets its user in.
+type Machine struct {
+	Target testsuite.Target // how to reach it
+	// Hostname is what it was told that it is called. If empty, it was told
+	// nothing, and how it takes a name is not tested.
+	Hostname   string
+	ImageBytes int64 // virtual size of the image; 0 if unknown
+	DiskBytes  int64 // size of the disk that the guest sees; 0 if unknown
+	// Stop ends the machine and frees what it holds. If nil, it stays as it is.
+	Stop func() error
+
+	once     sync.Once
+	closeErr error
+}
+
+// Close calls Stop. It may be called more than once and concurrently; Stop is
+// called once, and each call returns what it returned.
+func (m *Machine) Close() error {
+	if m == nil {
+		return nil
+	}
+	m.once.Do(func() {
+		if m.Stop != nil {
+			m.closeErr = m.Stop()
+		}
+	})
+	return m.closeErr
+}

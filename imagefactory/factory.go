@@ -65,7 +65,7 @@ type Factory struct {
 	// Sandbox boots the images for their tests. If nil, sandbox.QEMU{}.
 	Sandbox sandbox.Sandbox
 	// Reader reads images' disks, so that their files can be accounted for: see
-	// package ledger. Without a Kernel one is made by sandbox.MakeReader. Only
+	// package ledger. Without a Kernel it is made of the image's own archive. Only
 	// images of Debian are read, whose builder is a builder.Declarer.
 	Reader sandbox.Reader
 	// Key signs the releases; it has its secret part, or Signer holds it.

@@ -68,7 +68,7 @@ func (j *job) accountFiles(ctx context.Context) (testsuite.Fact, error) {
 	if err != nil {
 		return testsuite.Fact{}, err
 	}
-	archive, err := j.archive()
+	archive, err := j.archive(j.def.OS.Arch)
 	if err != nil {
 		return testsuite.Fact{}, err
 	}
@@ -95,12 +95,7 @@ func (j *job) accountFiles(ctx context.Context) (testsuite.Fact, error) {
 func (j *job) list(ctx context.Context) (*ledger.Listing, []ledger.Finding, error) {
 	reader := j.factory.Reader
 	if reader.Kernel == "" {
-		unlock, err := j.lockCache(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		made, err := sandbox.MakeReader(ctx, j.cacheDir())
-		unlock()
+		made, err := j.makeReader(ctx)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -128,6 +123,24 @@ func (j *job) list(ctx context.Context) (*ledger.Listing, []ledger.Finding, erro
 		}
 	}
 	return listing, findings, nil
+}
+
+// makeReader makes the reader of the archive that the image is built from.
+func (j *job) makeReader(ctx context.Context) (sandbox.Reader, error) {
+	archive, err := j.archive("amd64")
+	if err != nil {
+		return sandbox.Reader{}, err
+	}
+	unlock, err := j.lockCache(ctx)
+	if err != nil {
+		return sandbox.Reader{}, err
+	}
+	defer unlock()
+	options, err := archive.AptOptions(ctx)
+	if err != nil {
+		return sandbox.Reader{}, err
+	}
+	return sandbox.MakeReader(ctx, j.cacheDir(), options...)
 }
 
 // mountPoints tells where the volumes belong: the root is the one that has
@@ -205,9 +218,9 @@ func (j *job) lockCache(ctx context.Context) (unlock func(), err error) {
 
 // archive is where the image's packages come from: its mirrors, with the keys
 // that its definition trusts and no others.
-func (j *job) archive() (*ledger.DebianArchive, error) {
+func (j *job) archive(arch string) (*ledger.DebianArchive, error) {
 	spec := j.def.spec(j.mirrors)
-	dir := filepath.Join(j.cacheDir(), "debian-"+spec.Release+"-"+spec.Arch)
+	dir := filepath.Join(j.cacheDir(), "debian-"+spec.Release+"-"+arch)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -222,7 +235,7 @@ func (j *job) archive() (*ledger.DebianArchive, error) {
 	}
 	main := []string{"main"}
 	return &ledger.DebianArchive{
-		Keyring: keyring, Arch: spec.Arch, Dir: dir,
+		Keyring: keyring, Arch: arch, Dir: dir,
 		Sources: []ledger.DebianSource{
 			{URL: mirror, Suite: spec.Release, Components: main},
 			{URL: mirror, Suite: spec.Release + "-updates", Components: main},

@@ -52,7 +52,7 @@ func goodDisk(t testing.TB) (Debian, *Listing) {
 		"iputils-ping":  {Files: []File{regular("/bin/ping", 0o755, "ping")}},
 		"chrony":        {Files: slices.Concat(dirs("/lib/systemd/system"), []File{regular("/lib/systemd/system/chrony.service", 0o644, "unit")}), Scripts: "deb-systemd-helper enable 'chrony.service' >/dev/null\n"},
 		"systemd":       {Files: []File{regular("/lib/systemd/system/debug-shell.service", 0o644, "shell"), regular("/lib/systemd/system/apt-daily.timer", 0o644, "timer")}},
-		"sudo":          {Files: slices.Concat(dirs("/etc/sudoers.d"), []File{regular("/etc/sudoers", 0o644, "root ALL\n")}), Conffiles: []string{"/etc/sudoers"}},
+		"sudo":          {Files: slices.Concat(dirs("/etc/sudoers.d"), []File{regular("/etc/sudoers", 0o644, "root ALL\n")})},
 		"python3-cloud": {Files: slices.Concat(dirs("/usr/lib/python3", "/usr/lib/python3/dist-packages"), []File{regular("/usr/lib/python3/dist-packages/cloud.py", 0o644, "py")}), Control: map[string]string{"postinst": sum("postinst")}},
 		"ca":            {Files: slices.Concat(dirs("/usr/share/ca-certificates"), []File{regular("/usr/share/ca-certificates/good.crt", 0o644, certificate)})},
 		"libc6":         {Files: []File{regular("/lib/libc.so.6", 0o755, "libc")}},

@@ -34,8 +34,6 @@ func (p Package) String() string { return p.Name + " " + p.Version + " " + p.Arc
 // A Manifest is what a package consists of.
 type Manifest struct {
 	Files []File // sorted; HardLink is resolved
-	// Conffiles are the paths of the files that an administrator may change.
-	Conffiles []string
 	// Control are the digests of the files that the package manager keeps
 	// beside its database, by the last part of their name ("postinst").
 	Control map[string]string
@@ -85,11 +83,8 @@ func (a *DebianArchive) manifests(ctx context.Context, packages []Package) (map[
 	if err != nil {
 		return nil, err
 	}
-	apt, err := a.apt(dir)
+	apt, err := a.update(ctx, dir)
 	if err != nil {
-		return nil, err
-	}
-	if err := apt.Update(ctx); err != nil {
 		return nil, err
 	}
 	index, err := readIndexes(ctx, apt, packages)
@@ -118,6 +113,28 @@ func (a *DebianArchive) manifests(ctx context.Context, packages []Package) (map[
 		found[p.Package] = m
 	}
 	return found, nil
+}
+
+// AptOptions reads the indexes anew and returns the options with which apt uses
+// them, and nothing else.
+func (a *DebianArchive) AptOptions(ctx context.Context) ([]string, error) {
+	dir, err := filepath.Abs(a.Dir)
+	if err != nil {
+		return nil, err
+	}
+	apt, err := a.update(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the archive's indexes: %w", err)
+	}
+	return apt, nil
+}
+
+func (a *DebianArchive) update(ctx context.Context, dir string) (debs.Apt, error) {
+	apt, err := a.apt(dir)
+	if err != nil {
+		return nil, err
+	}
+	return apt, apt.Update(ctx)
 }
 
 // apt is a configuration that knows only the archive's own sources.
@@ -351,14 +368,7 @@ func (m *Manifest) readControl(r io.Reader) error {
 		name := path.Base(h.Name)
 		sum := sha256.Sum256(data)
 		m.Control[name] = hex.EncodeToString(sum[:])
-		switch name {
-		case "conffiles":
-			for line := range strings.Lines(string(data)) {
-				if line = strings.TrimSpace(line); strings.HasPrefix(line, "/") {
-					m.Conffiles = append(m.Conffiles, line)
-				}
-			}
-		case "preinst", "postinst", "prerm", "postrm", "triggers":
+		if slices.Contains([]string{"preinst", "postinst", "prerm", "postrm", "triggers"}, name) {
 			m.Scripts += string(data) + "\n"
 		}
 	}

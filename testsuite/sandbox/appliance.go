@@ -39,25 +39,24 @@ var readerModules = map[string][]string{
 	"vfat": {"vfat", "nls_cp437", "nls_ascii", "nls_utf8"},
 }
 
-// MakeReader makes what a [Reader] runs from packages of this machine's Debian
-// (or Ubuntu, on which linux-image-cloud-amd64 has to be available), which
-// apt-get fetches and verifies and nothing installs. It is kept in dir until
-// one of the packages has another version; several programs may use a
-// directory at once. On other machines make a Reader with a kernel and an
-// initial RAM disk of your own.
-func MakeReader(ctx context.Context, dir string) (Reader, error) {
-	r, err := makeReader(ctx, dir)
+// MakeReader makes what a [Reader] runs from Debian's packages, which apt-get
+// fetches and verifies and nothing installs. Without apt's options they are those
+// of this machine, which must be a Debian then; ledger.DebianArchive has options
+// for any machine with apt. The result is kept in dir until one of the packages has
+// another version; several programs may use a directory at once. Elsewhere make
+// a Reader with a kernel and an initial RAM disk of your own.
+func MakeReader(ctx context.Context, dir string, aptOptions ...string) (Reader, error) {
+	r, err := makeReader(ctx, dir, aptOptions)
 	if err != nil {
 		return Reader{}, fmt.Errorf("cannot make the machine that reads disks: %w", err)
 	}
 	return r, nil
 }
 
-func makeReader(ctx context.Context, dir string) (Reader, error) {
-	var apt debs.Apt
+func makeReader(ctx context.Context, dir string, apt debs.Apt) (Reader, error) {
 	kernel, err := apt.Depends(ctx, readerKernel)
 	if err != nil {
-		return Reader{}, err
+		return Reader{}, fmt.Errorf("apt does not know %s (an apt-get update may help): %w", readerKernel, err)
 	}
 	packages := append(kernel, readerPackages...)
 	uris, err := apt.URIs(ctx, packages...)

@@ -211,7 +211,7 @@ func (a *diskArchive) start(r Reader, size int64, volumes []Volume) error {
 		case <-input.seen:
 			a.process.stop()
 		case <-a.ctx.Done():
-			_ = a.output.CloseWithError(context.Cause(a.ctx)) // who writes is not held up
+			_ = pipe.CloseWithError(context.Cause(a.ctx)) // neither who reads nor who writes is held up
 			a.process.stop()
 		}
 		_ = pipe.CloseWithError(a.verdict(input))
@@ -269,7 +269,7 @@ func (a *diskArchive) Read(p []byte) (int, error) { return a.output.Read(p) }
 func (a *diskArchive) Close() error {
 	a.cancel()
 	if a.process != nil {
-		<-a.process.done
+		<-a.process.done // the one who watches it stops it
 	}
 	return os.RemoveAll(a.dir)
 }

@@ -21,7 +21,7 @@ import (
 )
 
 // newReader makes the machine from packages, once for all tests of a process.
-func newReader(t *testing.T) Reader {
+func newReader(t testing.TB) Reader {
 	t.Helper()
 	needs.Tools(t, "qemu-system-x86_64", "qemu-img", "apt-get", "apt-cache", "dpkg-deb")
 	r, err := MakeReader(t.Context(), filepath.Join(os.TempDir(), "imagefactory-test-reader"))
@@ -46,7 +46,7 @@ func TestUntilSecret(t *testing.T) {
 	}
 }
 
-func command(t *testing.T, name string, args ...string) {
+func command(t testing.TB, name string, args ...string) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
 	require.NoError(t, err, "%s %v: %s", name, args, out)
@@ -184,4 +184,29 @@ func TestReaderRefuses(t *testing.T) {
 	time.AfterFunc(100*time.Millisecond, cancel)
 	_, err = io.Copy(io.Discard, archive)
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// BenchmarkReader reads the image that the environment names. The processor's
+// time is QEMU's, all threads together, which other load changes less.
+func BenchmarkReader(b *testing.B) {
+	image := os.Getenv("IMAGEFACTORY_TEST_IMAGE")
+	if image == "" {
+		b.Skip("needs an image in IMAGEFACTORY_TEST_IMAGE")
+	}
+	r := newReader(b)
+	cpu := func() float64 {
+		var u syscall.Rusage
+		require.NoError(b, syscall.Getrusage(syscall.RUSAGE_CHILDREN, &u))
+		return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+	}
+	before := cpu()
+	for b.Loop() {
+		archive, _, err := r.Open(b.Context(), image)
+		require.NoError(b, err)
+		n, err := io.Copy(io.Discard, archive)
+		require.NoError(b, err)
+		require.NoError(b, archive.Close())
+		b.SetBytes(n)
+	}
+	b.ReportMetric((cpu()-before)/float64(b.N), "cpu-s/op")
 }

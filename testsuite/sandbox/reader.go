@@ -128,7 +128,7 @@ func (r *Reader) setDefaults() {
 
 // findVolumes lists what is on the disk and what of it can be read.
 func findVolumes(image string) ([]Volume, error) {
-	f, err := os.Open(image)
+	f, err := os.Open(image) //nolint:gosec // the caller names it
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func (a *diskArchive) start(r Reader, size int64, volumes []Volume) error {
 		return err
 	}
 	overlay := filepath.Join(a.dir, "overlay.qcow2")
-	create := exec.CommandContext(a.ctx, r.Img, "create", "-q", "-f", "qcow2", "-F", "qcow2", "-u", "-b", a.image, overlay, strconv.FormatInt(size, 10))
+	create := exec.CommandContext(a.ctx, r.Img, "create", "-q", "-f", "qcow2", "-F", "qcow2", "-u", "-b", a.image, overlay, strconv.FormatInt(size, 10)) //nolint:gosec // by argv
 	create.WaitDelay = stopPatience
 	if out, err := create.CombinedOutput(); err != nil {
 		return fmt.Errorf("cannot make an overlay: %w: %s", err, strings.TrimSpace(string(out)))

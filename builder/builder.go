@@ -33,7 +33,7 @@ import (
 )
 
 // A Builder builds images. Build may be called concurrently with specs that
-// differ in WorkDir and OutputDir.
+// differ in WorkDir and OutputDir. The spec is the builder's to keep and change.
 type Builder interface {
 	// Build runs the tool on host and returns when the image is in
 	// spec.OutputDir: without an error, a Result that [Result.Validate] finds
@@ -44,7 +44,9 @@ type Builder interface {
 
 // A Digester is a Builder that can tell whether it would build from the same:
 // InputsDigest stands for everything that Build reads beside the spec and the
-// network, such as a description's files, trusted keys and the driver itself.
+// network, such as a description's files, trusted keys and the driver itself. It
+// is any text, the same as long as they are; the spec has no WorkDir, OutputDir or
+// Log then.
 type Digester interface {
 	InputsDigest(spec Spec) (string, error)
 }
@@ -86,7 +88,8 @@ type Spec struct {
 	// into it.
 	OutputDir string
 
-	// Log receives all output of the tool. If nil, it is discarded.
+	// Log receives all output of the tool, from one goroutine at a time, until
+	// Build returns. If nil, it is discarded.
 	Log io.Writer
 	// Logger receives the build's milestones and, at level Debug, each line of
 	// the tool's output. If nil, nothing is logged.

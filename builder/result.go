@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"unicode/utf8"
 )
 
@@ -24,8 +23,9 @@ const (
 // Validate reports all that is wrong with what a Builder has returned for
 // spec, so that nobody acts on a path or a text that a faulty one made up:
 //
-//   - the image is a regular file below spec.OutputDir, not empty, not a
-//     symbolic link, and has no second name by which it could be changed;
+//   - the image is a regular file below spec.OutputDir, not empty, and not a
+//     symbolic link; it may be a hard link to a file elsewhere, since who takes
+//     it over renames and reads it, and holds it to its digest;
 //   - ConfigDir is a directory below spec.OutputDir without the image in it; it
 //     holds nothing but directories, regular files and links that stay inside,
 //     at most 20,000 of them and 64 MiB;
@@ -72,9 +72,6 @@ func (r *Result) validImage(dir string) (string, error) {
 	case st.Size() == 0:
 		return "", fmt.Errorf("%q is empty", r.ImagePath)
 	}
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Nlink > 1 {
-		return "", fmt.Errorf("%q has %d hard links, so it can be changed under another name; make a copy", r.ImagePath, sys.Nlink)
-	}
 	return path, nil
 }
 
@@ -93,12 +90,12 @@ func below(dir, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	real := filepath.Join(parent, filepath.Base(path))
-	rel, err := filepath.Rel(root, real)
+	resolved := filepath.Join(parent, filepath.Base(path))
+	rel, err := filepath.Rel(root, resolved)
 	if err != nil || rel == "." || !filepath.IsLocal(rel) {
 		return "", fmt.Errorf("%q is not below the output directory %q", path, dir)
 	}
-	return real, nil
+	return resolved, nil
 }
 
 func resolve(path string) (string, error) {

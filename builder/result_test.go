@@ -74,7 +74,7 @@ func TestResultValidate(t *testing.T) {
 		}, "is not below the output directory"},
 		"image with another name": {func(t *testing.T, _ Spec, r *Result, other string) {
 			require.NoError(t, os.Link(r.ImagePath, other+"2"))
-		}, "has 2 hard links"},
+		}, ""},
 		"image in the configuration": {func(t *testing.T, _ Spec, r *Result, _ string) {
 			moved := filepath.Join(r.ConfigDir, "image.qcow2")
 			require.NoError(t, os.Rename(r.ImagePath, moved))

@@ -10,6 +10,11 @@
 // image and what another one misses. [Detect] says what an image really has,
 // and [Verify] holds a claim against it.
 //
+// [Families] are the flavors of the Open Telekom Cloud; a [Table] may as well be
+// a caller's own, or what the cloud's API answers ([ReadFlavors]). [ReadImages]
+// reads images from such answers. [Table.Describe] and [Table.DescribeImage]
+// bring all of this together.
+//
 // # The layout is this package's own
 //
 // The positions of the bits in the original image factory's mask were never
@@ -38,10 +43,15 @@
 //
 // # Sources
 //
-// The flags are those of the IMS API reference (image attributes) and of the
-// image factory's table of images and flavors of July 2019; the flavors are
-// those of the Elastic Cloud Server and Bare Metal Server manuals. Where a rule
-// is inferred rather than documented, its Reason or Note says so.
+// The flags are those of the IMS API reference (image attributes, April 2026)
+// and of the image factory's table of images and flavors of July 2019. The
+// flavors are those of the manuals of the Elastic Cloud Server (July 2026) and
+// the Bare Metal Server (December 2025), and those that only older documents
+// have, which are no longer sold; [Flavor.Sources] says which. Where a need is
+// inferred rather than documented, its Reason or Note says so. What no document
+// says is the zero [Need], by which an answer is "unknown": the manuals do not
+// give the properties by which the platform chooses images for bare metal with
+// the GPUs of today, nor for its flavor c7t.
 //
 // Everything in this package is safe for concurrent use.
 package capabilities

@@ -19,6 +19,9 @@ type ConflictError struct {
 }
 
 func (e *ConflictError) Error() string {
+	if len(e.Conflicts) == 0 {
+		return "cannot translate capabilities " + e.Set.String() + ": a conflict that is not named"
+	}
 	parts := make([]string, len(e.Conflicts))
 	for i, c := range e.Conflicts {
 		parts[i] = fmt.Sprintf("%s and %s (%s)", c.A, c.B, c.Reason)

@@ -18,7 +18,7 @@ type Description struct {
 	Bits      []string    `json:"bits"`            // the capabilities' names
 	Flags     Flags       `json:"flags"`           // both spellings; empty if there are conflicts
 	Conflicts [][2]string `json:"conflicts"`       // the properties that exclude or contradict each other, in pairs
-	Findings  []string    `json:"findings"`        // what could not be judged, and why properties contradict each other
+	Findings  []string    `json:"findings"`        // what could not be judged or is inferred, and why properties contradict each other
 	Flavors   []Verdict   `json:"flavors"`         // in the order of the table, or of the names
 }
 
@@ -27,9 +27,10 @@ func Describe(s Set, flavors ...string) (Description, error) {
 	return families().Describe(s, flavors...)
 }
 
-// Describe describes s and what the named flavors of the table say to it; if
-// none is named, every one. An unknown name is an [*UnknownNameError]; a table
-// without flavors, or a flavor without a name, is an error.
+// Describe describes s and what the named flavors of the table say to it, with
+// their notes as findings; if none is named, what every one says. An unknown
+// name is an [*UnknownNameError]; a table without flavors, or a flavor without a
+// name, is an error.
 func (t Table) Describe(s Set, flavors ...string) (Description, error) {
 	d := Description{Mask: s.Hex(), Bits: []string{}, Flags: Flags{}, Conflicts: [][2]string{}, Findings: []string{}}
 	for _, b := range s.Bits() {
@@ -58,6 +59,9 @@ func (t Table) Describe(s Set, flavors ...string) (Description, error) {
 		}
 		if !f.OnRecord() {
 			d.Findings = append(d.Findings, fmt.Sprintf("flavor %s is not on record: the answer is that of its family %s", plain(name), f.Family))
+		}
+		if f.Note != "" {
+			d.Findings = append(d.Findings, fmt.Sprintf("flavor %s: %s", plain(name), f.Note))
 		}
 		d.Flavors = append(d.Flavors, f.Explain(s))
 	}

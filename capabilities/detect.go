@@ -49,10 +49,10 @@ const Undetectable = FPGAVU9P | FPGAVU9PCommon | Multiqueue | LiveResize | DataI
 // FirstBoot are the capabilities whose drivers need not be in an image, because
 // a server can boot without them and get them at its first boot: the platform
 // hands the flavors behind them vendor data by which cloud-init installs the
-// drivers. [Verify] believes a claim of these where [Evidence.FirstBoot] says
-// so and the image has cloud-init and the drivers to boot there: virtio for those on KVM, a
-// Xen front end for those on Xen, cloud-init alone for [InfiniBand], which is on
-// bare metal as well.
+// drivers. [Verify] believes a claim of these where [Evidence.FirstBoot] says so
+// and the image has cloud-init and the drivers to boot there: virtio for those
+// on KVM, a Xen front end for those on Xen, cloud-init alone for [InfiniBand],
+// which is on bare metal as well.
 const FirstBoot = InfiniBand | anyGPU | Ascend310
 
 // A proof is what shows a capability. Each string is a list of alternatives

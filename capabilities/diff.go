@@ -28,8 +28,10 @@ func (c Change) String() string {
 		return fmt.Sprintf("add %s=%s", c.Name, c.To)
 	case Remove:
 		return fmt.Sprintf("remove %s=%s", c.Name, c.From)
+	case Replace:
+		return fmt.Sprintf("replace %s=%s by %s", c.Name, c.From, c.To)
 	}
-	return fmt.Sprintf("%s %s=%s by %s", c.Op, c.Name, c.From, c.To)
+	return fmt.Sprintf("unknown operation %s on %s", quote(c.Op), quote(c.Name))
 }
 
 // Diff says what to change on an image that has the properties have so that its

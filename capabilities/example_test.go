@@ -111,6 +111,7 @@ func ExampleTable_DescribeImage() {
 	// flag      __is_support_kvm=true
 	// flag      __support_kvm=true
 	// flag      virtual_env_type=FusionCompute
+	// finding   flavor g6.4xlarge.4: the needed flag is inferred from the name of __support_gpu_t4
 	// finding   cannot read property __support_kvm_gpu_type: unknown value "RTX5000"; known are P100, V100, V100_vGPU, P2V_V100, M60
 	// flavor    s9.large.2   yes
 	// flavor    g6.4xlarge.4 no, needs t4

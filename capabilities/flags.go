@@ -159,6 +159,9 @@ func (scheme Scheme) Flags(s Set) (Flags, error) {
 	if list := s.Conflicts(); len(list) > 0 {
 		return nil, &ConflictError{Set: s, Conflicts: list}
 	}
+	if scheme < Both || scheme > IsSupport {
+		return nil, fmt.Errorf("cannot translate capabilities %s: unknown scheme %d", s, scheme)
+	}
 	flags := make(Flags)
 	for name, value := range translate(s) {
 		key, isSupport := strings.CutPrefix(name, supportPrefix)
@@ -219,7 +222,8 @@ func (e *ValueError) Error() string {
 // accepts both spellings of the support flags, True for true, and space around
 // values. An architecture of Glance is read as __support_arm. Properties that
 // are no flags are passed over, and so are flags that no capability stands for,
-// such as __support_fc_inject.
+// such as __support_fc_inject. The image factory's own table of flavors has
+// ___support_kvm_hana with three underscores, which is read as the flag it means.
 //
 // A mask in [MaskProperty] adds what flags cannot tell. Where the two disagree
 // the flags count, because it is the flags that the platform filters by.
@@ -362,13 +366,13 @@ func unknownFlags(properties Flags) []error {
 		if name == factoryHANA || slices.Contains(flagNames, name) {
 			continue
 		}
-		plain := strings.ReplaceAll(strings.ToLower(name), "-", "_")
-		near := nearest(plain, flagNames)
-		bare := strings.TrimLeft(plain, "_")
+		lower := strings.ReplaceAll(strings.ToLower(name), "-", "_")
+		bare := strings.TrimLeft(lower, "_")
 		isFlag := strings.HasPrefix(bare, "support_") || strings.HasPrefix(bare, "is_support_")
-		if cost := edits(plain[:min(len(plain), maxName)], near[0]); cost > misspelling && !isFlag {
+		if !isFlag && !slices.ContainsFunc(flagNames, func(known string) bool { return edits(lower, known, misspelling) <= misspelling }) {
 			continue
 		}
+		near := nearest(lower, flagNames)
 		errs = append(errs, &UnknownNameError{Kind: "flag", Name: name, Nearest: near})
 	}
 	return errs

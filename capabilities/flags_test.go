@@ -90,6 +90,11 @@ func checkFlags(t *testing.T, s Set, flags Flags) {
 	}
 }
 
+func TestUnknownScheme(t *testing.T) {
+	_, err := Scheme(7).Flags(KVMVirtio)
+	assert.ErrorContains(t, err, "unknown scheme 7")
+}
+
 func TestFlags(t *testing.T) {
 	for _, tt := range []struct {
 		set  Set
@@ -243,7 +248,7 @@ func TestFromFlagsPassesOverOtherProperties(t *testing.T) {
 	for _, name := range append(strings.Fields(`__os_type __platform __os_version __os_bit __imagetype __isregistered __is_registered
 		__image_source_type __image_location __image_size __root_origin __originalimagename __data_origin __backup_id __system__cmkid
 		__sequence_num __whole_image __description __lazyloading __quick_start __image_cache_type __is_config_init __is_offshelved
-		__os_feature_list __image_displayname __image_login_user __account_code __productcode enterprise_project_id min_disk min_ram max_ram
+		__os_feature_list __image_displayname __image_login_user __account_code __productcode __system_support_market __is_offshelved enterprise_project_id min_disk min_ram max_ram
 		disk_format container_format visibility protected checksum virtual_size os_hash_algo os_hash_value os_hidden hw_disk_bus
 		hw_machine_type hw_video_model hw_vif_model hw_scsi_model hw_qemu_guest_agent hw_rng_model hw_boot_menu hw_cdrom_bus os_distro
 		os_version os_type os_admin_user os_secure_boot img_config_drive img_hv_type hypervisor_type vm_mode kernel_id ramdisk_id

@@ -241,6 +241,13 @@ var sizeName = regexp.MustCompile(`\.(tiny|small|x?medium|(([1-9][0-9]{0,2})?[sx
 // listed is found if it is a family's with a size that a flavor may have, see
 // [Flavor.OnRecord]. Any other is an [*UnknownNameError] with the nearest names.
 func (t Table) Lookup(name string) (Flavor, error) {
+	if f, ok := t.find(name); ok {
+		return f, nil
+	}
+	return Flavor{}, &UnknownNameError{Kind: "flavor", Name: name, Nearest: t.nearest(name)}
+}
+
+func (t Table) find(name string) (Flavor, bool) {
 	found := slices.IndexFunc(t, func(f Flavor) bool {
 		return name != "" && (name == f.Name || name == f.Family || slices.Contains(f.Names, name))
 	})
@@ -248,12 +255,12 @@ func (t Table) Lookup(name string) (Flavor, error) {
 		stem := name[:size[0]]
 		found = slices.IndexFunc(t, func(f Flavor) bool { return f.hasStem(stem) })
 	}
-	if found >= 0 {
-		f := t[found].clone()
-		f.Name = name
-		return f, nil
+	if found < 0 {
+		return Flavor{}, false
 	}
-	return Flavor{}, &UnknownNameError{Kind: "flavor", Name: name, Nearest: t.nearest(name)}
+	f := t[found].clone()
+	f.Name = name
+	return f, true
 }
 
 // nearest returns the names that come near an unknown one: its family, if it
@@ -285,13 +292,6 @@ func (f Flavor) hasStem(stem string) bool {
 
 // Lookup is [Table.Lookup] in the flavors of the Open Telekom Cloud.
 func Lookup(name string) (Flavor, error) { return families().Lookup(name) }
-
-// LiveMigration reports whether a server of the named flavor is migrated live.
-// An unknown name is an [*UnknownNameError].
-func LiveMigration(name string) (bool, error) {
-	f, err := Lookup(name)
-	return f.LiveMigration, err
-}
 
 // A Verdict is what a flavor says to an image. As JSON it is one entry of the
 // flavors in a [Description].

@@ -12,11 +12,18 @@ import (
 
 // maxInput bounds what is read from an API's answer: a list of 500 images,
 // which is the most that one answer of IMS has, is near 2 MiB.
-const maxInput = 16 << 20
+const maxInput = 8 << 20
+
+// maxItems bounds how many images or flavors are read at once.
+const maxItems = 10_000
 
 // maxDepth bounds how deep an answer may be nested. Those of the APIs have six
 // levels at most.
 const maxDepth = 32
+
+// maxProperties bounds the properties of one image, of which Glance lets there
+// be 128 unless it is told otherwise.
+const maxProperties = 1000
 
 // member is one member of a JSON object, in the order of the file.
 type member struct {
@@ -134,8 +141,11 @@ func items(v any, plural, singular []string) (list []object, isList bool, err er
 		}
 		list = append(list, o)
 	}
-	if len(list) == 0 {
+	switch {
+	case len(list) == 0:
 		return nil, true, errors.New("the list is empty")
+	case len(list) > maxItems:
+		return nil, true, fmt.Errorf("the list has more than %d entries", maxItems)
 	}
 	return list, true, nil
 }
@@ -147,7 +157,7 @@ type Image struct {
 }
 
 // ReadImages reads images from what the APIs and tools answer with, as JSON of
-// at most 16 MiB:
+// at most 8 MiB:
 //   - Glance: one image, {"image": {…}}, {"images": […]}, and what the openstack
 //     program prints of an image, with its properties nested, or as one text;
 //   - IMS: the same shapes;
@@ -156,7 +166,8 @@ type Image struct {
 //   - a plain object of properties.
 //
 // isList is whether it was a list, of one or more. An error is: no JSON object;
-// an empty list; and of a property that [FromFlags] reads, null or two
+// an empty list, or one of more than 10,000; an image of more than 1,000
+// properties; and of a property that [FromFlags] reads, null or two
 // different values. Other properties may be anything.
 func ReadImages(r io.Reader) (images []Image, isList bool, err error) {
 	v, err := readJSON(r)
@@ -220,30 +231,26 @@ func containers(o object, names ...string) ([]object, error) {
 }
 
 // readPairs reads the form in which some versions of the openstack program
-// print a map, k='v', k2='v2', where the quotes may be left out.
+// print a map, k='v', k2='v2', where the quotes may be left out. Quotes in a
+// value are not escaped there: one ends the value if a comma or nothing follows.
 func readPairs(text string) (object, error) {
 	var out object
-	rest := strings.TrimSpace(text)
-	for rest != "" {
-		name, after, ok := strings.Cut(rest, "=")
+	for rest := strings.TrimSpace(text); rest != ""; rest = strings.TrimSpace(rest) {
+		name, value, ok := strings.Cut(rest, "=")
 		if !ok || name == "" {
-			return nil, errors.New(`want pairs as k='v', k='v'`)
+			return nil, errors.New("want pairs as k='v', k='v'")
 		}
-		var value string
-		if quoted := after != "" && (after[0] == '\'' || after[0] == '"'); quoted {
-			if value, rest, ok = strings.Cut(after[1:], after[:1]); !ok {
+		if value != "" && (value[0] == '\'' || value[0] == '"') {
+			quote := value[:1]
+			value += ","
+			if value, rest, ok = strings.Cut(value[1:], quote+","); !ok {
 				return nil, errors.New("a quoted value has no end")
 			}
-			if rest = strings.TrimSpace(rest); rest != "" {
-				if rest, ok = strings.CutPrefix(rest, ","); !ok {
-					return nil, errors.New("want a comma after a quoted value")
-				}
-			}
+			rest = strings.TrimSuffix(rest, ",")
 		} else {
-			value, rest, _ = strings.Cut(after, ",")
+			value, rest, _ = strings.Cut(value, ",")
 		}
 		out = append(out, member{strings.Trim(strings.TrimSpace(name), `'"`), strings.TrimSpace(value)})
-		rest = strings.TrimSpace(rest)
 	}
 	return out, nil
 }
@@ -264,6 +271,9 @@ func (f Flags) add(o object) error {
 			return fmt.Errorf("property %s is there twice, with different values", m.name)
 		}
 		f[m.name] = text
+	}
+	if len(f) > maxProperties {
+		return fmt.Errorf("more than %d properties", maxProperties)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package capabilities
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -58,29 +59,56 @@ func TestReadImagesOtherValues(t *testing.T) {
 	assert.ErrorContains(t, err, "property __support_kvm:")
 }
 
+func manyProperties() string {
+	var b strings.Builder
+	for i := range maxProperties {
+		fmt.Fprintf(&b, `, "a%d": "1"`, i)
+	}
+	return b.String()
+}
+
+func TestReadPairs(t *testing.T) {
+	for text, want := range map[string]object{
+		"":                         nil,
+		"a='b'":                    {{"a", "b"}},
+		`a='b', c="d", e=f , g=`:   {{"a", "b"}, {"c", "d"}, {"e", "f"}, {"g", ""}},
+		"a='it's, so', b='x=y'":    {{"a", "it's, so"}, {"b", "x=y"}},
+		`f='{"on":"true"}',h=''  `: {{"f", `{"on":"true"}`}, {"h", ""}},
+		"'a'='b' c='d'":            {{"a", "b' c='d"}},
+	} {
+		got, err := readPairs(text)
+		require.NoError(t, err, text)
+		assert.Equal(t, want, got, text)
+	}
+	for _, text := range []string{"a", "='b'", "a='b", "a='b', c"} {
+		_, err := readPairs(text)
+		assert.Error(t, err, text)
+	}
+}
+
 func TestReadImagesRefuses(t *testing.T) {
 	for input, says := range map[string]string{
-		``:                               "cannot read images: not JSON at byte 0",
-		`{`:                              "not JSON at byte 1",
-		`{"a": }`:                        "a syntax error",
-		`{"__support_kvm": "true"} {}`:   "something follows",
-		`null`:                           "want a JSON object",
-		`"text"`:                         "want a JSON object",
-		`17`:                             "want a JSON object",
-		`[]`:                             "the list is empty",
-		`{"images": []}`:                 "the list is empty",
-		`[{"name": "a"}, null]`:          "entry 2 of the list",
-		`{"__support_kvm": null}`:        "property __support_kvm is null",
-		`{"__is_support_kvm": null}`:     "property __is_support_kvm is null",
-		`{"virtual_env_type": null}`:     "property virtual_env_type is null",
-		`{"architecture": null}`:         "property architecture is null",
-		`{"__image_capabilities": null}`: "property __image_capabilities is null",
-		`{"properties": "a='b"}`:         "a quoted value has no end",
-		`{"properties": "a='b' c='d'"}`:  "want a comma",
-		`{"properties": "a"}`:            "want pairs",
-		strings.Repeat("[", 1000):        "nested too deeply",
-		strings.Repeat(`{"a":`, 100):     "nested too deeply",
-		strings.Repeat(" ", maxInput+1):  "more than",
+		``:                                   "cannot read images: not JSON at byte 0",
+		`{`:                                  "not JSON at byte 1",
+		`{"a": }`:                            "a syntax error",
+		`{"__support_kvm": "true"} {}`:       "something follows",
+		`null`:                               "want a JSON object",
+		`"text"`:                             "want a JSON object",
+		`17`:                                 "want a JSON object",
+		`[]`:                                 "the list is empty",
+		`{"images": []}`:                     "the list is empty",
+		`[{"name": "a"}, null]`:              "entry 2 of the list",
+		`{"__support_kvm": null}`:            "property __support_kvm is null",
+		`{"__is_support_kvm": null}`:         "property __is_support_kvm is null",
+		`{"virtual_env_type": null}`:         "property virtual_env_type is null",
+		`{"architecture": null}`:             "property architecture is null",
+		`{"__image_capabilities": null}`:     "property __image_capabilities is null",
+		`{"properties": "a='b"}`:             "a quoted value has no end",
+		`{"properties": "a"}`:                "want pairs",
+		strings.Repeat("[", 1000):            "nested too deeply",
+		strings.Repeat(`{"a":`, 100):         "nested too deeply",
+		strings.Repeat(" ", maxInput+1):      "more than",
+		`{"a": "1"` + manyProperties() + `}`: "more than 1000 properties",
 		`{"images": [{}, {"architecture": null}]}`:                                                    "cannot read image 2",
 		`{"__support_kvm": "true", "__support_kvm": "false"}`:                                         "twice, with different values",
 		`{"hw_firmware_type": "bios", "properties": {"hw_firmware_type": "uefi"}}`:                    "twice, with different values",

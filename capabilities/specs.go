@@ -2,23 +2,26 @@ package capabilities
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // ReadFlavors reads flavors with their extra_specs from what the APIs and tools
-// answer with, as JSON of at most 16 MiB: {"flavor": {…}} and {"flavors": […]}
+// answer with, as JSON of at most 8 MiB: {"flavor": {…}} and {"flavors": […]}
 // of Nova (extra_specs) or of the Elastic Cloud and Bare Metal Server
 // (os_extra_specs), {"extra_specs": {…}}, what the openstack program prints of a
 // flavor, with its properties nested or as one text, and a plain object of
 // specs. A flavor without a name gets the given one.
 //
 // The findings say what of the specs is not known. An error is: no JSON
-// object, an empty list, and a spec that is there twice with different values.
+// object, one in which nothing is an extra spec, an empty list or one of more
+// than 10,000, and a spec that is there twice with different values.
 func ReadFlavors(r io.Reader, name string) (table Table, findings []string, err error) {
 	v, err := readJSON(r)
 	if err != nil {
@@ -52,6 +55,8 @@ func readSpecs(o object) (map[string]string, error) {
 	}
 	if len(parts) > 1 || o.text("name", "Name", "id", "ID") != "" {
 		parts = parts[1:]
+	} else if !slices.ContainsFunc(o, func(m member) bool { return isSpec(m.name) }) {
+		return nil, errors.New("nothing in it is an extra spec")
 	}
 	specs := make(map[string]string)
 	for _, part := range parts {
@@ -76,6 +81,7 @@ const (
 	specResource   = "resource_type"
 	specIronic     = "capabilities:hypervisor_type"
 	specArch       = "capabilities:cpu_arch"
+	specECSArch    = "ecs:instance_architecture"
 	specBoard      = "capabilities:board_type"
 	specEVS        = "baremetal:__support_evs"
 	specBoot       = "baremetal:extBootType"
@@ -84,35 +90,39 @@ const (
 	specGPU        = "pci_passthrough:enable_gpu"
 	specAlias      = "pci_passthrough:alias"
 	specGPUs       = "pci_passthrough:gpu_specs"
+	specGPUName    = "info:gpu:name"
 	specStatus     = "cond:operation:status"
+	specAZ         = "cond:operation:az"
 )
 
-// neutralSpecs are documented and say nothing of an image; where a name ends in
-// a colon, all that begin with it.
+var readSpecNames = []string{
+	specEnv, specType, specGeneration, specResource, specIronic, specArch, specECSArch, specBoard, specEVS, specBoot, specDisk,
+	specNVMe, specGPU, specAlias, specGPUs, specGPUName, specStatus, specAZ, "hpet_support",
+}
+
+// neutralSpecs begin the names of extra specs that are documented and say
+// nothing of an image.
 var neutralSpecs = []string{
-	"instance_vnic:", "cond:", "quota:", "baremetal:", "hw:", "info:", "aggregate_instance_extra_specs:",
+	"instance_vnic:", "network_interface:", "cond:", "quota:", "sched:", "security:", "baremetal:", "hw:", "info:", "extra_spec:",
+	"aggregate_instance_extra_specs:",
 }
 
 // FlavorOf makes a flavor of its extra_specs. What they leave open is taken from
 // the family of that name, or of the generation that they name, if the Open
-// Telekom Cloud has it on the same hypervisor. The findings say what of the
-// specs is not known and what was taken for granted; what a need depends on and
-// is not known is the zero Need.
+// Telekom Cloud has it, on the same hypervisor and of the same kind. The
+// findings say what of the specs is not known and what was taken for granted;
+// what a need depends on and is not known is the zero Need.
 func FlavorOf(name string, specs map[string]string) (f Flavor, findings []string) {
 	r := specReader{specs: specs, flavor: Flavor{Name: name, Family: name, ExtraSpecs: maps.Clone(specs)}}
 	family, known := r.family(name)
 	r.flavor.Hypervisor = r.hypervisor(family.Hypervisor)
 	arch := r.arch()
 	r.flavor.Hardware = strings.Join(r.hardware(), ", ")
-	switch {
-	case known && family.Hypervisor == r.flavor.Hypervisor:
+	if known && r.is(family) {
 		r.flavor.Needs = slices.DeleteFunc(slices.Clone(family.Needs), func(n Need) bool { return n == Need{NoneOf: ARM64} })
 		r.flavor.Needs = append(r.flavor.Needs, arch)
 		r.flavor.LiveMigration, r.flavor.Note = family.LiveMigration, family.Note
-	default:
-		if known {
-			r.find("the family %s runs on %s, the specs say %s", family.Family, family.Hypervisor, cmp.Or(r.flavor.Hypervisor, "nothing"))
-		}
+	} else {
 		r.flavor.Needs = append(r.needs(), everyFlavor(r.flavor.Hypervisor, arch)...)
 	}
 	r.status()
@@ -134,11 +144,35 @@ func (r *specReader) find(format string, args ...any) {
 // family finds the family of the flavor, by its name or its generation.
 func (r *specReader) family(name string) (Flavor, bool) {
 	for _, try := range []string{name, r.specs[specGeneration]} {
-		if f, err := families().Lookup(try); err == nil {
+		if f, ok := families().find(try); ok {
 			return f, true
 		}
 	}
 	return Flavor{}, false
+}
+
+// is reports whether the specs are those of a flavor of the family: its
+// hypervisor, and its kind where that takes a special image.
+func (r *specReader) is(family Flavor) bool {
+	if family.Hypervisor != r.flavor.Hypervisor {
+		r.find("the family %s runs on %s, the specs say %s", family.Family, family.Hypervisor, cmp.Or(r.flavor.Hypervisor, "nothing known"))
+		return false
+	}
+	special := []string{"gpu", "fpga", "saphana", "highcpu", "diskintensive"}
+	if kind, own := r.kind(), family.ExtraSpecs[specType]; kind != own && slices.Contains(special, kind) {
+		r.find("the family %s is of kind %s, the specs say %s", family.Family, cmp.Or(own, "unknown"), kind)
+		return false
+	}
+	return true
+}
+
+// kind is the performance type, lower case.
+func (r *specReader) kind() string {
+	kind := strings.ToLower(r.specs[specType])
+	if kind != "gpu" && strings.EqualFold(r.specs[specGPU], "true") {
+		return "gpu"
+	}
+	return kind
 }
 
 // hypervisor reads the specs that name it. That of the family is taken where
@@ -166,7 +200,7 @@ func (r *specReader) hypervisor(ofFamily string) string {
 }
 
 func (r *specReader) arch() Need {
-	switch value := r.specs[specArch]; {
+	switch value := cmp.Or(r.specs[specArch], r.specs[specECSArch]); {
 	case isArm(value):
 		return Need{AnyOf: ARM64}
 	case value != "" && !isX86(value):
@@ -217,11 +251,7 @@ func (r *specReader) needs() []Need {
 	if isXen {
 		general = Need{AnyOf: XenClassic | XenPVOps}
 	}
-	kind := strings.ToLower(r.specs[specType])
-	if kind != "gpu" && strings.EqualFold(r.specs[specGPU], "true") {
-		kind = "gpu"
-	}
-	switch kind {
+	switch kind := r.kind(); kind {
 	case "normal", "computingv3", "highmem", "cpuv1", "cpuv2":
 		return []Need{general}
 	case "diskintensive":
@@ -253,14 +283,12 @@ func (r *specReader) needs() []Need {
 }
 
 // gpuNeeds reads which GPU a flavor has: nvidia-p100:1 (an alias and a number),
-// or m60_1q:virt:1 and m60:direct_graphics:1.
+// m60_1q:virt:1, m60:direct_graphics:1, or 1 * NVIDIA Tesla V100.
 func (r *specReader) gpuNeeds(general Need) []Need {
-	value := strings.ToLower(cmp.Or(r.specs[specGPUs], r.specs[specAlias]))
-	model, _, _ := strings.Cut(value, ":")
-	isXen, isVirtual := r.flavor.Hypervisor == Xen, strings.Contains(value, ":virt")
-	is := func(name string) bool {
-		return slices.Contains(strings.FieldsFunc(model, func(c rune) bool { return c == '-' || c == '_' }), name)
-	}
+	value := cmp.Or(r.specs[specGPUs], r.specs[specAlias], r.specs[specGPUName])
+	words := strings.FieldsFunc(strings.ToLower(value), func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) })
+	is := func(word string) bool { return slices.Contains(words, word) }
+	isXen, isVirtual := r.flavor.Hypervisor == Xen, is("virt")
 	noUEFI := Need{NoneOf: UEFI} // the ECS manual on private images
 	switch {
 	case isXen && is("m60") && isVirtual:
@@ -281,7 +309,7 @@ func (r *specReader) gpuNeeds(general Need) []Need {
 		r.find("which GPU it has is not said")
 		return []Need{general, {}, noUEFI}
 	}
-	r.find("no flag is documented for the GPU %s: its driver may be installed on the server", quote(model))
+	r.find("no flag is documented for the GPU %s: its driver may be installed on the server", quote(value))
 	return []Need{general, noUEFI}
 }
 
@@ -308,12 +336,15 @@ func (r *specReader) bareMetalNeeds() []Need {
 	return needs
 }
 
-// status reads whether the flavor is sold.
+// status reads whether the flavor is sold anywhere: the status of an
+// availability zone, as in az1(normal), goes before that of the region.
 func (r *specReader) status() {
 	switch value := strings.ToLower(r.specs[specStatus]); value {
 	case "", "normal", "obt", "promotion":
 	case "abandon", "sellout", "obt_sellout":
-		r.flavor.Withdrawn = true
+		r.flavor.Withdrawn = !slices.ContainsFunc([]string{"(normal)", "(obt)", "(promotion)"}, func(sold string) bool {
+			return strings.Contains(r.specs[specAZ], sold)
+		})
 	default:
 		r.find("unknown status %s", quote(value))
 	}
@@ -321,14 +352,15 @@ func (r *specReader) status() {
 
 // unknown names the specs that nothing here reads.
 func (r *specReader) unknown() {
-	read := []string{
-		specEnv, specType, specGeneration, specResource, specIronic, specArch, specBoard, specEVS, specBoot, specDisk, specNVMe,
-		specGPU, specAlias, specGPUs, specStatus,
-	}
 	for _, name := range slices.Sorted(maps.Keys(r.specs)) {
-		neutral := slices.ContainsFunc(neutralSpecs, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
-		if !neutral && !slices.Contains(read, name) {
+		if !isSpec(name) {
 			r.find("unknown extra spec %s", quote(name))
 		}
 	}
+}
+
+// isSpec reports whether an extra spec is known.
+func isSpec(name string) bool {
+	return slices.Contains(readSpecNames, name) ||
+		slices.ContainsFunc(neutralSpecs, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }

@@ -72,7 +72,7 @@ func TestFlavorOf(t *testing.T) {
 		{"n1", "ecs:virtualization_env_types=CloudCompute ecs:performancetype=gpu pci_passthrough:alias=nvidia-p100:1", "p100 !uefi", nil},
 		{"n1", "ecs:virtualization_env_types=CloudCompute pci_passthrough:enable_gpu=true pci_passthrough:alias=nvidia-v100:8", "v100 !uefi", nil},
 		{"n1", "ecs:virtualization_env_types=CloudCompute ecs:performancetype=gpu pci_passthrough:alias=nvidia-t4:1", "kvm-virtio t4 !uefi", nil},
-		{"n1", "ecs:virtualization_env_types=CloudCompute ecs:performancetype=gpu pci_passthrough:alias=nvidia-a30:1", "kvm-virtio !uefi", []string{`the GPU "nvidia-a30"`}},
+		{"n1", "ecs:virtualization_env_types=CloudCompute ecs:performancetype=gpu pci_passthrough:alias=nvidia-a30:1", "kvm-virtio !uefi", []string{`the GPU "nvidia-a30:1"`}},
 		{"n1", "ecs:virtualization_env_types=CloudCompute ecs:performancetype=gpu", "kvm-virtio unknown !uefi", []string{"which GPU"}},
 		{"n1", "ecs:virtualization_env_types=FusionCompute ecs:performancetype=gpu pci_passthrough:gpu_specs=m60_1q:virt:1", "m60-vgpu !uefi", nil},
 		{"n1", "ecs:virtualization_env_types=FusionCompute ecs:performancetype=gpu pci_passthrough:gpu_specs=m60:direct_graphics:1", "m60 ixgbevf !uefi", nil},
@@ -87,10 +87,14 @@ func TestFlavorOf(t *testing.T) {
 		{"physical.x1.large", "capabilities:hypervisor_type=ironic capabilities:board_type=p2l baremetal:__support_evs=true", "ironic bms-network-config infiniband v100", nil},
 		{"physical.x1.large", "capabilities:hypervisor_type=ironic capabilities:board_type=h2l capabilities:cpu_arch=aarch64", "ironic bms-network-config infiniband arm64", nil},
 		{"physical.x1.large", "capabilities:hypervisor_type=ironic capabilities:board_type=z9", "ironic bms-network-config unknown", []string{`board type "z9"`}},
+		{"n1", "ecs:virtualization_env_types=CloudCompute ecs:performancetype=gpu info:gpu:name=1*NVIDIA-Tesla-V100", "v100 !uefi", nil},
+		{"n1", "ecs:virtualization_env_types=CloudCompute ecs:performancetype=normal ecs:instance_architecture=arm64 hpet_support=true", "kvm-virtio arm64", nil},
 		// What the specs leave open comes from the family.
 		{"p2v.32xlarge.8", "ecs:virtualization_env_types=CloudCompute ecs:performancetype=gpu pci_passthrough:alias=nvidia-v100:16", "p2v-v100 !uefi", nil},
 		{"n1", "ecs:generation=h2", "infiniband", nil},
 		{"physical.h2.large", "resource_type=ironic", "ironic bms-network-config infiniband", nil},
+		{"n1", "ecs:generation=s3 ecs:virtualization_env_types=CloudCompute ecs:performancetype=gpu pci_passthrough:alias=nvidia-t4:1", "kvm-virtio t4 !uefi", []string{"the family s3 is of kind normal"}},
+		{"s9.large.2", "ecs:virtualization_env_types=CloudCompute ecs:performancetype=normal_s9", "kvm-virtio", nil},
 		{"s1.large", "ecs:virtualization_env_types=CloudCompute ecs:performancetype=normal", "kvm-virtio", []string{"the family s1 runs on Xen"}},
 	} {
 		specs := make(map[string]string)
@@ -132,10 +136,28 @@ func TestFlavorOfStatusAndHardware(t *testing.T) {
 	assert.Equal(t, "12 local disks, 2 local NVMe disks", f.Hardware)
 }
 
+// The specs of a flavor as the cloud answered with them.
+func TestFlavorOfARecordedFlavor(t *testing.T) {
+	f, findings := FlavorOf("s2.medium.1", map[string]string{
+		"cond:compute": "autorecovery", "cond:operation:az": "az01(normal),az02(normal),az03(normal)", "cond:operation:status": "abandon",
+		"ecs:generation": "s3", "ecs:performancetype": "normal", "ecs:virtualization_env_types": "CloudCompute", "hw:cpu_cores": "1",
+		"hw:numa_nodes": "1", "quota:conn_limit_total": "1000000", "quota:vif_max_num": "12", "resource_type": "IOoptimizedS2",
+		"sched:policy": "flat_balance",
+	})
+	assert.Empty(t, findings)
+	assert.False(t, f.Withdrawn, "a zone has it")
+	assert.Equal(t, "kvm-virtio", needs(f))
+	assert.True(t, f.LiveMigration)
+}
+
 func TestReadFlavorsRefuses(t *testing.T) {
 	for input, says := range map[string]string{
-		``:                                      "cannot read flavors: not JSON at byte 0",
-		`null`:                                  "want a JSON object",
+		``:                                "cannot read flavors: not JSON at byte 0",
+		`null`:                            "want a JSON object",
+		`{"itemNotFound": {"code": 404}}`: "nothing in it is an extra spec",
+		`{"images": [{"name": "x"}]}`:     "nothing in it is an extra spec",
+		`{}`:                              "nothing in it is an extra spec",
+		`[` + strings.Repeat(`{"name":"x"},`, maxItems) + `{"name":"x"}]`: "more than 10000 entries",
 		`{"flavors": []}`:                       "the list is empty",
 		`[1]`:                                   "entry 1 of the list",
 		`{"extra_specs": {"a": "1", "a": "2"}}`: "twice, with different values",

@@ -96,23 +96,39 @@ func nearest(name string, known []string) []string {
 		name string
 		cost int
 	}
-	list := make([]ranked, len(known))
-	for i, k := range known {
-		list[i] = ranked{k, edits(name, k)}
-		if len(name) > 1 && strings.HasPrefix(k, name) {
-			list[i].cost = min(list[i].cost, 1)
+	var best []ranked
+	for _, k := range known {
+		limit := len(name) + len(k)
+		if len(best) == 3 {
+			limit = best[2].cost - 1 // of equals the first stays
 		}
+		cost := edits(name, k, limit)
+		if len(name) > 1 && strings.HasPrefix(k, name) {
+			cost = min(cost, 1)
+		}
+		if cost > limit {
+			continue
+		}
+		i := slices.IndexFunc(best, func(r ranked) bool { return r.cost > cost })
+		if i < 0 {
+			i = len(best)
+		}
+		best = slices.Insert(best, i, ranked{k, cost})
+		best = best[:min(3, len(best))]
 	}
-	slices.SortStableFunc(list, func(a, b ranked) int { return cmp.Compare(a.cost, b.cost) })
 	var out []string
-	for _, r := range list[:min(3, len(list))] {
+	for _, r := range best {
 		out = append(out, r.name)
 	}
 	return out
 }
 
-// edits is the Levenshtein distance of a and b in bytes.
-func edits(a, b string) int {
+// edits is the Levenshtein distance of a and b in bytes, or any number above
+// limit if it is above that.
+func edits(a, b string, limit int) int {
+	if len(a)-len(b) > limit || len(b)-len(a) > limit {
+		return limit + 1
+	}
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
@@ -127,6 +143,9 @@ func edits(a, b string) int {
 			}
 			diagonal = row[j+1]
 			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+		if slices.Min(row) > limit {
+			return limit + 1
 		}
 	}
 	return row[len(b)]

@@ -12,9 +12,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/opentelekomcloud/go-imagefactory/capabilities"
+	"github.com/opentelekomcloud/go-imagefactory/internal/strictyaml"
 )
 
 // A CatalogEntry is one image that is registered in the Open Telekom Cloud: the
@@ -133,7 +132,15 @@ func decodeCatalog(r io.Reader) ([]CatalogEntry, error) {
 		Defaults CatalogEntry `yaml:"defaults"`
 		Systems  []deferred   `yaml:"systems"`
 	}
-	if err := yaml.NewDecoder(r, yaml.Strict()).Decode(&file); err != nil {
+	data, err := io.ReadAll(io.LimitReader(r, maxConfig))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read catalog: %w", err)
+	}
+	document, err := strictyaml.Parse(data)
+	if err == nil {
+		err = document.Decode(&file)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("cannot read catalog: %w", err)
 	}
 	var entries []CatalogEntry
@@ -248,7 +255,8 @@ func forbidden(patterns, packages []string) []string {
 
 func (e CatalogEntry) clone() CatalogEntry {
 	e.Upstream, e.Notes = slices.Clone(e.Upstream), slices.Clone(e.Notes)
-	e.RequiredPackages, e.ForbiddenPackages = slices.Clone(e.RequiredPackages), slices.Clone(e.ForbiddenPackages)
+	// An image without packages has the same definition, whether the file says [] or nothing.
+	e.RequiredPackages, e.ForbiddenPackages = append([]string(nil), e.RequiredPackages...), append([]string(nil), e.ForbiddenPackages...)
 	e.Waivers, e.Repositories = slices.Clone(e.Waivers), slices.Clone(e.Repositories)
 	e.Alternatives = slices.Clone(e.Alternatives)
 	for i, r := range e.Repositories {

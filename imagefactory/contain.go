@@ -50,18 +50,21 @@ func contain(log *slog.Logger, driver, call string, f func() error) error {
 	go func() {
 		returned := false
 		defer func() {
-			if v := recover(); v != nil {
-				done <- &PanicError{Driver: driver, Call: call, Value: v, Stack: debug.Stack()}
-			} else if !returned {
-				done <- &PanicError{Driver: driver, Call: call, Value: errGoexit, Stack: debug.Stack()}
+			v := recover()
+			if returned {
+				return
 			}
+			if v == nil {
+				v = errGoexit
+			}
+			if err, ok := v.(error); ok && !canRead(err) {
+				v = fmt.Sprintf("%T", err)
+			}
+			done <- &PanicError{Driver: driver, Call: call, Value: v, Stack: debug.Stack()}
 		}()
 		err := f()
 		if err != nil {
-			// An error is somebody else's code too: such as one that is a nil
-			// pointer in an interface.
-			_ = err.Error()
-			_ = errors.Is(err, errGoexit)
+			read(err)
 		}
 		returned = true
 		done <- err
@@ -71,6 +74,21 @@ func contain(log *slog.Logger, driver, call string, f func() error) error {
 		log.Error("panic", "driver", driver, "call", call, "value", oneLine(fmt.Sprint(p.Value)), "stack", string(p.Stack))
 	}
 	return err
+}
+
+// read does with an error what will be done with it. It is somebody else's code
+// too, and may panic: such as a nil pointer in an interface.
+func read(err error) {
+	_ = err.Error()
+	_ = errors.Is(err, errGoexit)
+	var p *PanicError
+	_ = errors.As(err, &p)
+}
+
+func canRead(err error) (ok bool) {
+	defer func() { _ = recover() }()
+	read(err)
+	return true
 }
 
 // isFault reports whether err is a driver's own fault and says nothing of what

@@ -23,9 +23,12 @@ import (
 type Definition struct {
 	// From names an image of the [Catalog] whose facts stand for what is not
 	// said here: see [CatalogEntry.Definition]. Properties are taken over one by
-	// one, everything else whole. LoadFile resolves and empties it.
+	// one, everything else whole, unless it is added to (see [LoadFile]). Another
+	// release than the inherited one's says itself what follows from it.
+	// LoadFile resolves and empties it.
 	From string `yaml:"from,omitempty"`
-	// Name is the image's name without suffix, such as Standard_Debian_12.
+	// Name is the image's name without suffix, such as Standard_Debian_12: at
+	// most 116 characters, so that there is room for the suffixes.
 	Name string `yaml:"name"`
 	OS   OS     `yaml:"os"`
 
@@ -61,7 +64,8 @@ type Definition struct {
 	Test       Test       `yaml:"test,omitempty"`
 
 	// Properties are the image's properties in a cloud, such as __os_version.
-	// Those that say which flavors it runs on follow from Capabilities.
+	// Those that say which flavors it runs on follow from Capabilities: here
+	// they may not be misspelt, contradict these, or exclude each other.
 	Properties map[string]string `yaml:"properties,omitempty"`
 	// Capabilities is what the image is offered for. What it claims and the
 	// built image does not have fails the run. If 0, nothing is claimed, and

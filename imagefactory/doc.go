@@ -6,7 +6,9 @@
 //	           ─seal→ release directory ─publish→ publish.Publication
 //
 // A [Factory] does that for several images at once; one image's failure never
-// stops another's. [LoadFile] reads definitions from YAML.
+// stops another's. [LoadFile] reads definitions from YAML as they are written,
+// [MarshalDefinitions] writes them, and [Factory.Check] says what is wrong with
+// them and what they refer to.
 //
 // # Catalog
 //

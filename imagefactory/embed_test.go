@@ -128,6 +128,25 @@ func TestUnknownPackagesAreReleasedAgain(t *testing.T) {
 	}
 }
 
+// An image may be a link to a large file elsewhere, which stays as it is.
+func TestLinkedImage(t *testing.T) {
+	f, d := embedded(t)
+	store := filepath.Join(t.TempDir(), "store.qcow2")
+	require.NoError(t, sandboxtest.WriteImage(store, 4<<30))
+	before, err := os.ReadFile(store)
+	require.NoError(t, err)
+	f.Builders = []BuilderDriver{builds("good", func(ctx context.Context, s builder.Spec) (*builder.Result, error) {
+		r, err := goodBuild(ctx, s)
+		return r, errors.Join(err, os.Remove(r.ImagePath), os.Link(store, r.ImagePath))
+	})}
+	report, err := f.Run(t.Context(), []Definition{d})
+	require.NoError(t, err)
+	require.Equal(t, Published, report.Images[0].Result, report.Images[0].Error)
+	after, err := os.ReadFile(store)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(before, after))
+}
+
 func TestFailingCheckWithoutGuest(t *testing.T) {
 	f, d := embedded(t)
 	facts := sandboxtest.Good()
@@ -159,7 +178,7 @@ func (f faultyTarget) fault(at string) {
 	}
 }
 
-func (f faultyTarget) List(_ context.Context, image string) ([]publish.Entry, error) {
+func (f faultyTarget) List(context.Context, string) ([]publish.Entry, error) {
 	f.fault("List")
 	if f.at == "giant" {
 		return make([]publish.Entry, 1<<16), nil
@@ -234,23 +253,25 @@ func TestFaultyPartsFailTheirImageAlone(t *testing.T) {
 		build  func(t *testing.T) builderFunc
 		driver func(decode func(any) error) (builder.Builder, error)
 		target func(decode func(any) error) (publish.Target, error)
-		change func(f *Factory) // what fails the image Standard_Bad_1 alone
+		change func(f *Factory)
 		stage  Stage
 		want   string
 		panics bool
 	}{
-		"New panics":                  {driver: func(func(any) error) (builder.Builder, error) { panic("at once") }, stage: StageBuild, want: "builder bad: New panicked: at once", panics: true},
-		"New ends its goroutine":      {driver: func(func(any) error) (builder.Builder, error) { runtime.Goexit(); return nil, nil }, stage: StageBuild, want: "builder bad: New panicked: it ended its goroutine", panics: true},
-		"New gives nothing":           {driver: func(func(any) error) (builder.Builder, error) { return nil, nil }, stage: StageBuild, want: "builder bad: New returned neither a result nor an error"},
-		"New decodes into nothing":    {driver: func(decode func(any) error) (builder.Builder, error) { panic(decode(nil)) }, stage: StageBuild, want: "builder bad: New panicked", panics: true},
-		"nil builder":                 {driver: func(func(any) error) (builder.Builder, error) { return (builderFunc)(nil), nil }, stage: StageBuild, want: "builder bad: Build panicked", panics: true},
-		"InputsDigest panics":         {driver: func(func(any) error) (builder.Builder, error) { return digester{goodBuild}, nil }, stage: StageBuild, want: "builder bad: InputsDigest panicked: no digest", panics: true},
-		"Build gives nothing":         {build: does(func() (*builder.Result, error) { return nil, nil }), stage: StageBuild, want: "builder bad gave a result that cannot be used: the builder returned neither a result nor an error"},
-		"Build gives an empty result": {build: does(func() (*builder.Result, error) { return &builder.Result{}, nil }), stage: StageBuild, want: "image: no path"},
-		"Build panics":                {build: does(func() (*builder.Result, error) { panic(io.ErrClosedPipe) }), stage: StageBuild, want: "builder bad: Build panicked: io: read/write on closed pipe", panics: true},
-		"Build panics with nil":       {build: does(func() (*builder.Result, error) { panic(nil) }), stage: StageBuild, want: "builder bad: Build panicked", panics: true},
-		"Build ends its goroutine":    {build: does(func() (*builder.Result, error) { runtime.Goexit(); return nil, nil }), stage: StageBuild, want: "builder bad: Build panicked: it ended its goroutine", panics: true},
-		"Build's error is a nil":      {build: does(func() (*builder.Result, error) { return nil, (*badError)(nil) }), stage: StageBuild, want: "builder bad: Build panicked: runtime error: invalid memory address", panics: true},
+		"New panics":                    {driver: func(func(any) error) (builder.Builder, error) { panic("at once") }, stage: StageBuild, want: "builder bad: New panicked: at once", panics: true},
+		"New ends its goroutine":        {driver: func(func(any) error) (builder.Builder, error) { runtime.Goexit(); return nil, nil }, stage: StageBuild, want: "builder bad: New panicked: it ended its goroutine", panics: true},
+		"New gives nothing":             {driver: func(func(any) error) (builder.Builder, error) { return nil, nil }, stage: StageBuild, want: "builder bad: New returned neither a result nor an error"},
+		"New decodes into nothing":      {driver: func(decode func(any) error) (builder.Builder, error) { panic(decode(nil)) }, stage: StageBuild, want: "builder bad: New panicked", panics: true},
+		"nil builder":                   {driver: func(func(any) error) (builder.Builder, error) { return (builderFunc)(nil), nil }, stage: StageBuild, want: "builder bad: Build panicked", panics: true},
+		"InputsDigest panics":           {driver: func(func(any) error) (builder.Builder, error) { return digester{goodBuild}, nil }, stage: StageBuild, want: "builder bad: InputsDigest panicked: no digest", panics: true},
+		"Build gives nothing":           {build: does(func() (*builder.Result, error) { return nil, nil }), stage: StageBuild, want: "builder bad gave a result that cannot be used: the builder returned neither a result nor an error"},
+		"Build gives an empty result":   {build: does(func() (*builder.Result, error) { return &builder.Result{}, nil }), stage: StageBuild, want: "image: no path"},
+		"Build panics":                  {build: does(func() (*builder.Result, error) { panic(io.ErrClosedPipe) }), stage: StageBuild, want: "builder bad: Build panicked: io: read/write on closed pipe", panics: true},
+		"Build panics with nil":         {build: does(func() (*builder.Result, error) { panic(nil) }), stage: StageBuild, want: "builder bad: Build panicked", panics: true},
+		"Build ends its goroutine":      {build: does(func() (*builder.Result, error) { runtime.Goexit(); return nil, nil }), stage: StageBuild, want: "builder bad: Build panicked: it ended its goroutine", panics: true},
+		"Build's error is a nil":        {build: does(func() (*builder.Result, error) { return nil, (*badError)(nil) }), stage: StageBuild, want: "builder bad: Build panicked: runtime error: invalid memory address", panics: true},
+		"Build panics with a bad error": {build: does(func() (*builder.Result, error) { panic((*badError)(nil)) }), stage: StageBuild, want: "builder bad: Build panicked: *imagefactory.badError", panics: true},
+		"Build's error is endless":      {build: does(func() (*builder.Result, error) { return nil, errors.New(strings.Repeat("x", 1<<20)) }), stage: StageBuild, want: "xxx…"},
 		"image elsewhere": {stage: StageBuild, want: "is not below the output directory", build: func(t *testing.T) builderFunc {
 			_, file := precious(t)
 			t.Cleanup(func() { require.FileExists(t, file) })
@@ -266,6 +287,15 @@ func TestFaultyPartsFailTheirImageAlone(t *testing.T) {
 			t.Cleanup(func() { require.FileExists(t, file) })
 			return result(func(_ builder.Spec, r *builder.Result) error {
 				return errors.Join(os.RemoveAll(r.ConfigDir), os.Symlink(dir, r.ConfigDir))
+			})(t)
+		}},
+		"output directory is a link in the end": {stage: StageBuild, want: "path escapes from parent", build: func(t *testing.T) builderFunc {
+			dir, file := precious(t)
+			require.NoError(t, os.Mkdir(filepath.Join(dir, "config"), 0o755))
+			t.Cleanup(func() { require.FileExists(t, file) })
+			return result(func(s builder.Spec, r *builder.Result) error {
+				r.ImagePath = filepath.Join(s.OutputDir, "precious.qcow2")
+				return errors.Join(os.RemoveAll(s.OutputDir), os.Symlink(dir, s.OutputDir))
 			})(t)
 		}},
 		"image is the build log": {stage: StageBuild, want: "is not below the output directory", build: result(func(s builder.Spec, r *builder.Result) error {
@@ -358,16 +388,10 @@ func TestFaultyPartsFailTheirImageAlone(t *testing.T) {
 				bad.Publish = []Component{{Driver: "bad"}, {Driver: "directory"}}
 			}
 			if test.change != nil {
-				// One factory for each: what is the factory's is for both.
-				other := *f
-				other.Dir = t.TempDir()
-				test.change(&other)
-				report, err := other.Run(t.Context(), []Definition{bad})
+				test.change(f) // which is for all images
+				report, err := f.Run(t.Context(), []Definition{bad})
 				require.NoError(t, err)
 				faultOf(t, report.Images[0], test.stage, test.want, test.panics, &log)
-				report, err = f.Run(t.Context(), []Definition{good})
-				require.NoError(t, err)
-				require.Equal(t, Published, report.Images[0].Result, report.Images[0].Error)
 				return
 			}
 			report, err := f.Run(t.Context(), []Definition{bad, good})
@@ -396,6 +420,7 @@ func faultOf(t *testing.T, got ImageReport, stage Stage, want string, panics boo
 	assert.Equal(t, stage, got.Stage, got.Error)
 	assert.Contains(t, got.Error, want)
 	assert.NotContains(t, got.Error, "goroutine ", "the stack is for the log")
+	assert.Less(t, len(got.Error), 100<<10)
 	var p *PanicError
 	if assert.Equal(t, panics, errors.As(got.Err, &p), got.Error) && panics {
 		assert.Contains(t, string(p.Stack), "goroutine ")
@@ -535,7 +560,7 @@ func TestValidateTellsFaults(t *testing.T) {
 func TestProfilesAreValues(t *testing.T) {
 	own := testsuite.Profile{Name: "own", Checks: []testsuite.Check{{
 		ID: "own.kernel", Needs: []string{"architecture"},
-		Judge: func(f testsuite.Facts, _ testsuite.Params) testsuite.Verdict {
+		Judge: func(testsuite.Facts, testsuite.Params) testsuite.Verdict {
 			return testsuite.Verdict{Status: testsuite.Pass}
 		},
 	}}}
@@ -594,17 +619,17 @@ func TestRetire(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, Published, report.Images[0].Result, report.Images[0].Error)
 	}
-	later := &Factory{Targets: f.Targets, Now: func() time.Time { return time.Date(2026, 3, 15, 0, 0, 0, 0, time.UTC) }}
-	steps, err := later.Retire(t.Context(), []Definition{d})
-	require.NoError(t, err)
-	require.Len(t, steps, 1)
-	require.Equal(t, "20240101-000000", steps[0].Entry.Build.String())
-	require.NoDirExists(t, filepath.Join(f.Dir, d.Name, "20240101-000000"))
-	require.DirExists(t, filepath.Join(f.Dir, d.Name, "20240201-000000"))
-
-	later.Now = func() time.Time { return time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC) }
-	later.Targets = append(later.Targets, targetDriver{"bad", faulty("List")})
+	keep := &Factory{
+		Targets: append(f.Targets, targetDriver{"bad", faulty("List")}),
+		Now:     func() time.Time { return time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC) },
+	}
 	d.Publish = []Component{{Driver: "bad"}, {Driver: "directory"}}
+	steps, err := keep.Retire(t.Context(), []Definition{d})
+	require.ErrorContains(t, err, "image Standard_Good_1: target bad: target bad panicked: target on fire")
+	require.Empty(t, steps, "they lost their labels last year")
+
+	later := *keep
+	later.Now = func() time.Time { return time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC) }
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(io.ErrClosedPipe)
 	steps, err = later.Retire(ctx, []Definition{d})
@@ -612,7 +637,10 @@ func TestRetire(t *testing.T) {
 	require.EqualError(t, err, "interrupted: context canceled: io: read/write on closed pipe")
 	steps, err = later.Retire(t.Context(), []Definition{d})
 	require.ErrorContains(t, err, "image Standard_Good_1: target bad: target bad panicked: target on fire")
-	require.Len(t, steps, 1, "the other target is not kept from it")
+	require.Len(t, steps, 2, "the other target is not kept from it")
+	require.Equal(t, "20240101-000000", steps[0].Entry.Build.String())
+	require.NoDirExists(t, filepath.Join(f.Dir, d.Name, "20240101-000000"))
+	require.DirExists(t, filepath.Join(f.Dir, d.Name, "20240301-000000"))
 
 	d.Publish = []Component{{Driver: "no"}}
 	_, err = later.Retire(t.Context(), []Definition{d})

@@ -30,6 +30,9 @@ func (j *job) verifyClaims() error {
 	return capabilities.Verify(d.Capabilities, e)
 }
 
+// evidenceFacts are the facts that EvidenceFrom reads.
+var evidenceFacts = []string{"architecture", "initrd", "modules", "packages"}
+
 // EvidenceFrom takes from the facts of a booted image and from its disk what
 // shows its capabilities. The architecture is that of the kernel that ran: arch,
 // which is what somebody claims, is only compared with it, as are the packages'

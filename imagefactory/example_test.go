@@ -63,8 +63,11 @@ type shelf struct {
 
 type shelfDriver struct{ shelf *shelf }
 
-func (shelfDriver) Name() string                                         { return "shelf" }
-func (d shelfDriver) New(decode func(any) error) (publish.Target, error) { return d.shelf, nil }
+func (shelfDriver) Name() string { return "shelf" }
+
+func (d shelfDriver) New(decode func(any) error) (publish.Target, error) {
+	return d.shelf, decode(&struct{}{}) // there is nothing to configure
+}
 
 func (s *shelf) List(_ context.Context, image string) ([]publish.Entry, error) {
 	var out []publish.Entry

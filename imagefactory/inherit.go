@@ -79,6 +79,9 @@ func decodeDefinition(node *strictyaml.Node) (Definition, error) {
 		return Definition{}, err
 	}
 	d := h.Definition
+	if d.OS.Version != inherited.OS.Version && node.Get("os").Get("codename") == nil {
+		d.OS.Codename = "" // follows from the version
+	}
 	d.Test = h.Test.Test
 	d.Test.Waivers = append(d.Test.Waivers, h.Test.MoreWaivers...)
 	d.Test.RequiredPackages = append(d.Test.RequiredPackages, h.Test.MoreRequired...)

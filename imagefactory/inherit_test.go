@@ -139,10 +139,10 @@ func TestPropertiesCannotBreakWhatCapabilitiesGuard(t *testing.T) {
 		{inherits, "___support_kvm: \"false\"", "f.yaml:5:23: properties: ___support_kvm is no flag"},
 		{inherits, "___support_kvm: \"true\"", "f.yaml:5:23: "},
 		{inherits, "_support_kvm: true", "f.yaml:5:21: "},
-		{inherits, "__suport_kvm: true", "f.yaml:5:21: properties: __suport_kvm is no flag: unknown flag \"__suport_kvm\"; the nearest known are __support_kvm"},
+		{inherits, "__supor_kvm: true", "f.yaml:5:20: properties: __supor_kvm is no flag: unknown flag \"__supor_kvm\"; the nearest known are __support_kvm"},
 		{inherits, "__support_kvmm: true", "f.yaml:5:23: "},
 		{inherits, "__support_nonsense: true", "f.yaml:5:27: "},
-		{inherits, "__is_suport_xen: true", "f.yaml:5:24: "},
+		{inherits, "__is_supor_xen: true", "f.yaml:5:23: "},
 		{inherits, "__Support_kvm: true", "f.yaml:5:22: "},
 		{inherits, "support_kvm: true", "f.yaml:5:20: "},
 		{inherits, "architecture: aarch64", "f.yaml:5:21: "},
@@ -151,7 +151,7 @@ func TestPropertiesCannotBreakWhatCapabilitiesGuard(t *testing.T) {
 		{x86, "__is_support_xen: true\n      __is_support_kvm_infiniband: true", "f.yaml:9:36: "},
 		{x86, "__support_xen: true\n      __is_support_xen: false", "f.yaml:8:22: "},
 		{x86, "__support_o2m: true\n      virtual_env_type: FusionCompute", "f.yaml:"},
-		{x86, "__suport_kvm: true", "f.yaml:8:21: "},
+		{x86, "__supor_kvm: true", "f.yaml:8:20: "},
 		{x86, "__support_kvm: maybe", "f.yaml:8:22: properties: __support_kvm has no meaning"},
 		{x86, "__image_capabilities: 0x1\n      __support_kvm: true", "f.yaml:9:22: "},
 		{x86, "__image_capabilities: nonsense", "f.yaml:8:29: properties: __image_capabilities cannot be read"},
@@ -199,6 +199,11 @@ func TestInheritingForAnotherReleaseNamesWhatIsStale(t *testing.T) {
 	assert.NoError(t, err)
 	_, err = parse("f.yaml", "/", []byte(image+"    name: Standard_Debian_9_mine\n    os: {version: \"9\"}\n"))
 	assert.NoError(t, err, "the same release")
+	got, err := parse("f.yaml", "/", []byte(image+"    name: Standard_Debian_12\n    os: {version: \"12\"}\n"+version+repositories))
+	require.NoError(t, err)
+	assert.Equal(t, "bookworm", got[0].OS.Codename, "follows from the version")
+	_, err = parse("f.yaml", "/", []byte(image+"    os: {codename: bookworm}\n    name: Standard_Debian_12\n"+version+repositories))
+	assert.ErrorContains(t, err, "would be inherited: os.version")
 }
 
 func TestInheritedListsAreAddedTo(t *testing.T) {

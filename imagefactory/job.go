@@ -83,7 +83,7 @@ func (j *job) run(ctx context.Context) ImageReport {
 		} else if j.record != nil {
 			_ = os.Remove(j.recordFile()) // it failed: nothing to take up
 		}
-		j.report.Err, j.report.Error = err, err.Error()
+		j.report.Err, j.report.Error = err, bounded(err.Error())
 		j.report.Artifacts = j.leftovers()
 		j.log.Error("image failed", "build", j.report.Build, "stage", j.report.Stage, "error", err)
 	}
@@ -397,14 +397,9 @@ func (j *job) callBuilder(ctx context.Context, spec builder.Spec) error {
 }
 
 // takeBuilt takes over what the builder has left in its output directory, which
-// goes. All paths that it named are used below the run's directory only, also
-// if something is exchanged meanwhile.
+// goes. What it named is reached through the run's directory only, so that a link
+// that leads out is not followed, also if it was put there meanwhile.
 func (j *job) takeBuilt(out string) error {
-	root, err := os.OpenRoot(out)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
 	image, err := within(out, j.built.ImagePath)
 	if err != nil {
 		return err
@@ -413,13 +408,23 @@ func (j *job) takeBuilt(out string) error {
 	if err != nil {
 		return err
 	}
-	if err := j.takeImage(image); err != nil {
+	root, err := os.OpenRoot(j.runDir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	name := filepath.Base(j.file(".qcow2"))
+	if err := root.Rename(filepath.Join(outName, image), name); err != nil {
 		return fmt.Errorf("cannot take over the image: %w", err)
 	}
+	if st, err := root.Lstat(name); err != nil || !st.Mode().IsRegular() {
+		return errors.Join(err, errors.New("cannot take over the image: it is not a regular file any more"))
+	}
+	j.built.ImagePath, j.builtAt = j.file(".qcow2"), j.factory.now()
 	if err := j.writePackages(); err != nil {
 		return fmt.Errorf("cannot write the package list: %w", err)
 	}
-	dir, err := root.OpenRoot(config)
+	dir, err := root.OpenRoot(filepath.Join(outName, config))
 	if err != nil {
 		return err
 	}
@@ -428,25 +433,7 @@ func (j *job) takeBuilt(out string) error {
 		return fmt.Errorf("cannot write the configuration's archive: %w", err)
 	}
 	j.built.ConfigDir = ""
-	return os.RemoveAll(out)
-}
-
-// takeImage renames the image at a path in the output directory to its place.
-func (j *job) takeImage(image string) error {
-	root, err := os.OpenRoot(j.runDir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	name := filepath.Base(j.file(".qcow2"))
-	if err := root.Rename(filepath.Join(outName, image), name); err != nil {
-		return err
-	}
-	if st, err := root.Lstat(name); err != nil || !st.Mode().IsRegular() {
-		return errors.Join(err, errors.New("it is not a regular file any more"))
-	}
-	j.built.ImagePath, j.builtAt = j.file(".qcow2"), j.factory.now()
-	return nil
+	return root.RemoveAll(outName)
 }
 
 // within is the path in dir of what builder.Result.Validate has found below it.
@@ -593,7 +580,7 @@ func (j *job) runTest(ctx context.Context) error {
 // test boots the image and holds it to its suite.
 func (j *job) test(ctx context.Context) (err error) {
 	suite := *j.suite
-	suite.Now, suite.Logger = j.factory.Now, j.log
+	suite.Now, suite.Logger, suite.Facts = j.factory.Now, j.log, evidenceFacts
 	// Before a boot changes anything.
 	var files testsuite.Fact
 	if j.accountable() {
@@ -674,6 +661,15 @@ func (e *TestError) Error() string {
 	return b.String()
 }
 
+// bounded cuts a text that is longer than what anybody reads.
+func bounded(s string) string {
+	const most = 64 << 10
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
 // oneLine shortens a text from a guest for an error.
 func oneLine(s string) string {
 	const most = 120
@@ -737,7 +733,7 @@ func (j *job) publishAll(ctx context.Context, r *publish.Release) error {
 			return err
 		})
 		if err == nil && (p.Entry.Image != j.name || p.Entry.Build != r.Index.Build || p.Entry.Digest != "" && p.Entry.Digest != r.Digest) {
-			err = fmt.Errorf("its entry %q is of another release, %s %s, or of none", p.Entry.ID, p.Entry.Image, p.Entry.Build)
+			err = fmt.Errorf("its entry %.100q is of another release, %.100q %s, or of none", p.Entry.ID, p.Entry.Image, p.Entry.Build)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%v: %w", t, err))

@@ -36,12 +36,14 @@ func (e *ConfigError) Error() string {
 
 func (e *ConfigError) Unwrap() error { return e.Err }
 
-// maxConfig bounds a configuration file.
-const maxConfig = 4 << 20
+const (
+	maxConfig   = 4 << 20 // bytes of a configuration file
+	maxMistakes = 100     // that are reported of one
+)
 
 // LoadFile reads the definitions in a YAML file of at most 4 MiB: a map with the
-// key "images", a list of [Definition]s. The error joins one *ConfigError for
-// each mistake that was found, up to 20 of one kind in an image.
+// key "images", a list of [Definition]s. The error joins a *ConfigError for each
+// mistake that was found, up to 100.
 //
 // Definitions are read as they are written. A text field keeps the source's
 // text, whatever YAML takes it for: 22.10, 0755, 2027-01-01, yes and true. Only
@@ -141,6 +143,10 @@ func parse(name, dir string, data []byte) ([]Definition, error) {
 		}
 		for _, err := range unjoin(err) {
 			errs = append(errs, d.source.locate(err))
+		}
+		if len(errs) > maxMistakes {
+			errs = append(errs[:maxMistakes], locateIn(name, node, errors.New("from here on nothing was looked at: there are too many mistakes")))
+			break
 		}
 		if err != nil {
 			continue

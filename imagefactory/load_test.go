@@ -311,6 +311,12 @@ func TestManyImages(t *testing.T) {
 	got, err := parse("f.yaml", "/", []byte(b.String()))
 	require.NoError(t, err)
 	require.Len(t, got, 10_000)
+
+	_, err = parse("f.yaml", "/", []byte("images: ["+strings.Repeat("x,", 1<<20)+"]"))
+	require.Len(t, unjoin(err), 101)
+	require.ErrorContains(t, err, "there are too many mistakes")
+	_, err = parse("f.yaml", "/", []byte("x-a: &a "+strings.Repeat("x", 1<<20)+"\nimages: ["+strings.Repeat("{notes: [*a]},", 1<<10)+"]"))
+	require.ErrorContains(t, err, "aliases stand for more than 4194304 bytes")
 }
 
 func TestParseSize(t *testing.T) {
@@ -418,12 +424,12 @@ func requireSameWhenWritten(t *testing.T, want []Definition) {
 	for _, data := range [][]byte{ours, other} {
 		got, err := parse("again.yaml", want[0].Dir, data)
 		require.NoError(t, err, string(data))
-		require.Equal(t, comparable(want), comparable(got), string(data))
+		require.Equal(t, bare(want), bare(got), string(data))
 	}
 }
 
-// comparable leaves out where definitions come from.
-func comparable(definitions []Definition) []Definition {
+// bare leaves out where definitions come from.
+func bare(definitions []Definition) []Definition {
 	out := slices.Clone(definitions)
 	plain := func(c Component) Component {
 		var config any

@@ -73,7 +73,7 @@ func byName[T any](log *slog.Logger, kind string, list []T, nameOf func(T) strin
 // newDriver makes a builder or a target from what a definition says under key.
 // A mistake in that is the error; a driver that is itself at fault fails its
 // image alone.
-func newDriver[D, T any](j *job, key string, drivers map[string]D, c Component, make func(D, func(any) error) (T, error)) (T, error) {
+func newDriver[D, T any](j *job, key string, drivers map[string]D, c Component, construct func(D, func(any) error) (T, error)) (T, error) {
 	var made T
 	mistake := func(err error) error {
 		var errs []error
@@ -90,7 +90,7 @@ func newDriver[D, T any](j *job, key string, drivers map[string]D, c Component, 
 	}
 	who := key + " " + c.Driver
 	err := contain(j.log, who, "New", func() (err error) {
-		if made, err = make(driver, c.decode); err == nil && any(made) == nil {
+		if made, err = construct(driver, c.decode); err == nil && any(made) == nil {
 			err = fmt.Errorf("%s: New %w", who, errNothing)
 		}
 		return err

@@ -60,8 +60,12 @@ func schema(t *testing.T) []byte {
 	image["patternProperties"] = object{"^x-": object{}}
 	image["if"] = object{"required": []string{"from"}}
 	image["else"] = object{
-		"required":   []string{"name", "os", "disk", "builder"},
-		"properties": object{"os": object{"required": []string{"distribution", "version"}}, "repositories+": false, "notes+": false},
+		"required": []string{"name", "os", "disk", "builder"},
+		"properties": object{
+			"os":            object{"required": []string{"distribution", "version"}},
+			"repositories+": false, "notes+": false,
+			"test": object{"properties": object{"waivers+": false, "required_packages+": false, "forbidden_packages+": false}},
+		},
 	}
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
@@ -252,7 +256,7 @@ func TestSchemaRefusesWhatTheLoaderRefuses(t *testing.T) {
 		strings.Replace(minimal, "4GiB", "4", 1), strings.Replace(minimal, "4GiB", "4G", 1), strings.Replace(minimal, "4GiB", "0GiB", 1), strings.Replace(minimal, "4GiB", "4.5GiB", 1), minimal + "    min_disk: [4GiB]\n",
 		strings.Replace(minimal, "{dib: {elements: [vm]}}", "dib", 1), strings.Replace(minimal, "{dib: {elements: [vm]}}", "{dib: {}, kiwi: {}}", 1), strings.Replace(minimal, "{dib: {elements: [vm]}}", "{}", 1),
 		minimal + "    publish: [directory]\n", minimal + "    uvp_monitor: {state: maybe}\n", minimal + "    test: {waivers: [{check: sshd.macs, reason: r}]}\n", minimal + "    test: {waivers: [{check: sshd.macs, reason: r, expires: soon}]}\n",
-		minimal + "    repositories: [{name: a}]\n", minimal + "    repositories: [{url: \"http://a/\"}]\n", minimal + "    trusted_keys: [{}]\n", minimal + "    mirrors: [a]\n", minimal + "    properties: {a: [b]}\n", minimal + "    notes+: [a]\n", minimal + "    repositories+: []\n",
+		minimal + "    repositories: [{name: a}]\n", minimal + "    repositories: [{url: \"http://a/\"}]\n", minimal + "    trusted_keys: [{}]\n", minimal + "    mirrors: [a]\n", minimal + "    properties: {a: [b]}\n", minimal + "    notes+: [a]\n", minimal + "    repositories+: []\n", minimal + "    test: {waivers+: []}\n", minimal + "    test: {required_packages+: []}\n",
 		minimal + "    capabilities: {a: b}\n", minimal + "    test: {x-a: b}\n", "images:\n  - from: [a]\n",
 	} {
 		_, err := parse("f.yaml", "/", []byte(text))

@@ -39,8 +39,9 @@ type AgentConfig struct {
 // now and that the agent has is used. Where that needs a passphrase, the agent
 // asks for it by its own means.
 //
-// A connection is made for each signature, so the signer may be used
-// concurrently and needs no closing. c.External must be nil.
+// A connection is made for each signature, so the signer needs no closing.
+// c.External must be nil. Unless c.Concurrent is set the agent is asked for one
+// signature at a time, so that it asks for a passphrase once.
 func NewAgentSigner(ctx context.Context, key *Key, agent AgentConfig, c SignerConfig) (*Signer, error) {
 	s, err := newAgentSigner(ctx, key, agent, c)
 	if err != nil {
@@ -50,6 +51,12 @@ func NewAgentSigner(ctx context.Context, key *Key, agent AgentConfig, c SignerCo
 }
 
 func newAgentSigner(ctx context.Context, key *Key, agent AgentConfig, c SignerConfig) (*Signer, error) {
+	if err := key.Err(); err != nil {
+		return nil, err
+	}
+	if c.External != nil {
+		return nil, errors.New("SignerConfig.External is set")
+	}
 	if agent.Socket == "" {
 		out, err := exec.CommandContext(ctx, "gpgconf", "--list-dirs", "agent-socket").Output()
 		if err != nil {
@@ -94,7 +101,7 @@ func publicValue(pub *packet.PublicKey) string {
 	case *ed25519.PublicKey:
 		return "\x40" + string(key.Point)
 	}
-	return "none"
+	return string(pub.Fingerprint) // no agent has it
 }
 
 // standardKey is the key in the form of the standard library.
@@ -166,12 +173,13 @@ type agentKey struct {
 
 func (k *agentKey) Public() crypto.PublicKey { return k.public }
 
-// Sign is for whoever has no context; a Signer uses signContext.
-func (k *agentKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	return k.signContext(context.Background(), digest, opts)
+// Sign is for whoever has no context; a Signer uses SignContext.
+func (k *agentKey) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return k.SignContext(context.Background(), rand, digest, opts)
 }
 
-func (k *agentKey) signContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+// SignContext makes agentKey a ContextSigner.
+func (k *agentKey) SignContext(ctx context.Context, _ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	conn, err := dialAssuan(ctx, k.agent.Socket)
 	if err != nil {
 		return nil, err

@@ -62,6 +62,20 @@ func TestAgent(t *testing.T) {
 	})
 }
 
+// TestAgentExample runs the example of the documentation with a real agent.
+func TestAgentExample(t *testing.T) {
+	g := newGnuPG(t)
+	key := g.exported(g.generate("example@example.com", "ed25519", "sign", "never"))
+	release := newRelease(t)
+	t.Setenv("GNUPGHOME", g.home)
+	t.Chdir(filepath.Dir(release))
+	require.NoError(t, os.Rename(release, "release"))
+	require.NoError(t, key.WritePublicFile("imagefactory.gpg"))
+	ExampleSignDir_agent()
+	_, err := signing.VerifyDir(t.Context(), "release", pinned(t, key))
+	require.NoError(t, err)
+}
+
 // TestAgentCancel: an agent that waits for its PIN entry does not hold us.
 func TestAgentCancel(t *testing.T) {
 	g := newGnuPG(t)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
@@ -44,48 +43,74 @@ func writeArmored(w io.Writer, blockType string, body func(io.Writer) error) err
 //
 // The library's decoder skips what it does not understand and ignores the CRC
 // and the bits that pad base64. A signature file is what a release is judged
-// by, so here every byte counts: there is one block, nothing before it and after
-// it, and the last line has its end.
+// by, so here every byte counts: there are one or more blocks, nothing but
+// blank lines around them, and each has its end.
 func decodeSignatures(data []byte) ([]byte, error) {
-	if len(data) > 0 && data[0]&0x80 != 0 {
+	data = trimBOM(data)
+	if len(data) > 0 && data[0]&0x80 != 0 && !isUTF16(data) {
 		return data, nil
 	}
-	if !bytes.HasSuffix(data, []byte("\n")) {
-		return nil, errors.New("it is cut short: the last line has no end")
-	}
-	lines := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
-	for i := range lines {
-		lines[i] = strings.TrimSuffix(lines[i], "\r")
-	}
-	return decodeBlock(lines)
-}
-
-func decodeBlock(lines []string) ([]byte, error) {
-	const begin, end = "-----BEGIN PGP SIGNATURE-----", "-----END PGP SIGNATURE-----"
-	if lines[0] != begin {
-		return nil, fmt.Errorf("there is something other than an armored signature: %.60q", lines[0])
-	}
-	lines = lines[1:]
-	for len(lines) > 0 && strings.Contains(lines[0], ": ") { // Version, Comment, …
-		lines = lines[1:]
-	}
-	if len(lines) == 0 || lines[0] != "" {
-		return nil, errors.New("the armor has no empty line before the signature")
-	}
-	lines = lines[1:]
-	var text strings.Builder
-	var crc string
-	for {
-		if len(lines) == 0 {
-			return nil, errors.New("the armor has no end line")
-		}
-		line := lines[0]
-		lines = lines[1:]
-		if line == end {
+	var packets []byte
+	for rest := data; ; {
+		line, after := cutLine(rest)
+		if line == "" && len(after) == 0 {
 			break
 		}
+		if line == "" {
+			rest = after
+			continue
+		}
+		if line != armorBegin(openpgp.SignatureType) {
+			if len(packets) > 0 {
+				return nil, errors.New("there is something besides the armored signature")
+			}
+			return nil, errors.New("it is " + describe(data) + ", not an OpenPGP signature")
+		}
+		block, after, err := decodeBlock(after, openpgp.SignatureType, true)
+		if err != nil {
+			return nil, err
+		}
+		packets = append(packets, block...)
+		rest = after
+	}
+	if len(packets) == 0 {
+		return nil, errors.New("it holds no signature")
+	}
+	return packets, nil
+}
+
+func armorBegin(kind string) string { return "-----BEGIN " + kind + "-----" }
+
+// cutLine returns the first line without its end and the white space before
+// that, which counts nowhere in armor.
+func cutLine(data []byte) (line string, rest []byte) {
+	first, rest, _ := bytes.Cut(data, []byte("\n"))
+	return string(bytes.TrimRight(first, " \t\r")), rest
+}
+
+// decodeBlock decodes an armor block from the line after its beginning, and
+// returns what follows it. Where it is strict the checksum and the bits that pad
+// base64 must be right too.
+func decodeBlock(data []byte, kind string, strict bool) (block, rest []byte, err error) {
+	line, rest := cutLine(data)
+	for strings.Contains(line, ": ") || strings.HasSuffix(line, ":") { // Version, Comment, …
+		line, rest = cutLine(rest)
+	}
+	if line != "" {
+		return nil, nil, errors.New("the armor has no empty line before its content")
+	}
+	var text strings.Builder
+	var crc string
+	end := "-----END " + kind + "-----"
+	for line, rest = cutLine(rest); line != end; line, rest = cutLine(rest) {
+		if line == "" && len(rest) == 0 || strings.HasPrefix(line, "-----") {
+			return nil, nil, errors.New("it is cut short: the armor has no end line")
+		}
+		if line == "" {
+			continue
+		}
 		if crc != "" {
-			return nil, errors.New("the armor has something after its checksum")
+			return nil, nil, errors.New("the armor has something after its checksum")
 		}
 		if sum, ok := strings.CutPrefix(line, "="); ok {
 			crc = sum
@@ -93,17 +118,17 @@ func decodeBlock(lines []string) ([]byte, error) {
 		}
 		text.WriteString(line)
 	}
-	if len(lines) > 0 {
-		return nil, errors.New("something follows the armored signature")
+	encoding := base64.StdEncoding
+	if strict {
+		encoding = encoding.Strict()
 	}
-	block, err := base64.StdEncoding.Strict().DecodeString(text.String())
-	if err != nil {
-		return nil, fmt.Errorf("the armor is damaged: %w", err)
+	if block, err = encoding.DecodeString(text.String()); err != nil {
+		return nil, nil, errors.New("the armor is damaged")
 	}
-	if crc != "" && crc != armorChecksum(block) {
-		return nil, errors.New("the armor's checksum is wrong")
+	if strict && crc != "" && crc != armorChecksum(block) {
+		return nil, nil, errors.New("the armor's checksum is wrong")
 	}
-	return block, nil
+	return block, rest, nil
 }
 
 // armorChecksum is the CRC-24 of RFC 9580, section 6.1.1.

@@ -22,10 +22,10 @@ func TestCleartext(t *testing.T) {
 		"space":            "one  \n\ttwo\t\n\n\nthree\n\n",
 		"CR LF":            "one\r\ntwo\r\n",
 		"From":             "From here\n",
-		"not text":         "\x00\xff\xfe\n\x01",
+		"not text":         "\x01\xff\xfe\n\x01",
 		"only line ends":   "\n\n\n",
 		"looks signed":     "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nx\n",
-		"long line":        strings.Repeat("x", 100_000) + "\n",
+		"long line":        strings.Repeat("x", 19_980) + "\n",
 		"checksum escapes": `\5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03  a\nb` + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -62,6 +62,38 @@ func trimmed(text string) string {
 	return strings.Join(lines, "\n")
 }
 
+// TestCleartextAsItIsWritten: what editors and key rollover make of it.
+func TestCleartextAsItIsWritten(t *testing.T) {
+	key, other := newKey(t, signing.KeyConfig{}), newKey(t, signing.KeyConfig{})
+	signed, err := (&signing.Sealer{Signers: []*signing.Signer{newSigner(t, key)}}).Cleartext(t.Context(), strings.NewReader("one\ntwo\n"))
+	require.NoError(t, err)
+	good := string(signed)
+	again, err := (&signing.Sealer{Signers: []*signing.Signer{newSigner(t, other)}}).Cleartext(t.Context(), strings.NewReader("one\ntwo\n"))
+	require.NoError(t, err)
+	second := string(again[bytes.Index(again, []byte("-----BEGIN PGP SIGNATURE")):])
+	for name, text := range map[string]string{
+		"blank lines":      "\n\n" + good + "\n \n",
+		"no last line end": strings.TrimSuffix(good, "\n"),
+		"CR LF":            strings.ReplaceAll(good, "\n", "\r\n"),
+		"two blocks":       good + second,
+		"blank between":    good + "\n" + second + "\n",
+		"byte order mark":  "\xef\xbb\xbf" + good,
+	} {
+		got, _, err := verifier(pinned(t, key)).Cleartext(t.Context(), "text", strings.NewReader(text))
+		require.NoError(t, err, name)
+		require.Equal(t, "one\ntwo\n", string(got))
+		path := writeFile(t, "text", text)
+		_, err = verifier(pinned(t, key)).File(t.Context(), path)
+		require.NoError(t, err, name)
+		if strings.HasPrefix(name, "two") {
+			v := verifier(pinned(t, key, other))
+			v.Required = 2
+			_, err = v.File(t.Context(), path)
+			require.NoError(t, err)
+		}
+	}
+}
+
 func TestCleartextRefuses(t *testing.T) {
 	key := newKey(t, signing.KeyConfig{})
 	sealer := &signing.Sealer{Signers: []*signing.Signer{newSigner(t, key)}}
@@ -80,6 +112,9 @@ func TestCleartextRefuses(t *testing.T) {
 		"cut":            {good[:len(good)-40], signing.Malformed},
 		"not signed":     {"one\ntwo\n", signing.Malformed},
 		"nothing":        {"", signing.Malformed},
+		"inside":         {strings.Replace(good, "-----BEGIN PGP SIGNATURE", "run this\n-----BEGIN PGP SIGNATURE", 1), signing.BadSignature},
+		"in the armor":   {strings.Replace(good, "-----END PGP SIGNATURE", "run this\n-----END PGP SIGNATURE", 1), signing.Malformed},
+		"two texts":      {good + "\n" + good, signing.Malformed},
 		"two signatures": {good + good, signing.Malformed},
 	} {
 		_, result, err := verifier(pinned(t, key)).Cleartext(t.Context(), "text", strings.NewReader(c.text))

@@ -10,9 +10,11 @@
 //
 // On the other side a [Keyring] holds the pinned keys, and [VerifyDir] says of
 // every file whether it is good, and if not why. A [Verifier] has the rest: a
-// time other than now, signatures by several keys, single files. Every result is
-// a value that holds all that was found; the error that comes with it joins an
-// [Error] for each finding, with a [Reason] that errors.Is finds.
+// time other than now, signatures by several keys, single files, what upstreams
+// publish (a checksum file in any of its usual forms, see [Verifier.Checksums]),
+// and [Verifier.Attestation]. Every result is a value that holds all that was
+// found; the error that comes with it joins an [Error] for each finding, with a
+// [Reason] that errors.Is finds.
 //
 // Each file is read once, whatever is computed of it: its digests and all
 // signatures, in parallel. Only version 6 signatures need a hash of their own,
@@ -41,17 +43,26 @@
 //     (none is known), that have expired, or by RSA below 2048 bits, DSA or
 //     secp256k1 do not count.
 //
+// # What is irreversible comes last
+//
+// Whatever is written is computed, written beside, synced and read back, with
+// the limits of those that read it, before it gets its name. [SignDir] renames
+// all its files together and undoes that where one fails, so that a release that
+// was good stays good. Only a process that is killed (or a machine that stops)
+// between the renames leaves some of each, and VerifyDir says so; signing again
+// puts it right.
+//
 // # Security
 //
 // Everything that is verified is taken for hostile: signature files, listings,
 // names and whatever lies in a release directory. Nothing outside the directory is
 // opened, no link followed, no pipe waited for. What a signature file may hold
-// is narrower than in other implementations: one armor block or binary
-// packets, in their plain form and with nothing around them, so that no bit of
-// it can be changed. Sizes are bounded (a signature file 128 KiB, SHA256SUMS
-// 32 MiB, a keyring 64 MiB, a directory and a listing 100,000 entries); memory
-// is 2 MiB for each file that is read at the same time. A signature that is
-// made is verified before it is written.
+// is narrower than in other implementations: armor blocks with nothing but blank
+// lines around them, or binary packets, in their plain form, so that no bit of it
+// can be changed. Sizes are bounded (a signature file 128 KiB and 64 signatures,
+// SHA256SUMS 32 MiB, a keyring 64 MiB and 100,000 keys, a directory and a listing
+// 100,000 entries); memory is 2 MiB for each file that is read at the same time.
+// Errors name files, lines and kinds of things, and never quote what a file holds.
 //
 // A directory that is being changed while it is verified can differ afterwards
 // from what was found: verify a directory that nobody else can write.
@@ -71,7 +82,10 @@
 //
 //   - Revocations by a designated revoker are not seen, nor those of subkeys and
 //     user IDs that do not follow what they revoke: gpg --import merges them.
-//   - A key is given in one copy; two copies in a keyring are an error.
+//   - Of the lists in a Debian Release file (InRelease) only the signature is
+//     verified, and signed messages (gpg --sign) are not read.
+//   - Of a file that is cut short the key that the cut is in is not used, because
+//     its revocation could be missing; a whole copy of it besides serves.
 //   - Signatures with MD5 or RIPEMD-160 are reported as unsupported, not as
 //     weak, because go-crypto does not parse them; likewise version 3.
 //   - Brainpool keys and Ed448 verify, but cannot be used from gpg-agent or a

@@ -2,6 +2,7 @@ package signing
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -78,10 +79,30 @@ func (s *Sealer) envelope(ctx context.Context, statement *Statement) ([]byte, er
 		})
 	}
 	out, err := json.MarshalIndent(e, "", "  ")
-	if err == nil && len(out) > maxEnvelope {
-		err = fmt.Errorf("the envelope would be larger than %d bytes", maxEnvelope)
+	if err != nil {
+		return nil, err
 	}
-	return append(out, '\n'), err
+	out = append(out, '\n')
+	return out, s.envelopeReadable(ctx, out)
+}
+
+// envelopeReadable reads back an envelope that was made.
+func (s *Sealer) envelopeReadable(ctx context.Context, out []byte) error {
+	if len(out) > maxEnvelope {
+		return fmt.Errorf("the envelope would be larger than %d bytes", maxEnvelope)
+	}
+	v, err := s.readBack()
+	if err != nil {
+		return err
+	}
+	var f File
+	if _, err = v.openEnvelope(ctx, &f, out); err == nil {
+		err = f.err()
+	}
+	if err != nil {
+		return fmt.Errorf("the envelope would not be read: %w", err)
+	}
+	return nil
 }
 
 // Envelope judges a DSSE envelope and returns its statement, which may be
@@ -114,14 +135,14 @@ func (v *Verifier) Envelope(ctx context.Context, name string, r io.Reader) (*Sta
 func (v *Verifier) openEnvelope(ctx context.Context, f *File, data []byte) (*Statement, error) {
 	var e envelope
 	if err := json.Unmarshal(data, &e); err != nil {
-		return nil, fmt.Errorf("it is not a DSSE envelope: %w", err)
+		return nil, errors.New("it is not a DSSE envelope: it is " + describe(data))
 	}
 	if e.PayloadType != payloadType {
-		return nil, fmt.Errorf("its payload is of type %q, not %q", e.PayloadType, payloadType)
+		return nil, errors.New("its payload is not of the type " + payloadType)
 	}
 	payload, err := decodeBase64(e.Payload)
 	if err != nil {
-		return nil, fmt.Errorf("its payload is damaged: %w", err)
+		return nil, errors.New("its payload is damaged")
 	}
 	all, err := e.candidates()
 	if err != nil {
@@ -137,12 +158,12 @@ func (v *Verifier) openEnvelope(ctx context.Context, f *File, data []byte) (*Sta
 	v.conclude(f, all, d)
 	for i, s := range f.Signatures {
 		if id := e.Signatures[i].KeyID; s.Reason == "" && id != "" && !strings.EqualFold(id, string(s.Fingerprint)) {
-			return nil, fmt.Errorf("a signature of key %s says that it is of %.80q", s.Fingerprint, id)
+			return nil, fmt.Errorf("a signature of key %s says that it is of another", s.Fingerprint)
 		}
 	}
 	var s Statement
 	if err := json.Unmarshal(payload, &s); err != nil {
-		return nil, fmt.Errorf("its payload is not an in-toto statement: %w", err)
+		return nil, errors.New("its payload is not an in-toto statement")
 	}
 	if s.Type != StatementType || s.PredicateType == "" || len(s.Subject) == 0 {
 		return nil, errors.New("its payload is not an in-toto statement v1 with subjects and a predicate")
@@ -161,7 +182,7 @@ func (e *envelope) candidates() ([]*candidate, error) {
 	for _, s := range e.Signatures {
 		sig, err := decodeBase64(s.Sig)
 		if err != nil {
-			return nil, fmt.Errorf("a signature is damaged: %w", err)
+			return nil, errors.New("a signature is damaged")
 		}
 		one, err := readSignatures(sig)
 		if err != nil {
@@ -185,8 +206,9 @@ func decodeBase64(s string) ([]byte, error) {
 
 // checkProvenance judges the envelopes in a release directory whose files are
 // good so far: their signatures, and whether their subjects are files that are
-// there with the digests they state.
-func (v *Verifier) checkProvenance(ctx context.Context, root *os.Root, files []File) {
+// there with the digests they state. A subject that may be missing is compared with
+// what is listed.
+func (v *Verifier) checkProvenance(ctx context.Context, root *os.Root, files []File, listed map[string]sumEntry) {
 	byName := map[string]*File{}
 	for i := range files {
 		byName[files[i].Name] = &files[i]
@@ -212,7 +234,7 @@ func (v *Verifier) checkProvenance(ctx context.Context, root *os.Root, files []F
 		case inner.Status != Good:
 			f.fail(inner.Status, inner.Reason, inner.Detail)
 		default:
-			if wrong := compareSubjects(statement.Subject, byName); wrong != "" {
+			if wrong := compareSubjects(statement.Subject, byName, listed); wrong != "" {
 				f.fail(Bad, BadProvenance, wrong)
 			}
 		}
@@ -220,13 +242,17 @@ func (v *Verifier) checkProvenance(ctx context.Context, root *os.Root, files []F
 	}
 }
 
-func compareSubjects(subjects []Resource, files map[string]*File) string {
-	for _, s := range subjects {
-		f := files[s.Name]
+func compareSubjects(subjects []Resource, files map[string]*File, listed map[string]sumEntry) string {
+	for i, s := range subjects {
+		var have string
+		if f := files[s.Name]; f != nil {
+			have = f.SHA256
+		}
+		have = cmp.Or(have, listed[s.Name].sha256)
 		switch {
-		case f == nil || f.SHA256 == "":
-			return fmt.Sprintf("it is about %.80q, which is not in the directory", s.Name)
-		case !strings.EqualFold(s.Digest["sha256"], f.SHA256):
+		case have == "":
+			return fmt.Sprintf("its subject %d is not in the directory", i+1)
+		case !strings.EqualFold(s.Digest["sha256"], have):
 			return fmt.Sprintf("it is about another %q", s.Name)
 		}
 	}

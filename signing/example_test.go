@@ -2,8 +2,13 @@ package signing_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"path/filepath"
@@ -99,4 +104,104 @@ func ExampleNewKeyring() {
 	// good
 	// untrusted the key did not count at that time
 	// untrusted the key is for another purpose
+}
+
+// kms stands for a service that has the key.
+type kms struct{ secret *ecdsa.PrivateKey }
+
+func (k kms) Public() crypto.PublicKey { return k.secret.Public() }
+
+func (k kms) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return k.SignContext(context.Background(), rand, digest, opts)
+}
+
+func (k kms) SignContext(ctx context.Context, rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if err := ctx.Err(); err != nil { // here the service would be asked
+		return nil, err
+	}
+	return k.secret.Sign(rand, digest, opts)
+}
+
+// Seal a release directory with a key that is in an HSM or a KMS, behind a
+// crypto.Signer or, as here, a ContextSigner.
+func ExampleSignDir_cryptoSigner() {
+	ctx := context.Background()
+	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		log.Fatal(err)
+	}
+	module := kms{secret}
+
+	// Once: make the OpenPGP key for it, which is public, and keep that.
+	key, err := signing.GenerateKey(signing.KeyConfig{Name: "Image Factory", Signer: module})
+	if err != nil {
+		log.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "release")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.WriteFile(filepath.Join(dir, "a.qcow2"), []byte("image"), 0o644); err != nil {
+		log.Fatal(err)
+	}
+
+	signer, err := signing.NewSigner(key, signing.SignerConfig{External: module})
+	if err != nil {
+		log.Fatal(err)
+	}
+	files, err := signing.SignDir(ctx, dir, signer)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, f := range files {
+		fmt.Println(f.Name)
+	}
+	keyring, err := signing.PinKeys(key)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = signing.VerifyDir(ctx, dir, keyring)
+	fmt.Println(err)
+	// Output:
+	// a.qcow2
+	// a.qcow2.asc
+	// <nil>
+}
+
+// Seal a release directory with a key that is in gpg-agent. The agent has the
+// secret; the public key comes from `gpg --export`.
+func ExampleSignDir_agent() {
+	ctx := context.Background()
+	public, err := os.Open("imagefactory.gpg")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer public.Close()
+	keys, err := signing.ReadKeys(public)
+	if err != nil {
+		log.Fatal(err)
+	}
+	signer, err := signing.NewAgentSigner(ctx, keys[0], signing.AgentConfig{}, signing.SignerConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := signing.SignDir(ctx, "release", signer); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// Verify what a distribution publishes: its signed list of checksums, and the
+// one image of that list which was downloaded.
+func ExampleVerifier_Checksums() {
+	keyring, err := signing.LoadKeyring("/usr/share/keyrings/ubuntu-cloudimage-keyring.gpg")
+	if err != nil {
+		log.Fatal(err)
+	}
+	v := &signing.Verifier{Keyring: keyring, IgnoreMissing: true}
+	result, err := v.Checksums(context.Background(), "SHA256SUMS", "SHA256SUMS.gpg")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(result)
 }

@@ -43,42 +43,98 @@ func samePublicKey(pub *packet.PublicKey, other crypto.PublicKey) bool {
 	return false
 }
 
-// contextSigner is an external signer that can be told to give up.
-type contextSigner interface {
-	crypto.Signer
-	signContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error)
+// external is a signer of somebody else's.
+type external struct {
+	signer crypto.Signer
+	public crypto.PublicKey
+	turn   chan struct{} // holds one while the signer is in use; nil if it need not be alone
 }
 
-type signFunc struct {
+func newExternal(signer crypto.Signer, concurrent bool) (*external, error) {
+	e := &external{signer: signer}
+	if !concurrent {
+		e.turn = make(chan struct{}, 1)
+	}
+	err := e.contain(func() error {
+		e.public = signer.Public()
+		return nil
+	})
+	return e, err
+}
+
+// contain makes a panic of the signer's an error.
+func (e *external) contain(call func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the external signer (%T) panicked: %v", e.signer, p)
+		}
+	}()
+	return call()
+}
+
+// is says whether the signer has the secret of pub.
+func (e *external) is(pub *packet.PublicKey) (same bool) {
+	_ = e.contain(func() error { // a public key without content panics: it is none
+		same = samePublicKey(pub, e.public)
+		return nil
+	})
+	return same
+}
+
+// signFunc signs a digest.
+type signFunc func(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error)
+
+// with returns the signer's Sign, or SignContext with ctx. It waits for its turn,
+// not longer than ctx.
+func (e *external) with(ctx context.Context) signFunc {
+	return func(rand io.Reader, digest []byte, opts crypto.SignerOpts) (raw []byte, err error) {
+		if e.turn != nil {
+			select {
+			case e.turn <- struct{}{}:
+				defer func() { <-e.turn }()
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		err = e.contain(func() (err error) {
+			if c, ok := e.signer.(ContextSigner); ok {
+				raw, err = c.SignContext(ctx, rand, digest, opts)
+			} else {
+				raw, err = e.signer.Sign(rand, digest, opts)
+			}
+			return err
+		})
+		return raw, err
+	}
+}
+
+// libraryKey is a crypto.Signer for the library.
+type libraryKey struct {
 	public crypto.PublicKey
 	sign   func(digest []byte, opts crypto.SignerOpts) ([]byte, error)
 }
 
-func (f signFunc) Public() crypto.PublicKey { return f.public }
+func (k libraryKey) Public() crypto.PublicKey { return k.public }
 
-func (f signFunc) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	return f.sign(digest, opts)
-}
-
-// withContext lets ctx cancel what the signer does, where it can.
-func withContext(ctx context.Context, ext crypto.Signer) crypto.Signer {
-	c, ok := ext.(contextSigner)
-	if !ok {
-		return ext
-	}
-	return signFunc{ext.Public(), func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-		return c.signContext(ctx, digest, opts)
-	}}
+func (k libraryKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return k.sign(digest, opts)
 }
 
 // signExternally completes sig over the data in h with a key that is elsewhere.
-func signExternally(sig *packet.Signature, h hash.Hash, pub *packet.PublicKey, ext crypto.Signer, cfg *packet.Config) error {
+func signExternally(sig *packet.Signature, h hash.Hash, pub *packet.PublicKey, sign signFunc, cfg *packet.Config) error {
 	priv := &packet.PrivateKey{PublicKey: *pub}
 	switch key := pub.PublicKey.(type) {
 	case *rsa.PublicKey, *ecdsa.PublicKey:
+		standard, err := standardKey(pub)
+		if err != nil {
+			return err
+		}
 		var failure error // which the library would lose
-		priv.PrivateKey = signFunc{ext.Public(), func(digest []byte, opts crypto.SignerOpts) (raw []byte, err error) {
-			raw, failure = ext.Sign(cfg.Random(), digest, opts)
+		priv.PrivateKey = libraryKey{standard, func(digest []byte, opts crypto.SignerOpts) (raw []byte, err error) {
+			raw, failure = sign(cfg.Random(), digest, opts)
 			return raw, failure
 		}}
 		if err := sig.Sign(h, priv, cfg); failure == nil {
@@ -94,7 +150,7 @@ func signExternally(sig *packet.Signature, h hash.Hash, pub *packet.PublicKey, e
 			return err
 		}
 		priv.PrivateKey = moment
-		raw, err := replaceable(sig, h, priv, ext, cfg)
+		raw, err := replaceable(sig, h, priv, sign, cfg)
 		if err != nil {
 			return err
 		}
@@ -109,7 +165,7 @@ func signExternally(sig *packet.Signature, h hash.Hash, pub *packet.PublicKey, e
 			return err
 		}
 		priv.PrivateKey = moment
-		sig.EdSig, err = replaceable(sig, h, priv, ext, cfg)
+		sig.EdSig, err = replaceable(sig, h, priv, sign, cfg)
 		return err
 	}
 	return errors.New("keys of its algorithm cannot be used from elsewhere")
@@ -117,12 +173,12 @@ func signExternally(sig *packet.Signature, h hash.Hash, pub *packet.PublicKey, e
 
 // replaceable completes the packet and returns the external key's signature of
 // the same digest.
-func replaceable(sig *packet.Signature, h hash.Hash, moment *packet.PrivateKey, ext crypto.Signer, cfg *packet.Config) ([]byte, error) {
+func replaceable(sig *packet.Signature, h hash.Hash, moment *packet.PrivateKey, sign signFunc, cfg *packet.Config) ([]byte, error) {
 	if err := sig.Sign(h, moment, cfg); err != nil {
 		return nil, err
 	}
 	// OpenPGP signs the digest as a message of its own (RFC 9580, section 5.2.3.3).
-	raw, err := ext.Sign(cfg.Random(), h.Sum(nil), crypto.Hash(0))
+	raw, err := sign(cfg.Random(), h.Sum(nil), crypto.Hash(0))
 	if err != nil {
 		return nil, err
 	}
@@ -144,8 +200,15 @@ func certify(c KeyConfig, cfg *packet.Config) (*Key, error) {
 	if c.V6 {
 		return nil, errors.New("cannot make a key for the external signer: version 6 is for generated keys only")
 	}
-	pub, err := publicKeyFor(c, cfg)
+	ext, err := newExternal(c.Signer, true)
 	if err != nil {
+		return nil, fmt.Errorf("cannot make a key for the external signer: %w", err)
+	}
+	var pub *packet.PublicKey
+	if err := ext.contain(func() (err error) {
+		pub, err = publicKeyFor(ext.public, cfg)
+		return err
+	}); err != nil {
 		return nil, fmt.Errorf("cannot make a key for the external signer: %w", err)
 	}
 	if weak := weakness(pub); weak != "" {
@@ -168,7 +231,7 @@ func certify(c KeyConfig, cfg *packet.Config) (*Key, error) {
 	if err := hashUserID(h, pub, uid.Id); err != nil {
 		return nil, err
 	}
-	if err := signExternally(sig, h, pub, c.Signer, cfg); err != nil {
+	if err := signExternally(sig, h, pub, ext.with(context.Background()), cfg); err != nil {
 		return nil, fmt.Errorf("cannot make a key for the external signer: %w", err)
 	}
 	if err := pub.VerifyUserIdSignature(uid.Id, pub, sig); err != nil {
@@ -182,8 +245,8 @@ func certify(c KeyConfig, cfg *packet.Config) (*Key, error) {
 	return newKey(entity), nil
 }
 
-func publicKeyFor(c KeyConfig, cfg *packet.Config) (*packet.PublicKey, error) {
-	switch pub := c.Signer.Public().(type) {
+func publicKeyFor(public crypto.PublicKey, cfg *packet.Config) (*packet.PublicKey, error) {
+	switch pub := public.(type) {
 	case *rsa.PublicKey:
 		return packet.NewRSAPublicKey(cfg.Now(), pub), nil
 	case *stdecdsa.PublicKey:
@@ -214,7 +277,7 @@ func publicKeyFor(c KeyConfig, cfg *packet.Config) (*packet.PublicKey, error) {
 		key.X = bytes.Clone(pub)
 		return packet.NewEdDSAPublicKey(cfg.Now(), key), nil
 	}
-	return nil, fmt.Errorf("its public key is a %T, not RSA, ECDSA or Ed25519", c.Signer.Public())
+	return nil, fmt.Errorf("its public key is a %T, not RSA, ECDSA or Ed25519", public)
 }
 
 func nistCurve(pub *stdecdsa.PublicKey) packet.Curve {

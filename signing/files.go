@@ -7,61 +7,39 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 )
 
 // maxDirEntries bounds a release directory.
 const maxDirEntries = 100_000
 
-// unfinished ends the names of files that are being written.
-const unfinished = ".signing-unfinished"
-
-// writeNewFile writes a file that must not exist. What was begun is removed if
-// it cannot be completed.
-func writeNewFile(path string, mode os.FileMode, content func(io.Writer) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+// writeNewFile writes a file that must not exist, which is complete when it gets
+// its name.
+func writeNewFile(path string, mode os.FileMode, data []byte) error {
+	dir, name := filepath.Split(path)
+	root, err := os.OpenRoot(filepath.Clean(dir + "."))
 	if err != nil {
 		return err
 	}
-	err = errors.Join(content(f), f.Sync())
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(path))
+	defer root.Close()
+	if _, err := root.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+		return cmp.Or(err, error(&fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}))
 	}
-	return nil
-}
-
-// replaceFile writes data beside the named file, syncs it and renames it into
-// place.
-func replaceFile(root *os.Root, name string, data []byte) error {
-	beside := "." + name + unfinished
-	if err := root.Remove(beside); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a run that was killed
+	temp := unfinishedName(name, ".new")
+	s := &stage{root: root}
+	if err := s.remove(temp); err != nil { // of a run that was killed
 		return err
 	}
-	f, err := root.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync())
-	err = errors.Join(err, f.Close())
+	err = s.writeOne(temp, output{name: name, data: data, mode: mode}, nil)
 	if err == nil {
-		err = root.Rename(beside, name)
+		err = root.Link(temp, name) // which never replaces
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			err = root.Rename(temp, name) // where there are no links
+		}
 	}
-	if err != nil {
-		return errors.Join(err, root.Remove(beside))
-	}
-	return nil
-}
-
-// syncDir makes renames in the directory lasting.
-func syncDir(root *os.Root) error {
-	d, err := root.Open(".")
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(err, s.remove(temp), syncDir(root))
 }
 
 // listDir returns the entries by name.
@@ -89,11 +67,18 @@ func listDir(root *os.Root) ([]fs.DirEntry, error) {
 	return all, nil
 }
 
-// openRegular opens a file directly in root. It follows no link, waits for no
-// pipe and refuses anything but a regular file.
+// openRegular opens a file in root or in a directory below it. It follows no
+// link, waits for no pipe and refuses anything but a regular file.
 func openRegular(root *os.Root, name string) (*os.File, error) {
-	if strings.ContainsAny(name, "/\\") {
+	if !filepath.IsLocal(name) {
 		return nil, BadName
+	}
+	for dir := filepath.Dir(name); dir != "."; dir = filepath.Dir(dir) {
+		if info, err := root.Lstat(dir); err != nil {
+			return nil, err
+		} else if !info.IsDir() {
+			return nil, NotRegular
+		}
 	}
 	before, err := root.Lstat(name)
 	if err != nil {
@@ -109,6 +94,20 @@ func openRegular(root *os.Root, name string) (*os.File, error) {
 	after, err := f.Stat()
 	if err != nil || !os.SameFile(before, after) {
 		return nil, errors.Join(NotRegular, err, f.Close())
+	}
+	return f, nil
+}
+
+// openFile opens a regular file that the caller names; it follows links, but
+// waits for no pipe.
+func openFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(cmp.Or(err, error(NotRegular)), f.Close())
 	}
 	return f, nil
 }

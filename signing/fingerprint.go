@@ -2,6 +2,7 @@ package signing
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -17,10 +18,10 @@ func ParseFingerprint(s string) (Fingerprint, error) {
 	f := strings.ToUpper(strings.Join(strings.Fields(s), ""))
 	f = strings.TrimPrefix(f, "0X")
 	if len(f) != 40 && len(f) != 64 {
-		return "", fmt.Errorf("cannot read fingerprint %q: it has %d digits, not 40 or 64 (key IDs are not accepted, they collide)", s, len(f))
+		return "", fmt.Errorf("cannot read the fingerprint: it has %d digits, not 40 or 64 (key IDs are not accepted, they collide)", len(f))
 	}
 	if _, err := hex.DecodeString(f); err != nil {
-		return "", fmt.Errorf("cannot read fingerprint %q: %w", s, err)
+		return "", errors.New("cannot read the fingerprint: it is not hexadecimal")
 	}
 	return Fingerprint(f), nil
 }

@@ -48,8 +48,18 @@ func TestListings(t *testing.T) {
 		"GNU":            {one + "  one\n" + two + " *two\n", "", ""},
 		"BSD":            {"SHA256 (one) = " + one + "\nSHA256 (two) = " + strings.ToUpper(two) + "\n", "", ""},
 		"CR LF":          {one + "  one\r\n" + two + "  two\r\n", "", ""},
+		"no line end":    {one + "  one\n" + two + "  two", "", ""},
+		"blank lines":    {"\n" + one + "  one\n\n  \n" + two + "  two\n\n", "", ""},
+		"comments":       {"# one: 3 bytes\nSHA256 (one) = " + one + "\n#\n" + two + "  two\n", "", ""},
+		"here":           {one + "  ./one\n" + two + " *./two\n", "", ""},
+		"openssl":        {"SHA256(one)= " + one + "\nSHA2-256(two)= " + two + "\n", "", ""},
+		"byte order":     {"\xef\xbb\xbf" + one + "  one\n" + two + "  two\n", "", ""},
+		"weak hashes":    {"MD5 (one) = " + one[:32] + "\n" + one + "  one\n" + two[:40] + "  two\n" + two + "  two\n", "", ""},
 		"needless slash": {`\` + one + "  one\n" + two + "  two\n", "", ""},
 
+		"weak hash alone":        {"MD5 (one) = " + one[:32] + "\n" + two + "  two\n", "one", signing.WeakHash},
+		"unknown hash alone":     {"RMD160 (one) = " + one[:40] + "\n" + two + "  two\n", "one", signing.Unsupported},
+		"other SHA-512":          {one + "  one\n" + two + "  two\nSHA512 (one) = " + one + one + "\n", "one", signing.DigestDiffers},
 		"changed":                {two + "  one\n" + two + "  two\n", "one", signing.DigestDiffers},
 		"extra":                  {one + "  one\n", "two", signing.FileExtra},
 		"missing":                {one + "  one\n" + two + "  two\n" + two + "  three\n", "three", signing.FileMissing},
@@ -58,8 +68,11 @@ func TestListings(t *testing.T) {
 		"twice by escape":        {one + "  one\n" + two + "  two\n" + `\` + one + "  one\n", "one", signing.DuplicateName},
 		"parent":                 {one + "  one\n" + two + "  two\n" + one + "  ../one\n", "../one", signing.BadName},
 		"absolute":               {one + "  one\n" + two + "  two\n" + one + "  /etc/passwd\n", "/etc/passwd", signing.BadName},
+		"NUL":                    {one + "  one\n" + two + "  two\n" + one + "  a\x00b\n", "a\x00b", signing.BadName},
+		"hidden parent":          {one + "  one\n" + two + "  two\n" + one + "  ./../one\n", "../one", signing.BadName},
+		"twice by ./":            {one + "  one\n" + two + "  two\n" + one + "  ./one\n", "one", signing.DuplicateName},
 		"below":                  {one + "  one\n" + two + "  two\n" + one + "  a/b\n", "a/b", signing.BadName},
-		"here":                   {one + "  one\n" + two + "  two\n" + one + "  .\n", ".", signing.BadName},
+		"dot":                    {one + "  one\n" + two + "  two\n" + one + "  .\n", ".", signing.BadName},
 		"dot dot":                {one + "  one\n" + two + "  two\n" + one + "  ..\n", "..", signing.BadName},
 		"BSD parent":             {one + "  one\n" + two + "  two\nSHA256 (../one) = " + one + "\n", "../one", signing.BadName},
 		"escaped line end":       {one + "  one\n" + two + "  two\n" + `\` + one + `  a\nb` + "\n", "a\nb", signing.BadName},
@@ -73,13 +86,11 @@ func TestListings(t *testing.T) {
 		"unknown escape": {`\` + one + `  o\x6ee` + "\n", signing.SumsFile, signing.Malformed},
 		"escape cut":     {`\` + one + `  one\` + "\n", signing.SumsFile, signing.Malformed},
 		"empty":          {"", signing.SumsFile, signing.Malformed},
-		"no line end":    {one + "  one\n" + two + "  two", signing.SumsFile, signing.Malformed},
-		"empty line":     {one + "  one\n\n" + two + "  two\n", signing.SumsFile, signing.Malformed},
 		"no name":        {one + "  \n", signing.SumsFile, signing.Malformed},
 		"short digest":   {one[1:] + "  one\n", signing.SumsFile, signing.Malformed},
 		"not hex":        {"x" + one[1:] + "  one\n", signing.SumsFile, signing.Malformed},
 		"one space":      {one + " one\n", signing.SumsFile, signing.Malformed},
-		"other hash":     {"MD5 (one) = " + one[:32] + "\n", signing.SumsFile, signing.Malformed},
+		"only comments":  {"# one\n\n", signing.SumsFile, signing.Malformed},
 		"prose":          {"these are the checksums\n", signing.SumsFile, signing.Malformed},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -311,6 +322,14 @@ func TestLargeDirectory(t *testing.T) {
 	require.NoError(t, err)
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "one more"), nil, 0o644))
+	sums := filepath.Join(dir, signing.SumsFile)
+	require.NoError(t, os.Rename(sums, filepath.Join(t.TempDir(), "sums")))
+	require.NoError(t, os.Rename(sums+".asc", filepath.Join(t.TempDir(), "sums")))
+	_, err = signing.SignDir(t.Context(), dir, newSigner(t, key))
+	require.ErrorContains(t, err, "would have 100001 entries")
+	require.NoFileExists(t, sums)
+	require.NoError(t, os.WriteFile(sums, nil, 0o644))
+	require.NoError(t, os.WriteFile(sums+".asc", nil, 0o644))
 	_, err = verifier(pinned(t, key)).VerifyDir(t.Context(), dir)
 	require.ErrorContains(t, err, "more than 100000 entries")
 	_, err = signing.SignDir(t.Context(), dir, newSigner(t, key))

@@ -361,10 +361,9 @@ func TestTheirsSequoia(t *testing.T) {
 			secret := filepath.Join(dir, "key.pgp")
 			run(t, "key", "generate", "--userid", suite+"@example.com", "--cipher-suite", suite, "--expires-in", "2y",
 				"--creation-time", "2024-06-01T00:00:00", "--export", secret)
-			ring, err := signing.LoadKeyring(secret)
-			require.NoError(t, err)
 			key, err := signing.LoadKey(secret, nil)
 			require.NoError(t, err)
+			ring := pinned(t, key)
 			early, late := time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 			for _, form := range []string{"--detached", "--cleartext-signature"} {
 				path := writeData(t)

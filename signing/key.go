@@ -9,10 +9,10 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
-	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
@@ -68,8 +68,10 @@ type KeyConfig struct {
 // generated or read as a secret key, the secret parts. It is not changed after
 // it was made and may be used concurrently.
 type Key struct {
-	entity *openpgp.Entity
+	fpr    Fingerprint
+	entity *openpgp.Entity  // nil if it cannot be used
 	state  func() *keyState // worked out at first use
+	bad    *Error           // why it cannot be used
 }
 
 // GenerateKey makes a new key that signs and certifies with its primary key.
@@ -112,73 +114,67 @@ func GenerateKey(c KeyConfig) (*Key, error) {
 }
 
 func newKey(entity *openpgp.Entity) *Key {
-	return &Key{entity: entity, state: sync.OnceValue(func() *keyState { return examine(entity) })}
+	return &Key{
+		fpr: fingerprintOf(entity.PrimaryKey.Fingerprint), entity: entity,
+		state: sync.OnceValue(func() *keyState { return examine(entity) }),
+	}
 }
 
-// ReadKeys reads every public or secret key in r, armored or binary. The
-// secret parts stay locked where they have a passphrase; [LoadKey] unlocks.
-// A key that this package cannot read is an error, not left out. Revocations of
-// a key count wherever they are in r, so they may be appended to it.
+// ReadKeys reads the public and secret keys in r: binary, or in armor blocks
+// with blank lines and text between them, which says nothing. Copies of a key are
+// merged: it has the self-signatures and revocations of all of them, and is
+// secret if one is. Revocations of a key count wherever they are in r, so they
+// may be appended to it. The secret parts stay locked where they have a
+// passphrase; [LoadKey] unlocks.
+//
+// A key that cannot be read (of version 3, of an unknown algorithm, damaged) is
+// among those returned, but serves for nothing: [Key.Err] says why. It is an
+// error if there is no other.
 func ReadKeys(r io.Reader) ([]*Key, error) {
 	data, err := readBounded(r, maxKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read keys: %w", err)
 	}
-	packets, err := dearmorAll(data, openpgp.PublicKeyType, openpgp.PrivateKeyType)
+	keys, err := readKeys(data)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read keys: %w", err)
-	}
-	revocations, err := findRevocations(bytes.NewReader(packets))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read keys: %w", err)
-	}
-	reader := packet.NewReader(bytes.NewReader(packets))
-	var keys []*Key
-	for {
-		entity, err := openpgp.ReadEntity(reader)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("cannot read keys: key %d: %w", len(keys)+1, err)
-		}
-		entity.Revocations = slices.DeleteFunc(entity.Revocations, func(r *packet.VerifiableSignature) bool {
-			return r.Packet.IssuerKeyId != nil // it is among those found
-		})
-		entity.Revocations = append(entity.Revocations, revocations[entity.PrimaryKey.KeyId]...)
-		keys = append(keys, newKey(entity))
-	}
-	if len(keys) == 0 {
-		return nil, errors.New("cannot read keys: there is no OpenPGP key in it")
 	}
 	return keys, nil
 }
 
-// findRevocations returns all key revocations by the key ID that they name. The
-// library sees only those that directly follow the key; whether they are
-// genuine is found out later.
-func findRevocations(packets io.Reader) (map[uint64][]*packet.VerifiableSignature, error) {
-	found := map[uint64][]*packet.VerifiableSignature{}
-	reader := packet.NewReader(packets)
-	for {
-		p, err := reader.Next()
-		if errors.Is(err, io.EOF) {
-			return found, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if sig, ok := p.(*packet.Signature); ok && sig.SigType == packet.SigTypeKeyRevocation && sig.IssuerKeyId != nil {
-			found[*sig.IssuerKeyId] = append(found[*sig.IssuerKeyId], packet.NewVerifiableSig(sig))
-		}
+func readKeys(data []byte) ([]*Key, error) {
+	keys, err := parseKeys(data)
+	if err != nil {
+		return nil, err
 	}
+	if !slices.ContainsFunc(keys, func(k *Key) bool { return k.bad == nil }) {
+		return nil, fmt.Errorf("none of the keys in it (%d) can be used: %w", len(keys), keys[0].bad)
+	}
+	return keys, nil
+}
+
+// parseKeys returns at least one key, but perhaps none that can be used.
+func parseKeys(data []byte) ([]*Key, error) {
+	if isUTF16(data) {
+		return nil, errors.New("it is " + describe(data))
+	}
+	m, err := readMaterial(data)
+	if err != nil {
+		return nil, err
+	}
+	keys := m.results()
+	read := slices.ContainsFunc(keys, func(k *Key) bool { return k.fpr != "" })
+	if what := describe(data); len(keys) == 0 || !read && !strings.Contains(what, "OpenPGP") && !strings.HasPrefix(what, "other ") {
+		return nil, errors.New("it is " + what + " and holds no OpenPGP key")
+	}
+	return keys, nil
 }
 
 // LoadKey reads the one secret key in the named file, armored or binary, and
 // unlocks it. passphrase is called once if the key is locked, with a text that
 // names the key; if it is nil, a locked key is an error.
 func LoadKey(path string, passphrase func(hint string) ([]byte, error)) (*Key, error) {
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // the path is the caller's
 	if err != nil {
 		return nil, fmt.Errorf("cannot load the secret key: %w", err)
 	}
@@ -187,7 +183,7 @@ func LoadKey(path string, passphrase func(hint string) ([]byte, error)) (*Key, e
 	if err != nil {
 		return nil, fmt.Errorf("cannot load the secret key %s: %w", path, err)
 	}
-	keys = slices.DeleteFunc(keys, func(k *Key) bool { return k.entity.PrivateKey == nil })
+	keys = slices.DeleteFunc(keys, func(k *Key) bool { return !k.secret() })
 	if len(keys) != 1 {
 		return nil, fmt.Errorf("cannot load the secret key %s: the file holds %d secret keys, it must hold one", path, len(keys))
 	}
@@ -208,7 +204,7 @@ func (k *Key) unlock(passphrase func(hint string) ([]byte, error)) error {
 	if passphrase == nil {
 		return errors.New("it is locked with a passphrase and none is at hand")
 	}
-	secret, err := passphrase(fmt.Sprintf("%s %s", k.Fingerprint(), k.UserID()))
+	secret, err := passphrase(fmt.Sprintf("%s %s", k.Fingerprint(), printable(k.UserID())))
 	if err != nil {
 		return fmt.Errorf("cannot get its passphrase: %w", err)
 	}
@@ -219,8 +215,27 @@ func (k *Key) unlock(passphrase func(hint string) ([]byte, error)) error {
 	return nil
 }
 
-// Fingerprint of the primary key.
-func (k *Key) Fingerprint() Fingerprint { return fingerprintOf(k.entity.PrimaryKey.Fingerprint) }
+// Fingerprint of the primary key; empty if the key could not be read so far.
+func (k *Key) Fingerprint() Fingerprint {
+	if k == nil {
+		return ""
+	}
+	return k.fpr
+}
+
+// Err returns nil, or why the key could not be read and serves for nothing: an
+// [Error].
+func (k *Key) Err() error {
+	switch {
+	case k == nil || k.entity == nil && k.bad == nil:
+		return &Error{Reason: KeyInvalid, Detail: "there is no key"}
+	case k.bad != nil:
+		return k.bad
+	}
+	return nil
+}
+
+func (k *Key) secret() bool { return k.Err() == nil && k.entity.PrivateKey != nil }
 
 // publicKey returns a part: 0 is the primary key, then come the subkeys.
 func (k *Key) publicKey(part int) *packet.PublicKey {
@@ -230,10 +245,18 @@ func (k *Key) publicKey(part int) *packet.PublicKey {
 	return k.entity.Subkeys[part-1].PublicKey
 }
 
-func (k *Key) countParts() int { return 1 + len(k.entity.Subkeys) }
+func (k *Key) countParts() int {
+	if k.Err() != nil {
+		return 0
+	}
+	return 1 + len(k.entity.Subkeys)
+}
 
 // UserID is the first user ID in alphabetical order, or empty.
 func (k *Key) UserID() string {
+	if k.Err() != nil {
+		return ""
+	}
 	var ids []string
 	for id := range k.entity.Identities {
 		ids = append(ids, id)
@@ -246,13 +269,16 @@ func (k *Key) UserID() string {
 
 // WritePublic writes the armored public key.
 func (k *Key) WritePublic(w io.Writer) error {
+	if err := k.Err(); err != nil {
+		return fmt.Errorf("cannot write the public key: %w", err)
+	}
 	return writeArmored(w, openpgp.PublicKeyType, k.entity.Serialize)
 }
 
 // WriteSecret writes the armored secret key without a passphrase. It is the
 // caller's to keep it from others: [Key.WriteSecretFile] does.
 func (k *Key) WriteSecret(w io.Writer) error {
-	if k.entity.PrivateKey == nil {
+	if !k.secret() {
 		return errors.New("cannot write the secret key: this key has no secret part")
 	}
 	return writeArmored(w, openpgp.PrivateKeyType, func(w io.Writer) error {
@@ -260,61 +286,40 @@ func (k *Key) WriteSecret(w io.Writer) error {
 	})
 }
 
-// WriteSecretFile writes the armored secret key to a new file with mode 0600.
-// A file that exists is never overwritten: the error is then os.ErrExist.
+// WriteSecretFile writes the armored secret key to a new file with mode 0600,
+// which is complete when it gets its name. A file that exists is never
+// overwritten: the error is then os.ErrExist.
 func (k *Key) WriteSecretFile(path string) error {
-	if err := writeNewFile(path, 0o600, k.WriteSecret); err != nil {
+	if err := k.writeFile(path, 0o600, k.WriteSecret); err != nil {
 		return fmt.Errorf("cannot write the secret key: %w", err)
 	}
 	return nil
 }
 
-// WritePublicFile writes the armored public key to a new file with mode 0644.
-// A file that exists is never overwritten: the error is then os.ErrExist.
+// WritePublicFile writes the armored public key to a new file with mode 0644,
+// which is complete when it gets its name. A file that exists is never
+// overwritten: the error is then os.ErrExist.
 func (k *Key) WritePublicFile(path string) error {
-	if err := writeNewFile(path, 0o644, k.WritePublic); err != nil {
+	if err := k.writeFile(path, 0o644, k.WritePublic); err != nil {
 		return fmt.Errorf("cannot write the public key: %w", err)
 	}
 	return nil
 }
 
-// dearmorAll returns the packets of data: data itself where it is binary, and
-// else the contents of all its armor blocks, which must be of the given types.
-func dearmorAll(data []byte, types ...string) ([]byte, error) {
-	if len(data) > 0 && data[0]&0x80 != 0 {
-		return data, nil
+// writeFile writes what is read back as the same key.
+func (k *Key) writeFile(path string, mode os.FileMode, write func(io.Writer) error) error {
+	var armored bytes.Buffer
+	if err := write(&armored); err != nil {
+		return err
 	}
-	var packets bytes.Buffer
-	for rest := data; ; {
-		start := bytes.Index(rest, []byte("-----BEGIN PGP "))
-		if start < 0 {
-			break
-		}
-		rest = rest[start:]
-		end := bytes.Index(rest, []byte("\n-----END PGP "))
-		if end < 0 {
-			return nil, errors.New("the armor has no end line")
-		}
-		stop := len(rest)
-		if nl := bytes.IndexByte(rest[end+1:], '\n'); nl >= 0 {
-			stop = end + 1 + nl + 1
-		}
-		block, err := armor.Decode(bytes.NewReader(rest[:stop]))
-		if err != nil {
-			return nil, fmt.Errorf("cannot decode the armor: %w", err)
-		}
-		if !slices.Contains(types, block.Type) {
-			return nil, fmt.Errorf("the armor holds a %q, not a %q", block.Type, types[0])
-		}
-		if _, err := packets.ReadFrom(block.Body); err != nil {
-			return nil, fmt.Errorf("cannot decode the armor: %w", err)
-		}
-		rest = rest[stop:]
+	keys, err := readKeys(armored.Bytes())
+	if err != nil {
+		return err
 	}
-	if packets.Len() == 0 {
-		return nil, errors.New("it is neither binary nor armored OpenPGP data")
+	if len(keys) != 1 || keys[0].fpr != k.fpr {
+		return errors.New("what would be written does not read back as the key")
 	}
-	return packets.Bytes(), nil
+	return writeNewFile(path, mode, armored.Bytes())
 }
 
 func readBounded(r io.Reader, limit int64) ([]byte, error) {
@@ -323,10 +328,15 @@ func readBounded(r io.Reader, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("it is larger than %d bytes", limit)
+		return nil, sizeError(limit)
 	}
 	return data, nil
 }
+
+// sizeError is what readBounded returns for more than so many bytes.
+type sizeError int64
+
+func (e sizeError) Error() string { return fmt.Sprintf("it is larger than %d bytes", int64(e)) }
 
 func packetConfig(now func() time.Time, rand io.Reader) *packet.Config {
 	return &packet.Config{Time: now, Rand: rand}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -17,12 +19,27 @@ const maxKeyringYAML = 4 << 20
 
 // pinYAML is an entry of a YAML keyring.
 type pinYAML struct {
-	Fingerprint Fingerprint `yaml:"fingerprint"`
-	File        string      `yaml:"file"`
-	From        moment      `yaml:"from"`
-	Until       moment      `yaml:"until"`
-	Purposes    []Purpose   `yaml:"purposes"`
-	Comment     string      `yaml:"comment"`
+	Fingerprint pinned    `yaml:"fingerprint"`
+	File        string    `yaml:"file"`
+	From        moment    `yaml:"from"`
+	Until       moment    `yaml:"until"`
+	Purposes    []Purpose `yaml:"purposes"`
+	Comment     string    `yaml:"comment"`
+}
+
+// fieldError is an error of ours, which quotes nothing.
+type fieldError struct{ error }
+
+// pinned is a Fingerprint.
+type pinned string
+
+func (p *pinned) UnmarshalText(text []byte) error {
+	fpr, err := ParseFingerprint(string(text))
+	if err != nil {
+		return fieldError{err}
+	}
+	*p = pinned(fpr)
+	return nil
 }
 
 // moment is a day, which begins at midnight UTC, or an RFC 3339 time.
@@ -36,11 +53,11 @@ func (m *moment) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is neither a day (2018-06-01) nor an RFC 3339 time", text)
+	return fieldError{errors.New("a time is neither a day (2018-06-01) nor RFC 3339")}
 }
 
-// LoadKeyring reads a keyring file. It holds OpenPGP keys, armored or binary,
-// every one of which is then pinned without limits; or it is YAML:
+// LoadKeyring reads a keyring file. It holds public OpenPGP keys as [ReadKeys]
+// reads them, every one of which is then pinned without limits; or it is YAML:
 //
 //	keys:
 //	  - fingerprint: 85C8 D136 9BA0 A102 47E5  F8A3 B52D CBA9 C4C8 5D49
@@ -51,7 +68,9 @@ func (m *moment) UnmarshalText(text []byte) error {
 //	    comment: image signing key 2018/19
 //
 // Only the fingerprint is required: without a file the key is pinned, but what
-// it signed cannot be verified. Unknown fields are errors.
+// it signed cannot be verified. Unknown fields are errors. Keys that cannot be
+// used are skipped, as [Keyring.Skipped] tells, and so are secret keys, which
+// have no place in a keyring; but one key there must be.
 func LoadKeyring(path string) (*Keyring, error) {
 	k, err := loadKeyring(path)
 	if err != nil {
@@ -70,27 +89,62 @@ func loadKeyring(path string) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	if isOpenPGP(data) {
-		keys, err := ReadKeys(bytes.NewReader(data))
+	if yamlText := trimBOM(data); len(yamlText) > 0 && yamlText[0]&0x80 == 0 && keysList.Match(yamlText) && !armorLine.Match(yamlText) {
+		entries, err := parseKeyringYAML(yamlText)
 		if err != nil {
 			return nil, err
 		}
-		return PinKeys(keys...)
+		return entries.load(filepath.Dir(path))
 	}
-	entries, err := parseKeyringYAML(data)
+	keys, err := readPublic(data)
+	if err != nil {
+		return nil, fmt.Errorf("%w (a keyring is a file of public OpenPGP keys, or YAML with a list `keys`)", err)
+	}
+	return PinKeys(keys...)
+}
+
+// keysList is what a YAML keyring has and an OpenPGP one has not, and armorLine
+// the reverse.
+var (
+	keysList  = regexp.MustCompile(`(?m)^(---\s*)?\{?\s*["']?keys["']?\s*:`)
+	armorLine = regexp.MustCompile(`(?m)^-----BEGIN PGP `)
+)
+
+// readPublic is readKeys for a keyring: secret keys are refused each.
+func readPublic(data []byte) ([]*Key, error) {
+	keys, err := readKeys(data)
 	if err != nil {
 		return nil, err
 	}
-	return entries.load(filepath.Dir(path))
+	usable := false
+	for i, key := range keys {
+		keys[i] = publicOnly(key)
+		usable = usable || keys[i].bad == nil
+	}
+	if !usable {
+		return nil, keys[0].bad
+	}
+	return keys, nil
 }
 
-func isOpenPGP(data []byte) bool {
-	return len(data) > 0 && data[0]&0x80 != 0 || bytes.Contains(data, []byte("-----BEGIN PGP "))
+// publicOnly returns the key, or one that cannot be used for a secret key.
+func publicOnly(key *Key) *Key {
+	if !key.secret() {
+		return key
+	}
+	return &Key{fpr: key.fpr, bad: &Error{
+		Fingerprint: key.fpr, Reason: KeyInvalid, Detail: "it is a secret key, a keyring holds public ones (gpg --export writes them)",
+	}}
 }
 
 type keyringYAML []pinYAML
 
-func parseKeyringYAML(data []byte) (keyringYAML, error) {
+func parseKeyringYAML(data []byte) (entries keyringYAML, err error) {
+	defer func() {
+		if recover() != nil { // the decoder panics on a tag where a list belongs
+			err = errors.New("it is not a keyring in YAML")
+		}
+	}()
 	if len(data) > maxKeyringYAML {
 		return nil, fmt.Errorf("it is larger than %d bytes", maxKeyringYAML)
 	}
@@ -98,12 +152,42 @@ func parseKeyringYAML(data []byte) (keyringYAML, error) {
 		Keys keyringYAML `yaml:"keys"`
 	}
 	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
+		return nil, yamlError(err)
 	}
 	if len(doc.Keys) == 0 {
-		return nil, errors.New("it has no keys: it must hold OpenPGP keys, or YAML with a list `keys`")
+		return nil, errors.New("its list `keys` is empty")
 	}
 	return doc.Keys, nil
+}
+
+// yamlError says what is wrong and where, without the text of the file, which
+// could be anything.
+func yamlError(err error) error {
+	var own fieldError
+	if errors.As(err, &own) {
+		return own
+	}
+	var e yaml.Error
+	if !errors.As(err, &e) {
+		return errors.New("it is not a keyring in YAML")
+	}
+	var what string
+	switch e.(type) {
+	case *yaml.SyntaxError:
+		what = "it is not valid YAML"
+		if strings.Contains(e.GetMessage(), "already defined") {
+			what = "the field is there twice"
+		}
+	case *yaml.UnknownFieldError:
+		what = "the field is unknown: there are fingerprint, file, from, until, purposes and comment"
+	default:
+		what = "the value is of another kind than the field"
+	}
+	token := e.GetToken()
+	if token == nil || token.Position == nil {
+		return errors.New(what)
+	}
+	return fmt.Errorf("line %d, column %d: %s", token.Position.Line, token.Position.Column, what)
 }
 
 func (entries keyringYAML) load(dir string) (*Keyring, error) {
@@ -111,7 +195,7 @@ func (entries keyringYAML) load(dir string) (*Keyring, error) {
 	var keys []*Key
 	for _, e := range entries {
 		pins = append(pins, Pin{
-			Fingerprint: e.Fingerprint, From: time.Time(e.From), Until: time.Time(e.Until),
+			Fingerprint: Fingerprint(e.Fingerprint), From: time.Time(e.From), Until: time.Time(e.Until),
 			Purposes: e.Purposes, Comment: e.Comment,
 		})
 		if e.File == "" {
@@ -121,7 +205,7 @@ func (entries keyringYAML) load(dir string) (*Keyring, error) {
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(dir, file)
 		}
-		key, err := loadPinned(file, e.Fingerprint)
+		key, err := loadPinned(file, Fingerprint(e.Fingerprint))
 		if err != nil {
 			return nil, err
 		}
@@ -130,19 +214,24 @@ func (entries keyringYAML) load(dir string) (*Keyring, error) {
 	return NewKeyring(pins, keys...)
 }
 
+// loadPinned returns the pinned key of a file; it may be one that cannot be used.
 func loadPinned(path string, fpr Fingerprint) (*Key, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	keys, err := ReadKeys(f)
+	data, err := readBounded(f, maxKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	keys, err := parseKeys(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	for _, key := range keys {
-		if key.Fingerprint() == fpr {
-			return key, nil
+		if key.fpr == fpr {
+			return publicOnly(key), nil
 		}
 	}
 	return nil, fmt.Errorf("%s does not hold the key %s", path, fpr)

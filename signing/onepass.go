@@ -96,6 +96,7 @@ func newHash(a crypto.Hash) hash.Hash {
 type digester struct {
 	shared map[crypto.Hash]hash.Hash
 	own    []hash.Hash
+	err    error
 }
 
 func newDigester(algorithms ...crypto.Hash) *digester {
@@ -108,7 +109,9 @@ func newDigester(algorithms ...crypto.Hash) *digester {
 
 // use makes the algorithm part of the pass.
 func (d *digester) use(a crypto.Hash) {
-	if d.shared[a] == nil {
+	if !a.Available() {
+		d.err = fmt.Errorf("hash %s is not available", a)
+	} else if d.shared[a] == nil {
 		d.shared[a] = newHash(a)
 	}
 }
@@ -117,6 +120,9 @@ func (d *digester) use(a crypto.Hash) {
 func (d *digester) add(h hash.Hash) { d.own = append(d.own, h) }
 
 func (d *digester) read(ctx context.Context, r io.Reader) (int64, error) {
+	if d.err != nil {
+		return 0, d.err
+	}
 	all := append([]hash.Hash{}, d.own...)
 	for _, h := range d.shared {
 		all = append(all, h)

@@ -1,11 +1,13 @@
 package signing
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"time"
+	"unicode/utf8"
 )
 
 // The types of statements and predicates.
@@ -148,8 +150,8 @@ func state(subjects []FileDigest, predicateType string, predicate any) (*Stateme
 	}
 	s := &Statement{Type: StatementType, PredicateType: predicateType}
 	for _, f := range subjects {
-		if len(f.SHA256) != 64 || f.Name == "" {
-			return nil, fmt.Errorf("cannot state anything about %q: it needs a name and a SHA-256 digest", f.Name)
+		if raw, err := hex.DecodeString(f.SHA256); err != nil || len(raw) != 32 || f.Name == "" || !utf8.ValidString(f.Name) {
+			return nil, fmt.Errorf("cannot state anything about %q: it needs a name in UTF-8 and a SHA-256 digest", f.Name)
 		}
 		digest := map[string]string{"sha256": f.SHA256}
 		if f.SHA512 != "" {

@@ -1,7 +1,8 @@
 package signing
 
 import (
-	"fmt"
+	"cmp"
+	"strconv"
 	"strings"
 )
 
@@ -51,23 +52,40 @@ func (r Reason) Error() string { return string(r) }
 // of this package return, errors.Is finds its Reason. An error may join several
 // of them.
 type Error struct {
-	File        string      // the file it is about, without a directory
+	File        string      // the file it is about, without a directory; empty if it is about a key
 	Fingerprint Fingerprint // the key, as far as it is known
 	Reason      Reason
 	Detail      string // more about it, or empty
 }
 
 func (e *Error) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "cannot trust %q: %s", e.File, e.Reason)
+	if e == nil {
+		return "no error"
+	}
+	subject, key := "the key", ""
+	switch {
+	case e.File != "":
+		subject = strconv.Quote(shorten(e.File))
+		if e.Fingerprint != "" {
+			key = " (key " + string(e.Fingerprint) + ")"
+		}
+	case e.Fingerprint != "":
+		subject = "key " + string(e.Fingerprint)
+	}
+	text := "cannot trust " + subject + ": " + cmp.Or(string(e.Reason), "no reason given")
 	if e.Detail != "" {
-		b.WriteString(": " + e.Detail)
+		text += ": " + e.Detail
 	}
-	if e.Fingerprint != "" {
-		b.WriteString(" (key " + string(e.Fingerprint) + ")")
-	}
-	return b.String()
+	return text + key
 }
 
 // Unwrap returns the reason.
 func (e *Error) Unwrap() error { return e.Reason }
+
+// shorten bounds a name that a hostile file gave.
+func shorten(name string) string {
+	if len(name) <= 2*maxFileName {
+		return name
+	}
+	return strings.ToValidUTF8(name[:2*maxFileName], "") + "…"
+}

@@ -3,7 +3,6 @@ package signing
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -37,42 +36,63 @@ func (s *Sealer) detached(ctx context.Context, name string, r io.Reader) ([]byte
 	if err := complete(ctx, &sig, d, all); err != nil {
 		return nil, FileDigest{}, err
 	}
-	return sig.Bytes(), d.result(name, size), nil
+	return sig.Bytes(), d.result(name, size), s.readable(sig.Bytes())
 }
 
-// SignFile writes the detached signature FILE.asc beside the named file,
-// replacing one that is there, and returns the digests of the file.
+// armored is detached in the form of an .asc file.
+func (s *Sealer) armored(ctx context.Context, name string, r io.Reader) ([]byte, FileDigest, error) {
+	sig, digest, err := s.detached(ctx, name, r)
+	if err != nil {
+		return nil, FileDigest{}, err
+	}
+	armored, err := Armor(sig)
+	if err != nil {
+		return nil, FileDigest{}, err
+	}
+	return armored, digest, s.readable(armored)
+}
+
+// readable says that a signature file that was made is within the limits of
+// those that read it. Each signature in it was verified when it was made.
+func (s *Sealer) readable(sig []byte) error {
+	all, err := readSignatures(sig)
+	if err == nil && len(all) != len(s.Signers) {
+		err = fmt.Errorf("it has %d signatures, not %d", len(all), len(s.Signers))
+	}
+	if err != nil {
+		return fmt.Errorf("the signature would not be read: %w", err)
+	}
+	return nil
+}
+
+// SignFile writes the detached signature FILE.asc beside the named file, and
+// returns the digests of the file. An FILE.asc that is there is replaced, by one
+// rename, when the new one is complete.
 func (s *Sealer) SignFile(ctx context.Context, path string) (FileDigest, error) {
-	var digest FileDigest
-	err := s.signFile(path, func(name string, f io.Reader) (armored []byte, err error) {
-		sig, d, err := s.detached(ctx, name, f)
-		if err != nil {
-			return nil, err
-		}
-		digest = d
-		return Armor(sig)
-	})
-	return digest, err
+	return s.signFile(ctx, path, s.armored)
 }
 
 // ClearSignFile writes FILE.asc with the text of the named file and a cleartext
-// signature, replacing one that is there, and returns the digests of the file.
+// signature, as SignFile writes it, and returns the digests of the file.
 func (s *Sealer) ClearSignFile(ctx context.Context, path string) (FileDigest, error) {
-	var digest FileDigest
-	err := s.signFile(path, func(name string, f io.Reader) ([]byte, error) {
+	return s.signFile(ctx, path, func(ctx context.Context, name string, f io.Reader) ([]byte, FileDigest, error) {
 		text, err := readBounded(f, maxSumsFile)
 		if err != nil {
-			return nil, err
+			return nil, FileDigest{}, err
 		}
-		if digest, err = digestOf(ctx, s.digester(), name, bytes.NewReader(text)); err != nil {
-			return nil, err
+		digest, err := digestOf(ctx, s.digester(), name, bytes.NewReader(text))
+		if err != nil {
+			return nil, FileDigest{}, err
 		}
-		return s.cleartext(ctx, bytes.NewReader(text))
+		signed, err := s.cleartext(ctx, bytes.NewReader(text))
+		return signed, digest, err
 	})
-	return digest, err
 }
 
-func (s *Sealer) signFile(path string, sign func(name string, f io.Reader) ([]byte, error)) error {
+type signFileFunc func(ctx context.Context, name string, f io.Reader) ([]byte, FileDigest, error)
+
+func (s *Sealer) signFile(ctx context.Context, path string, sign signFileFunc) (FileDigest, error) {
+	var digest FileDigest
 	err := func() error {
 		dir, name := filepath.Split(path)
 		root, err := os.OpenRoot(filepath.Clean(dir + "."))
@@ -80,22 +100,20 @@ func (s *Sealer) signFile(path string, sign func(name string, f io.Reader) ([]by
 			return err
 		}
 		defer root.Close()
-		f, err := os.Open(path)
+		f, err := openFile(path)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-			return errors.Join(NotRegular, err)
-		}
-		sig, err := sign(name, f)
-		if err != nil {
+		var sig []byte
+		if sig, digest, err = sign(ctx, name, f); err != nil {
 			return err
 		}
-		return errors.Join(replaceFile(root, name+".asc", sig), syncDir(root))
+		st := &stage{root: root, step: s.step}
+		return st.replace(ctx, output{name: name + ".asc", data: sig, mode: 0o644})
 	}()
 	if err != nil {
-		return fmt.Errorf("cannot sign %s: %w", path, err)
+		return FileDigest{}, fmt.Errorf("cannot sign %s: %w", path, err)
 	}
-	return nil
+	return digest, nil
 }

@@ -17,8 +17,14 @@ import (
 type SignerConfig struct {
 	// External, if not nil, holds the private key (HSM, KMS, gpg-agent); the
 	// Key then needs no secret part. Its public key selects the primary key
-	// or subkey that signs.
+	// or subkey that signs. A [ContextSigner] gets the context of the call
+	// that signs.
 	External crypto.Signer
+
+	// Concurrent says that External may be called from several goroutines at
+	// once. If false, this Signer calls it once at a time: make one Signer for
+	// it, and share that.
+	Concurrent bool
 
 	// Hash of the signatures: SHA-256, SHA-384 or SHA-512. If zero, SHA-256,
 	// or SHA-512 where the curve of the key wants a longer hash.
@@ -31,13 +37,19 @@ type SignerConfig struct {
 	Rand io.Reader
 }
 
-// Signer makes OpenPGP signatures with one key. It may be used concurrently as
-// far as its external signer may.
+// ContextSigner is a crypto.Signer that can be told to give up, such as one that
+// asks a service or a person. SignContext is Sign, but returns when ctx ends.
+type ContextSigner interface {
+	crypto.Signer
+	SignContext(ctx context.Context, rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error)
+}
+
+// Signer makes OpenPGP signatures with one key. It may be used concurrently.
 type Signer struct {
 	key  *Key
 	part int // of the key's parts
 	priv *packet.PrivateKey
-	ext  crypto.Signer
+	ext  *external
 	hash crypto.Hash
 	cfg  *packet.Config
 }
@@ -46,9 +58,16 @@ type Signer struct {
 // else the primary key) that may sign now and whose secret it has. Version 4
 // keys make version 4 signatures, version 6 keys version 6.
 func NewSigner(key *Key, c SignerConfig) (*Signer, error) {
-	s := &Signer{key: key, part: -1, ext: c.External, cfg: packetConfig(c.Time, c.Rand)}
+	if err := key.Err(); err != nil {
+		return nil, fmt.Errorf("cannot sign: %w", err)
+	}
+	s := &Signer{key: key, part: -1, cfg: packetConfig(c.Time, c.Rand)}
 	why := errors.New("it has no secret part")
 	if c.External != nil {
+		var err error
+		if s.ext, err = newExternal(c.External, c.Concurrent); err != nil {
+			return nil, fmt.Errorf("cannot sign with key %s: %w", key.Fingerprint(), err)
+		}
 		why = errors.New("the external signer has another key")
 	}
 	state := key.state()
@@ -58,7 +77,7 @@ func NewSigner(key *Key, c SignerConfig) (*Signer, error) {
 			continue
 		}
 		if v := state.judge(i, s.cfg.Now(), s.cfg.Now()); v.reason != "" {
-			why = &Error{File: "signature to be", Fingerprint: key.Fingerprint(), Reason: v.reason, Detail: v.detail}
+			why = &Error{Fingerprint: key.Fingerprint(), Reason: v.reason, Detail: v.detail}
 			continue
 		}
 		s.part = i
@@ -76,7 +95,7 @@ func NewSigner(key *Key, c SignerConfig) (*Signer, error) {
 // holds finds the secret of pub and remembers it.
 func (s *Signer) holds(pub *packet.PublicKey) bool {
 	if s.ext != nil {
-		return samePublicKey(pub, s.ext.Public())
+		return s.ext.is(pub)
 	}
 	e := s.key.entity
 	candidates := []*packet.PrivateKey{e.PrivateKey}
@@ -95,7 +114,24 @@ func (s *Signer) holds(pub *packet.PublicKey) bool {
 func (s *Signer) public() *packet.PublicKey { return s.key.publicKey(s.part) }
 
 // Fingerprint of the primary key, which is what others pin.
-func (s *Signer) Fingerprint() Fingerprint { return s.key.Fingerprint() }
+func (s *Signer) Fingerprint() Fingerprint {
+	if s == nil {
+		return ""
+	}
+	return s.key.Fingerprint()
+}
+
+// ready says why the signer cannot sign now, if it cannot.
+func (s *Signer) ready() error {
+	if s == nil || s.key == nil {
+		return errors.New("a signer is not made by NewSigner or NewAgentSigner")
+	}
+	now := s.cfg.Now()
+	if v := s.key.state().judge(s.part, now, now); v.reason != "" {
+		return &Error{Fingerprint: s.Fingerprint(), Reason: v.reason, Detail: v.detail}
+	}
+	return nil
+}
 
 func chooseHash(wanted crypto.Hash, pub *packet.PublicKey) (crypto.Hash, error) {
 	least := 0 // bytes: RFC 9580, sections 5.2.3.2 to 5.2.3.5
@@ -164,7 +200,7 @@ func (s *Signer) finish(ctx context.Context, w io.Writer, sig *packet.Signature,
 		return err
 	}
 	if s.ext != nil {
-		err = signExternally(sig, h, s.public(), withContext(ctx, s.ext), s.cfg)
+		err = signExternally(sig, h, s.public(), s.ext.with(ctx), s.cfg)
 	} else {
 		err = sig.Sign(h, s.priv, s.cfg)
 	}
@@ -177,8 +213,8 @@ func (s *Signer) finish(ctx context.Context, w io.Writer, sig *packet.Signature,
 	if err := sig.Serialize(&packets); err != nil {
 		return err
 	}
-	if err := s.public().VerifySignature(check, sig); err != nil {
-		return fmt.Errorf("the signature that was made does not verify: %w", err)
+	if !verifies(s.public(), sig, check) {
+		return errors.New("the signature that was made does not verify")
 	}
 	_, err = packets.WriteTo(w)
 	return err
@@ -196,8 +232,20 @@ func begin(d *digester, signers []*Signer, typ packet.SignatureType) ([]pending,
 	if len(signers) == 0 {
 		return nil, errors.New("there is no signer")
 	}
+	if len(signers) > maxSignatures {
+		return nil, fmt.Errorf("there are %d signers, more than the %d whose signatures are read", len(signers), maxSignatures)
+	}
 	var all []pending
+	seen := map[string]bool{}
 	for _, s := range signers {
+		if err := s.ready(); err != nil {
+			return nil, err
+		}
+		if value := publicValue(s.public()); seen[value] {
+			return nil, fmt.Errorf("key %s is there twice", s.Fingerprint())
+		} else if value != "" {
+			seen[value] = true
+		}
 		sig, own, err := s.start(typ)
 		if err != nil {
 			return nil, err

@@ -111,6 +111,12 @@ func TestKeyFiles(t *testing.T) {
 	require.ErrorIs(t, key.WriteSecretFile(secret), os.ErrExist)
 	require.ErrorIs(t, key.WritePublicFile(public), os.ErrExist)
 
+	require.Equal(t, []string{"key"}, list(t, filepath.Dir(secret)), "nothing is left beside it")
+	link := filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink("nowhere", link))
+	require.ErrorIs(t, key.WriteSecretFile(link), os.ErrExist)
+	require.Equal(t, []string{"link"}, list(t, filepath.Dir(link)))
+
 	loaded, err := signing.LoadKey(secret, nil)
 	require.NoError(t, err)
 	require.Equal(t, key.Fingerprint(), loaded.Fingerprint())

@@ -2,6 +2,7 @@ package signing
 
 import (
 	"bytes"
+	"crypto"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -20,80 +21,173 @@ const (
 const (
 	maxSumsFile    = 32 << 20 // 100,000 entries with long names
 	maxSumsEntries = 100_000
+	maxSumsLine    = 16 << 10 // every byte of a long path escaped
 	maxFileName    = 255
 )
 
-// sumEntry is one line of a checksum file. A hostile name is kept, so that it
+// sumEntry is a file of a checksum file. A hostile name is kept, so that it
 // can be reported, together with why it is refused.
 type sumEntry struct {
-	name   string
-	sha256 string
-	bad    Reason
+	name           string
+	sha256, sha512 string // as far as they are listed
+	other          string // an algorithm that does not count
+	bad            Reason
 }
 
-// bsdLine is the format of BSD's sha256 and of sha256sum --tag.
-var bsdLine = regexp.MustCompile(`^SHA256 \((.*)\) = ([0-9a-fA-F]{64})$`)
+// counted says whether the entry has a digest by which the file can be judged.
+func (e *sumEntry) counted() bool { return e.sha256 != "" || e.sha512 != "" }
 
-// parseSums reads what sha256sum writes: GNU lines (text or binary mode, with
-// its escapes) or BSD lines.
-func parseSums(data []byte) ([]sumEntry, error) {
+// fits compares the digests.
+func (e *sumEntry) fits(d FileDigest) bool {
+	return e.counted() && (e.sha256 == "" || e.sha256 == d.SHA256) && (e.sha512 == "" || e.sha512 == d.SHA512)
+}
+
+// algorithms to compute besides SHA-256.
+func (e *sumEntry) algorithms() []crypto.Hash {
+	if e.sha512 == "" {
+		return nil
+	}
+	return []crypto.Hash{crypto.SHA512}
+}
+
+func (e *sumEntry) digester() *digester {
+	return newDigester(append(e.algorithms(), crypto.SHA256)...)
+}
+
+var (
+	// bsdLine is the format of BSD's sha256, of sha256sum --tag and of openssl.
+	bsdLine = regexp.MustCompile(`^([A-Za-z0-9/_-]+) ?\((.*)\) ?= ?([0-9a-fA-F]+)$`)
+
+	// hashComment stands before GNU lines of an algorithm that their length does
+	// not tell, as in Gentoo's DIGESTS.
+	hashComment = regexp.MustCompile(`(?i)^#\s*((?:MD|SHA|BLAKE|RMD|RIPEMD|WHIRLPOOL|STREEBOG)[A-Z0-9/_-]*) HASH$`)
+
+	// releaseField begins the list of a Debian Release file.
+	releaseField = regexp.MustCompile(`(?m)^(MD5Sum|SHA1|SHA256|SHA512):$`)
+)
+
+// parseSums reads what sha256sum and its like write, in any mixture: GNU lines
+// (text or binary mode, with escapes), BSD lines, comments and blank lines. A
+// file can be listed once with each algorithm. SHA-256 and SHA-512 count; others
+// are noted. Where nested is set the names may be paths to below the directory.
+func parseSums(data []byte, nested bool) ([]sumEntry, error) {
 	if len(data) > maxSumsFile {
 		return nil, fmt.Errorf("it is larger than %d bytes", maxSumsFile)
 	}
-	if len(data) == 0 {
-		return nil, errors.New("it is empty")
-	}
-	if data[len(data)-1] != '\n' {
-		return nil, errors.New("it is cut short: the last line has no end")
-	}
-	var entries []sumEntry
-	seen := map[string]bool{}
+	p := sumsParser{nested: nested, index: map[string]int{}}
+	data = trimBOM(data)
 	for n := 1; len(data) > 0; n++ {
-		if n > maxSumsEntries {
-			return nil, fmt.Errorf("it has more than %d lines", maxSumsEntries)
-		}
 		line, rest, _ := bytes.Cut(data, []byte("\n"))
 		data = rest
-		e, err := parseSumLine(string(bytes.TrimSuffix(line, []byte("\r"))))
-		if err != nil {
+		if len(line) > maxSumsLine {
+			return nil, fmt.Errorf("line %d is longer than %d bytes", n, maxSumsLine)
+		}
+		if err := p.line(string(bytes.TrimSuffix(line, []byte("\r")))); err != nil {
+			if releaseField.Match(data) {
+				err = errors.New("it is a Debian Release file, whose lists are not read")
+			}
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
-		if e.bad == "" && seen[e.name] {
-			e.bad = DuplicateName
+		if len(p.entries) > maxSumsEntries {
+			return nil, fmt.Errorf("it has more than %d entries", maxSumsEntries)
 		}
-		seen[e.name] = true
-		entries = append(entries, e)
 	}
-	return entries, nil
+	if len(p.entries) == 0 {
+		return nil, errors.New("it lists no file")
+	}
+	return p.entries, nil
 }
 
-func parseSumLine(line string) (sumEntry, error) {
+type sumsParser struct {
+	nested  bool
+	hash    string // of the GNU lines that follow, if a comment said so
+	entries []sumEntry
+	index   map[string]int // of the entries whose names are good
+}
+
+func (p *sumsParser) line(line string) error {
+	line = strings.TrimLeft(line, " \t")
+	if strings.HasPrefix(line, "#") {
+		if m := hashComment.FindStringSubmatch(strings.TrimRight(line, " \t")); m != nil {
+			p.hash = m[1]
+		}
+		return nil
+	}
+	if strings.TrimRight(line, " \t") == "" {
+		return nil
+	}
+	name, hash, digest, err := p.split(line)
+	if err != nil {
+		return err
+	}
+	for strings.HasPrefix(name, "./") {
+		name = strings.TrimPrefix(name, "./")
+	}
+	if !goodPath(name, p.nested) || !p.nested && !goodName(name) {
+		p.entries = append(p.entries, sumEntry{name: name, bad: BadName})
+		return nil
+	}
+	i, known := p.index[name]
+	if !known {
+		i = len(p.entries)
+		p.index[name] = i
+		p.entries = append(p.entries, sumEntry{name: name})
+	}
+	p.entries[i].set(hash, digest)
+	return nil
+}
+
+// set notes a digest. One that is there already is a finding, also if both are
+// the same: whoever wrote the list did not mean that.
+func (e *sumEntry) set(hash, digest string) {
+	var field *string
+	switch hash {
+	case "SHA256":
+		field = &e.sha256
+	case "SHA512":
+		field = &e.sha512
+	default:
+		e.other = hash
+		return
+	}
+	if *field != "" {
+		e.bad = DuplicateName
+		return
+	}
+	*field = digest
+}
+
+// split returns the parts of a line in GNU or BSD format.
+func (p *sumsParser) split(line string) (name, hash, digest string, err error) {
 	rest, escaped := strings.CutPrefix(line, `\`)
-	var e sumEntry
 	if m := bsdLine.FindStringSubmatch(rest); m != nil {
-		e.name, e.sha256 = m[1], m[2]
+		hash, name, digest = m[1], m[2], m[3]
 	} else {
-		const digits = 64
+		digits := len(rest) - len(strings.TrimLeft(rest, "0123456789abcdefABCDEF"))
 		if len(rest) < digits+3 || rest[digits] != ' ' || rest[digits+1] != ' ' && rest[digits+1] != '*' {
-			return e, errors.New("it is neither in GNU nor in BSD format")
+			return "", "", "", errors.New("it is neither in GNU nor in BSD format")
 		}
-		e.sha256, e.name = rest[:digits], rest[digits+2:]
+		digest, hash, name = rest[:digits], p.hash, rest[digits+2:]
+		if hash == "" {
+			hash = map[int]string{32: "MD5", 40: "SHA1", 56: "SHA224", 64: "SHA256", 96: "SHA384", 128: "SHA512"}[digits]
+		}
 	}
-	if _, err := hex.DecodeString(e.sha256); err != nil {
-		return e, errors.New("its digest is not hexadecimal")
+	hash = strings.ReplaceAll(strings.ReplaceAll(strings.ToUpper(hash), "SHA2-", "SHA"), "SHA-", "SHA")
+	if want := map[string]int{"SHA256": 64, "SHA512": 128}[hash]; want != 0 && len(digest) != want || hash == "" {
+		return "", "", "", errors.New("its digest has a wrong length")
 	}
-	e.sha256 = strings.ToLower(e.sha256)
+	if _, err := hex.DecodeString(digest); err != nil {
+		return "", "", "", errors.New("its digest is not hexadecimal")
+	}
 	if escaped {
-		name, err := unescape(e.name)
-		if err != nil {
-			return e, err
+		if name, err = unescape(name); err != nil {
+			return "", "", "", err
 		}
-		e.name = name
 	}
-	if !goodName(e.name) {
-		e.bad = BadName
+	if name == "" {
+		return "", "", "", errors.New("it has no name")
 	}
-	return e, nil
+	return name, hash, strings.ToLower(digest), nil
 }
 
 func unescape(s string) (string, error) {
@@ -115,7 +209,7 @@ func unescape(s string) (string, error) {
 		case 'r':
 			b.WriteByte('\r')
 		default:
-			return "", fmt.Errorf("its name has the unknown escape %q", s[i-1:i+1])
+			return "", errors.New("its name has an unknown escape")
 		}
 	}
 	return b.String(), nil
@@ -124,15 +218,30 @@ func unescape(s string) (string, error) {
 // goodName says whether a file of a release directory may have the name: one
 // path element of printable text.
 func goodName(name string) bool {
-	if name == "" || name == "." || name == ".." || len(name) > maxFileName || !utf8.ValidString(name) {
-		return false
-	}
 	if name == SumsFile || name == SumsSig {
 		return false // they cannot list themselves
 	}
-	return !strings.ContainsFunc(name, func(r rune) bool {
-		return r == '/' || r == '\\' || !unicode.IsPrint(r)
-	})
+	return goodPath(name, false)
+}
+
+// goodPath is goodName for any directory, or for a path to below it.
+func goodPath(name string, nested bool) bool {
+	if len(name) > 16*maxFileName || !utf8.ValidString(name) {
+		return false
+	}
+	elements := []string{name}
+	if nested {
+		elements = strings.Split(name, "/")
+	}
+	for _, e := range elements {
+		if e == "" || e == "." || e == ".." || len(e) > maxFileName {
+			return false
+		}
+		if strings.ContainsFunc(e, func(r rune) bool { return r == '/' || r == '\\' || !unicode.IsPrint(r) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // formatSums writes the file that sha256sum -c reads. The names must be good.

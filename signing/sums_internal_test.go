@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -11,12 +12,19 @@ func FuzzSums(f *testing.F) {
 	digest := strings.Repeat("0123456789abcdef", 4)
 	for _, line := range []string{
 		digest + "  a", digest + " *a", "SHA256 (a) = " + digest, `\` + digest + `  a\\b\nc\rd`, digest + "  ../a", digest + "  a\r",
+		"# SHA512 HASH\n" + digest + digest + "  a", "MD5 (./a) = " + digest[:32], "SHA512(a)= " + digest + digest,
 	} {
 		f.Add([]byte(line + "\n" + digest + "  b\n"))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		entries, err := parseSums(data)
-		if err != nil {
+		nested, err := parseSums(data, true)
+		for _, e := range nested {
+			if e.bad == "" && !filepath.IsLocal(e.name) {
+				t.Fatalf("%+v was let through", e)
+			}
+		}
+		entries, err2 := parseSums(data, false)
+		if err != nil || err2 != nil {
 			return
 		}
 		var files []FileDigest
@@ -25,16 +33,22 @@ func FuzzSums(f *testing.F) {
 			if e.bad != "" {
 				continue
 			}
-			if strings.ContainsAny(e.name, "/\\\x00\r\n") || e.name == ".." || e.name == "." || names[e.name] || len(e.sha256) != 64 {
+			if strings.ContainsAny(e.name, "/\\\x00\r\n") || e.name == ".." || e.name == "." || names[e.name] {
 				t.Fatalf("%+v was let through", e)
 			}
 			names[e.name] = true
+			if len(e.sha256) != 64 {
+				if e.sha256 != "" || e.sha512 != "" && len(e.sha512) != 128 || e.sha512 == "" && e.other == "" {
+					t.Fatalf("%+v was let through", e)
+				}
+				continue
+			}
 			files = append(files, FileDigest{Name: e.name, SHA256: e.sha256})
 		}
 		if len(files) == 0 {
 			return
 		}
-		again, err := parseSums(formatSums(files))
+		again, err := parseSums(formatSums(files), false)
 		if err != nil || len(again) != len(files) {
 			t.Fatalf("%v: %q", err, formatSums(files))
 		}

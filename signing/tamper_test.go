@@ -98,6 +98,10 @@ var tamperings = []tampering{
 	}},
 }
 
+// harmless is what can be done to armor: blank lines and the last line end say
+// nothing. Every other .asc file is listed in SHA256SUMS.
+var harmless = []string{"truncated by one", "extended by a line end"}
+
 // TestTampering: whatever is done to whichever file of a release is detected,
 // and no untouched file is blamed.
 func TestTampering(t *testing.T) {
@@ -119,6 +123,10 @@ func TestTampering(t *testing.T) {
 				dir := seal(t)
 				touched := tamper.do(t, dir, file)
 				result, err := v.VerifyDir(t.Context(), dir)
+				if file == signing.SumsSig && slices.Contains(harmless, tamper.name) {
+					require.NoError(t, err)
+					return
+				}
 				require.Error(t, err)
 				require.NotNil(t, result)
 				require.False(t, result.OK())
@@ -168,7 +176,7 @@ func TestEveryBitOfASignature(t *testing.T) {
 				require.Error(t, err, "%v bit %d", c, i)
 				sig[i/8] ^= 1 << (i % 8)
 			}
-			for n := range sig {
+			for n := range len(sig) - 1 { // a missing last line end says nothing
 				_, err := v.Detached(t.Context(), "a.qcow2", strings.NewReader("one\ntwo\n"), strings.NewReader(string(sig[:n])))
 				require.Error(t, err, "%v cut at %d", c, n)
 			}

@@ -130,6 +130,9 @@ func (v *Verification) String() string {
 		if why := f.why(); why != "" {
 			b.WriteString(": " + why)
 		}
+		if f.Status != Good && f.Fingerprint != "" {
+			b.WriteString(" (key " + string(f.Fingerprint) + ")")
+		}
 		b.WriteString("\n")
 	}
 	return b.String()

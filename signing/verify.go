@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,8 +40,13 @@ type Verifier struct {
 	// Time is now: nothing made later counts. If nil, time.Now.
 	Time func() time.Time
 
-	// Required is how many different keys must have signed; if zero, one.
+	// Required is how many different keys (primary keys, not their subkeys)
+	// must have signed; if zero, one.
 	Required int
+
+	// IgnoreMissing passes over files that are listed but not there, as
+	// sha256sum does. One must be there.
+	IgnoreMissing bool
 
 	// Digests to compute besides SHA-256 (crypto.SHA512, crypto.MD5), for
 	// whoever would otherwise read the files again.
@@ -69,12 +72,16 @@ func (v *Verifier) judge(c *candidate, d *digester, purposes []Purpose) Signatur
 		return s
 	}
 	s.KeyID = fmt.Sprintf("%016X", *sig.IssuerKeyId)
+	if sig.IssuerFingerprint == nil {
+		s.Detail = strings.TrimSpace(s.Detail + " key ID " + s.KeyID)
+	}
 	if sig.IssuerFingerprint != nil {
 		s.Fingerprint = fingerprintOf(sig.IssuerFingerprint)
 	}
 	refs := v.candidates(sig)
 	if len(refs) > 0 {
 		s.Fingerprint = refs[0].key.Fingerprint()
+		s.Detail = c.detail
 	}
 	if s.Reason != "" {
 		return s
@@ -83,6 +90,9 @@ func (v *Verifier) judge(c *candidate, d *digester, purposes []Purpose) Signatur
 		s.Reason = UnknownKey
 		if pin := v.pinLike(sig); pin != nil {
 			s.Reason, s.Fingerprint, s.Detail = NoKeyMaterial, pin.Fingerprint, pin.Comment
+			if why := v.Keyring.whyUnusable(pin.Fingerprint); why != "" {
+				s.Reason, s.Detail = KeyInvalid, why
+			}
 		}
 		return s
 	}
@@ -152,7 +162,7 @@ func (v *Verifier) judgeKey(s *Signature, sig *packet.Signature, ref keyRef, pur
 	case at.After(now):
 		s.Reason, s.Detail = FromFuture, "made "+day(at)+", now is "+day(now)
 	case criticalNotation(sig) != "":
-		s.Reason, s.Detail = CriticalNotation, criticalNotation(sig)
+		s.Reason, s.Detail = CriticalNotation, ""
 	case key.reason != "":
 		s.Reason, s.Detail = key.reason, key.detail
 	case signatureExpired(sig, now):
@@ -195,8 +205,11 @@ func purposesOf(name string) []Purpose {
 
 // outcome is the policy over all signatures of a file: the one that decides (a
 // good one, or else one by a known key, which says more than an unknown one) and
-// whether there are enough.
+// whether there are enough. Of a file that is not good its detail tells of all.
 func (v *Verifier) outcome(all []Signature) (decides Signature, good bool) {
+	if len(all) == 0 {
+		return Signature{Reason: NoSignature}, false
+	}
 	keys := map[Fingerprint]bool{}
 	for _, s := range all {
 		if s.Reason == "" {
@@ -207,29 +220,34 @@ func (v *Verifier) outcome(all []Signature) (decides Signature, good bool) {
 		}
 	}
 	required := max(1, v.Required)
-	switch {
-	case len(keys) >= required:
+	if len(keys) >= required {
 		return decides, true
-	case len(all) == 0:
-		return Signature{Reason: NoSignature}, false
-	case len(keys) > 0 || required > 1:
-		var why []string
-		for _, s := range all {
-			if s.Reason != "" {
-				why = append(why, fmt.Sprintf("key %s: %s", s.KeyID, s.Reason))
-			}
-		}
-		if len(keys) == 0 {
-			decides = all[0]
-		}
-		decides.Reason = TooFewSignatures
-		decides.Detail = strings.Join(append([]string{fmt.Sprintf("%d of %d", len(keys), required)}, why...), "; ")
-		return decides, false
 	}
-	if i := slices.IndexFunc(all, func(s Signature) bool { return s.Reason != UnknownKey }); i >= 0 {
-		return all[i], false
+	i := 0
+	if len(keys) == 0 {
+		i = max(0, slices.IndexFunc(all, func(s Signature) bool { return s.Reason != UnknownKey }))
+		decides = all[i]
 	}
-	return all[0], false
+	var why []string
+	if required > 1 {
+		decides.Reason, decides.Detail = TooFewSignatures, ""
+		why, i = []string{fmt.Sprintf("%d of %d", len(keys), required)}, -1
+	} else if decides.Detail != "" {
+		why = []string{decides.Detail}
+	}
+	for j, s := range all {
+		if s.Reason == "" || j == i {
+			continue
+		}
+		key := "key " + cmp.Or(string(s.Fingerprint), s.KeyID, "unknown")
+		if s.Reason == decides.Reason {
+			why = append(why, "also "+key)
+		} else {
+			why = append(why, key+": "+string(s.Reason))
+		}
+	}
+	decides.Detail = strings.Join(why, "; ")
+	return decides, false
 }
 
 // check reads data once and judges the signatures over it. sigFile is a detached
@@ -289,13 +307,14 @@ func (v *Verifier) Detached(ctx context.Context, name string, data, signatures i
 	if v.Keyring == nil {
 		return nil, errors.New("cannot verify: there is no keyring")
 	}
+	f := File{FileDigest: FileDigest{Name: name}}
 	sig, err := readBounded(signatures, maxCleartext)
 	if err != nil {
-		f := File{FileDigest: FileDigest{Name: name}}
-		f.fail(Bad, Malformed, "signature: "+err.Error())
+		f.Status, f.Reason, f.Detail = statusAndReason(err)
+		f.Detail = "signature: " + f.Detail
 		return one(f)
 	}
-	f := v.check(ctx, name, data, sig)
+	f = v.check(ctx, name, data, sig)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -307,33 +326,50 @@ func one(f File) (*Verification, error) {
 	return result, result.Err()
 }
 
-// File judges the named file by the signature beside it: FILE.asc, which may
-// also be a cleartext signature of the same text, or else FILE.sig.
+// File judges the named file by the signature beside it, with .asc, .sig, .gpg or
+// .sign after its name, or else by a cleartext signature in the file itself. One
+// that is beside it may also be a cleartext signature of the same text.
+//
+// The error is not nil if the file is not good: it is then an [Error]. Where
+// something cannot be read or ctx is cancelled the result is nil.
 func (v *Verifier) File(ctx context.Context, path string) (*Verification, error) {
-	if v.Keyring == nil {
-		return nil, fmt.Errorf("cannot verify %s: there is no keyring", path)
-	}
-	data, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot verify: %w", err)
-	}
-	defer data.Close()
-	if info, err := data.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("cannot verify %s: %w", path, cmp.Or(err, error(NotRegular)))
-	}
-	name := filepath.Base(path)
-	sig, err := os.Open(path + ".asc")
-	if errors.Is(err, fs.ErrNotExist) {
-		sig, err = os.Open(path + ".sig")
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		f := File{FileDigest: FileDigest{Name: name}}
-		f.fail(Bad, NoSignature, "there is neither "+name+".asc nor "+name+".sig")
-		return one(f)
-	}
+	f, err := v.file(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot verify %s: %w", path, err)
 	}
-	defer sig.Close()
-	return v.Detached(ctx, name, data, sig)
+	return one(f)
+}
+
+func (v *Verifier) file(ctx context.Context, path string) (File, error) {
+	f := File{FileDigest: FileDigest{Name: filepath.Base(path)}}
+	if v.Keyring == nil {
+		return f, errors.New("there is no keyring")
+	}
+	data, err := openFile(path)
+	if err != nil {
+		return f, err
+	}
+	defer data.Close()
+	head := make([]byte, 4096)
+	n, _ := data.ReadAt(head, 0) // what is wrong shows in the whole read
+	sig, err := signatureFor(path, "", isCleartext(head[:n]))
+	switch {
+	case errors.Is(err, NoSignature):
+		f.fail(Bad, NoSignature, noSignatureBeside)
+		return f, nil
+	case errors.As(err, new(sizeError)):
+		f.fail(Bad, Malformed, "signature: "+err.Error())
+		return f, nil
+	case err != nil:
+		return f, err
+	case sig != nil:
+		f = v.check(ctx, f.Name, data, sig)
+	default:
+		whole, err := readBounded(data, maxCleartext)
+		if err != nil {
+			return f, err
+		}
+		_, f = v.checkWhole(ctx, f.Name, whole)
+	}
+	return f, ctx.Err()
 }

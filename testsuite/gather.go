@@ -49,8 +49,8 @@ rm -rf "$d"
 // login, wire-password with the console's password, wire-root with a key that
 // the script has put into root's authorized_keys and that is taken out again
 // afterwards). The names of the script's facts are the words after "fact" in
-// gather.sh; only those that the checks of the profile need are read, or all of
-// them where the profile has no checks. What cannot be read is recorded as such; the error that Gather
+// gather.sh; only those that the checks of the profile need and s.Facts names are
+// read, or all of them where the profile has no checks. What cannot be read is recorded as such; the error that Gather
 // returns is a target that lacks what it needs, or the end of ctx.
 func (s *Suite) Gather(ctx context.Context, t Target) (Facts, error) {
 	if t.Signer == nil || t.HostKey == nil || !plainName(t.User) {
@@ -93,10 +93,16 @@ type gatherer struct {
 	facts    Facts
 }
 
-// wanted are the facts that the profile's checks need, and those that these are
-// made from.
+// wanted are the facts that the profile's checks and the caller need, and those
+// that these are made from. None of them is all.
 func (s *Suite) wanted() map[string]bool {
 	wanted := map[string]bool{}
+	if len(s.Profile.Checks) == 0 {
+		return wanted
+	}
+	for _, name := range s.Facts {
+		wanted[name] = true
+	}
 	for _, c := range s.Profile.Checks {
 		for _, need := range c.Needs {
 			wanted[need] = true

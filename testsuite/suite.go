@@ -19,6 +19,9 @@ type Suite struct {
 	// GatherTimeout bounds gathering as a whole. What was not read by then is
 	// an error in the report. If zero, 10 minutes: an emulated guest is slow.
 	GatherTimeout time.Duration
+	// Facts are the names of facts to gather beyond those that the checks need,
+	// for a caller who reads them himself.
+	Facts []string
 	// ReadOnly leaves out what writes on the machine beyond a directory of its own
 	// in /run, which goes again: the attempt to log in as root, for which root's
 	// authorized_keys is changed and put back. The check of it is then skipped.

@@ -107,7 +107,7 @@ func TestExitCodes(t *testing.T) {
 		{"standard input twice", []string{"-props", "-", "-extra-specs", "-"}, "{}", 2, "only one of"},
 		{"extra specs without the flavor", []string{"-mask", "1", "-flavor", "c", "-extra-specs", "-"}, `{"flavors":[{"name":"a","extra_specs":{}}]}`, 2, `unknown flavor "c"`},
 		{"extra specs that are a list of nothing", []string{"-mask", "1", "-extra-specs", "-"}, `[]`, 2, "the list is empty"},
-		{"too large", []string{"-props", "-"}, strings.Repeat(" ", 16<<20+1), 2, "more than"},
+		{"too large", []string{"-props", "-"}, strings.Repeat(" ", 8<<20+1), 2, "more than"},
 	} {
 		code, stdout, stderr := execute(tt.stdin, tt.args...)
 		assert.Equal(t, tt.code, code, "%s: %s", tt.name, stderr)

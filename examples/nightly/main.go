@@ -1,8 +1,8 @@
 // Nightly runs an image factory once: it builds, inspects, boots, tests, signs
 // and publishes the images of a definition file.
 //
-//	nightly -config FILE -out DIR [-key FILE] [-only NAME,…] [-jobs N] [-force] [-mirror URL] [-v]
-//	nightly -config FILE -check [-out DIR] [-key FILE] [-only NAME,…] [-mirror URL]
+//	nightly -config FILE -out DIR [-key FILE] [-only NAME,…] [-jobs N] [-force] [-mirror URL] [-any-class] [-v]
+//	nightly -config FILE -check [-out DIR] [-key FILE] [-only NAME,…] [-mirror URL] [-any-class]
 //
 // With -check it says what is wrong with the definitions and what they refer to,
 // and neither builds nor writes anything.
@@ -52,6 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	jobs := fs.Int("jobs", 1, "images at once")
 	force := fs.Bool("force", false, "release also images that are unchanged")
 	mirror := fs.String("mirror", "", "base `URL` of Debian's mirror that \"host\" stands for in definitions; default: what this machine's apt uses")
+	anyClass := fs.Bool("any-class", false, "allow names without a class of the cloud's public images, such as my_Debian_12")
 	check := fs.Bool("check", false, "report what is wrong with the definitions, drivers, keys and files, and build and write nothing")
 	verbose := fs.Bool("v", false, "log every line of the builders")
 	if err := fs.Parse(args); err != nil {
@@ -85,7 +86,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	logger := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	factory := &imagefactory.Factory{
-		Dir: *out, Jobs: *jobs, Force: *force,
+		Dir: *out, Jobs: *jobs, Force: *force, AnyClass: *anyClass,
 		Builders: []imagefactory.BuilderDriver{dib.Driver{}},
 		Targets:  []imagefactory.TargetDriver{directory.Driver{Dir: cmp.Or(*out, "."), Logger: logger}},
 		Logger:   logger,

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/signing"
@@ -45,17 +47,17 @@ func sign(ctx context.Context, o *options) error {
 	if len(o.args) == 0 {
 		return errors.New("sign needs files")
 	}
-	signer, err := o.signer(ctx)
+	signers, err := o.signers(ctx)
 	if err != nil {
 		return err
 	}
-	sealer := &signing.Sealer{Signers: []*signing.Signer{signer}, Digests: []crypto.Hash{}} // SHA-256 alone
+	sealer := &signing.Sealer{Signers: signers, Digests: []crypto.Hash{}} // SHA-256 alone
+	sign := sealer.SignFile
+	if o.clear {
+		sign = sealer.ClearSignFile
+	}
 	var files []signing.FileDigest
 	for _, path := range o.args {
-		sign := sealer.SignFile
-		if o.clear {
-			sign = sealer.ClearSignFile
-		}
 		file, err := sign(ctx, path)
 		if err != nil {
 			return err
@@ -63,27 +65,55 @@ func sign(ctx context.Context, o *options) error {
 		file.Name = path
 		files = append(files, file)
 	}
-	return o.writeSigned(signer, files)
+	return o.writeSigned(signers, files)
 }
 
 func signDir(ctx context.Context, o *options) error {
 	if len(o.args) != 1 {
 		return errors.New("sign-dir needs one directory")
 	}
-	signer, err := o.signer(ctx)
+	signers, err := o.signers(ctx)
 	if err != nil {
 		return err
 	}
-	files, err := signing.SignDir(ctx, o.args[0], signer)
+	files, err := signing.SignDir(ctx, o.args[0], signers...)
 	if err != nil {
 		return err
 	}
-	return o.writeSigned(signer, files)
+	return o.writeSigned(signers, files)
 }
 
-func (o *options) writeSigned(signer *signing.Signer, files []signing.FileDigest) error {
+func attest(ctx context.Context, o *options) error {
+	if len(o.args) == 0 || o.file == "" || o.buildType == "" || o.builder == "" {
+		return errors.New("attest needs -out, -build-type, -builder and files")
+	}
+	params := map[string]any{}
+	for _, p := range o.params {
+		name, value, ok := strings.Cut(p, "=")
+		if !ok || name == "" {
+			return errors.New("-param must be NAME=VALUE")
+		}
+		params[name] = value
+	}
+	signers, err := o.signers(ctx)
+	if err != nil {
+		return err
+	}
+	provenance := signing.Provenance{BuildType: o.buildType, BuilderID: o.builder, External: params}
+	files, err := (&signing.Sealer{Signers: signers}).Attest(ctx, o.file, provenance, o.args...)
+	if err != nil {
+		return err
+	}
+	return o.writeSigned(signers, files)
+}
+
+func (o *options) writeSigned(signers []*signing.Signer, files []signing.FileDigest) error {
 	if o.json {
-		return o.writeJSON(map[string]any{"ok": true, "fingerprint": signer.Fingerprint(), "files": files})
+		var all []signing.Fingerprint
+		for _, s := range signers {
+			all = append(all, s.Fingerprint())
+		}
+		return o.writeJSON(map[string]any{"ok": true, "fingerprint": all[0], "fingerprints": all, "files": files})
 	}
 	for _, f := range files {
 		if _, err := fmt.Fprintf(o.out, "%s  %s\n", f.SHA256, f.Name); err != nil {
@@ -94,8 +124,8 @@ func (o *options) writeSigned(signer *signing.Signer, files []signing.FileDigest
 }
 
 func verify(ctx context.Context, o *options) error {
-	if len(o.args) == 0 {
-		return errors.New("verify needs files")
+	if len(o.args) == 0 || o.signature != "" && len(o.args) != 1 {
+		return errors.New("verify needs files, and one with -signature")
 	}
 	v, err := o.verifier()
 	if err != nil {
@@ -104,7 +134,7 @@ func verify(ctx context.Context, o *options) error {
 	all := &signing.Verification{}
 	var trouble []error
 	for _, path := range o.args {
-		result, err := v.File(ctx, path)
+		result, err := verifyFile(ctx, v, path, o.signature)
 		if result == nil {
 			trouble = append(trouble, err)
 			continue
@@ -119,6 +149,23 @@ func verify(ctx context.Context, o *options) error {
 	return err
 }
 
+func verifyFile(ctx context.Context, v *signing.Verifier, path, signature string) (*signing.Verification, error) {
+	if signature == "" {
+		return v.File(ctx, path)
+	}
+	sig, err := os.Open(signature) //nolint:gosec // the path is the caller's
+	if err != nil {
+		return nil, err
+	}
+	defer sig.Close()
+	data, err := os.Open(path) //nolint:gosec // the path is the caller's
+	if err != nil {
+		return nil, err
+	}
+	defer data.Close()
+	return v.Detached(ctx, filepath.Base(path), data, sig)
+}
+
 func verifyDir(ctx context.Context, o *options) error {
 	if len(o.args) != 1 {
 		return errors.New("verify-dir needs one directory")
@@ -128,6 +175,35 @@ func verifyDir(ctx context.Context, o *options) error {
 		return err
 	}
 	result, err := v.VerifyDir(ctx, o.args[0])
+	return o.report(result, err)
+}
+
+func verifySums(ctx context.Context, o *options) error {
+	if len(o.args) == 0 {
+		return errors.New("verify-sums needs a checksum file, and perhaps names that it lists")
+	}
+	v, err := o.verifier()
+	if err != nil {
+		return err
+	}
+	result, err := v.Checksums(ctx, o.args[0], o.signature, o.args[1:]...)
+	return o.report(result, err)
+}
+
+func verifyAttestation(ctx context.Context, o *options) error {
+	if len(o.args) == 0 {
+		return errors.New("verify-attestation needs an attestation, and perhaps the files that it is about")
+	}
+	v, err := o.verifier()
+	if err != nil {
+		return err
+	}
+	_, result, err := v.Attestation(ctx, o.args[0], o.args[1:]...)
+	return o.report(result, err)
+}
+
+// report writes a result; without one the error says why.
+func (o *options) report(result *signing.Verification, err error) error {
 	if result == nil {
 		return err
 	}
@@ -141,10 +217,13 @@ func (o *options) writeVerification(v *signing.Verification) error {
 	} else {
 		_, err = fmt.Fprint(o.out, v)
 	}
-	if err == nil && !v.OK() {
-		return errNotGood
+	if err != nil || v.OK() {
+		return err
 	}
-	return err
+	if err := v.Err(); errors.Is(err, signing.Unreadable) {
+		return err
+	}
+	return errNotGood
 }
 
 func keys(_ context.Context, o *options) error {
@@ -178,7 +257,11 @@ func keys(_ context.Context, o *options) error {
 		}
 	}
 	if o.json {
-		return o.writeJSON(map[string]any{"keys": rows})
+		skipped := []string{}
+		for _, err := range ring.Skipped() {
+			skipped = append(skipped, err.Error())
+		}
+		return o.writeJSON(map[string]any{"keys": rows, "skipped": skipped})
 	}
 	return nil
 }

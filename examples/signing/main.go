@@ -2,14 +2,20 @@
 // them, and verifies both against pinned keys.
 //
 //	signing keygen -name NAME -email MAIL -out FILE
-//	signing sign [-key FILE | -agent FPR -keyring FILE] [-clear] FILE...
-//	signing sign-dir [-key FILE | -agent FPR -keyring FILE] DIR
-//	signing verify -keyring FILE [-at TIME] FILE...
-//	signing verify-dir -keyring FILE [-at TIME] DIR
+//	signing sign -key FILE [-clear] FILE...
+//	signing sign-dir -key FILE DIR
+//	signing attest -key FILE -out FILE -build-type URI -builder URI [-param NAME=VALUE] FILE...
+//	signing verify -keyring FILE [-signature FILE] FILE...
+//	signing verify-dir -keyring FILE [-ignore-missing] DIR
+//	signing verify-sums -keyring FILE [-signature FILE] [-ignore-missing] SUMSFILE [NAME...]
+//	signing verify-attestation -keyring FILE [-ignore-missing] ATTESTATION [FILE...]
 //	signing keys -keyring FILE
 //
+// Instead of -key, or besides, -agent FINGERPRINT signs with gpg-agent, which
+// needs the public key in -keyring; both can be given several times, and all
+// sign. What verifies takes -required N for signatures by N keys and -at TIME.
 // Every command takes -json. Exit codes: 0 good, 1 bad or untrusted, 2 usage,
-// configuration or I/O.
+// configuration or I/O, which a file that cannot be read is everywhere.
 package main
 
 import (
@@ -54,9 +60,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 var errNotGood = errors.New("not good")
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	const usage = "usage: signing keygen|sign|sign-dir|verify|verify-dir|keys [flags] [files]; -h after a command tells its flags"
+	const usage = "usage: signing keygen|sign|sign-dir|attest|verify|verify-dir|verify-sums|verify-attestation|keys [flags] [files]; -h after a command tells its flags"
 	commands := map[string]func(context.Context, *options) error{
-		"keygen": keygen, "sign": sign, "sign-dir": signDir, "verify": verify, "verify-dir": verifyDir, "keys": keys,
+		"keygen": keygen, "sign": sign, "sign-dir": signDir, "attest": attest,
+		"verify": verify, "verify-dir": verifyDir, "verify-sums": verifySums, "verify-attestation": verifyAttestation, "keys": keys,
 	}
 	if len(args) == 0 {
 		return errors.New(usage)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,6 +21,8 @@ type program struct {
 	t    *testing.T
 	path string
 	env  []string
+
+	asNobody bool // run it without privileges
 }
 
 func build(t *testing.T) *program {
@@ -42,6 +45,9 @@ func (p *program) runWith(fd3 *os.File, code int, args ...string) (stdout, stder
 	cmd.Env = p.env
 	if fd3 != nil {
 		cmd.ExtraFiles = []*os.File{fd3}
+	}
+	if p.asNobody {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	}
 	var out, diag bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &diag

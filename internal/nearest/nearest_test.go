@@ -10,7 +10,7 @@ import (
 func TestName(t *testing.T) {
 	known := []string{"disk", "min_disk", "name", "os", "notes", "dib"}
 	for name, want := range map[string]string{
-		"disc": "disk", "Disk": "disk", "mindisk": "min_disk", "nmae": "name", "note": "notes", "so": "os", "dbi": "dib",
+		"disc": "disk", "Disk": "disk", "mindisk": "min_disk", "naem": "name", "note": "notes", "so": "os", "dbi": "dib",
 		"publish": "", "": "", strings.Repeat("x", 1<<20): "",
 	} {
 		require.Equal(t, want, Name(name, known), name)

@@ -10,8 +10,8 @@
 //   - Anchors, aliases and merge keys (<<) work; what aliases stand for is bounded.
 //   - The text is UTF-8; a byte order mark before it is skipped.
 //
-// Work and memory are linear in the input's size, whatever it holds. The types to
-// decode into may implement [encoding.TextUnmarshaler] or have a method
+// Work and memory are linear in the input's size, whatever it holds: at most some
+// 200 bytes for each of its bytes. The types to decode into may implement [encoding.TextUnmarshaler] or have a method
 // UnmarshalYAML(decode func(any) error) error; their fields are named by the tag
 // `yaml:"name,omitempty"`, also `yaml:",inline"` and `yaml:"-"`.
 package strictyaml
@@ -32,7 +32,7 @@ import (
 
 const (
 	maxDepth   = 100     // of nested maps and lists
-	maxAliased = 100_000 // values that all aliases together stand for
+	maxAliased = 4 << 20 // bytes that all aliases together stand for, and 16 for each value
 	maxErrors  = 20      // that are reported of one document
 	maxQuoted  = 60      // bytes of the source in an error
 )
@@ -241,7 +241,7 @@ func syntaxError(data []byte, err error) error {
 	if strings.Contains(message, "max depth") {
 		message = fmt.Sprintf("nested deeper than %d", maxDepth)
 	}
-	return &Error{Line: line, Column: column, Err: errors.New(message)}
+	return &Error{Line: line, Column: column, Err: fmt.Errorf("%.200s", message)}
 }
 
 // mistakes are what is wrong with one document, up to maxErrors.
@@ -276,7 +276,7 @@ func (c *converter) convert(y *yaml.Node, depth int) *Node {
 	case yaml.AliasNode:
 		return c.alias(y, depth)
 	}
-	n := &Node{Line: y.Line, Column: y.Column, tag: y.Tag, text: y.Value, size: 1}
+	n := &Node{Line: y.Line, Column: y.Column, tag: y.Tag, text: y.Value, size: 16 + len(y.Value)}
 	if depth > maxDepth {
 		c.errs.add(n.errorf("nested deeper than %d", maxDepth))
 		return n
@@ -311,7 +311,7 @@ func (n *Node) grow(child *Node) *Node {
 }
 
 func (c *converter) alias(y *yaml.Node, depth int) *Node {
-	here := &Node{Line: y.Line, Column: y.Column, tag: tagNull, size: 1}
+	here := &Node{Line: y.Line, Column: y.Column, tag: tagNull}
 	target := c.done[y.Alias]
 	if target == nil {
 		c.errs.add(here.errorf("alias %.*q stands inside of what it stands for", maxQuoted, y.Value))
@@ -320,7 +320,7 @@ func (c *converter) alias(y *yaml.Node, depth int) *Node {
 	c.aliased += target.size
 	if c.aliased > maxAliased {
 		c.aliased = maxAliased + 1 // and no sum overflows
-		c.errs.add(here.errorf("aliases stand for more than %d values", maxAliased))
+		c.errs.add(here.errorf("aliases stand for more than %d bytes", maxAliased))
 		return here
 	}
 	if depth+target.height > maxDepth {

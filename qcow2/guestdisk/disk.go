@@ -13,8 +13,8 @@
 //
 // # Security
 //
-// Everything on the disk is hostile. At most a few hundred KiB are read and
-// kept, and every number is checked before it is used as an offset or length.
+// Everything on the disk is hostile. At most a few MiB are read, a few hundred KiB
+// are kept, and every number is checked before it is used as an offset or length.
 package guestdisk
 
 import (

@@ -9,6 +9,7 @@ import (
 const (
 	maxESPs      = 4        // EFI system partitions that are looked into
 	maxDirectory = 64 << 10 // bytes of a directory that are read
+	maxLoaders   = 16       // that are read on each
 	maxPEHeader  = 4 << 10  // where a loader's PE header is looked for
 )
 
@@ -38,10 +39,12 @@ func efiArchs(v view) ([]string, error) {
 		return nil, err
 	}
 	var archs []string
+	looked := 0
 	for _, e := range entries {
-		if e.dir || e.name[:4] != "BOOT" || e.name[8:] != "EFI" {
+		if e.dir || e.name[:4] != "BOOT" || e.name[8:] != "EFI" || looked == maxLoaders {
 			continue
 		}
+		looked++
 		head, err := f.read(e.cluster, min(maxPEHeader, int(e.size)))
 		if err != nil {
 			return nil, err

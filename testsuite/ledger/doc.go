@@ -12,6 +12,9 @@
 //	manifests, err := debianArchive.Manifests(ctx, packages)
 //	findings, err := ledger.Debian{Declared: rules, Manifests: manifests}.Account(listing)
 //
+// Checks judge the findings: files.explained, files.unmodified, files.permissions
+// and files.signed.
+//
 // # What is trusted
 //
 // Nothing on the disk is. Its package database says which packages to look for,

@@ -30,8 +30,8 @@ type box struct {
 }
 
 func (b box) boot(ctx context.Context, path string) (*Machine, error) {
-	b.Image.Path = path
-	return b.QEMU.Boot(ctx, b.Image)
+	b.Path = path
+	return b.Boot(ctx, b.Image)
 }
 
 // helperQEMU is a QEMU whose program is this test's, in the given mode.

@@ -38,11 +38,11 @@ func (g *guest) stop() (err error) {
 		g.process.stop()
 	}
 	if g.consoleLog != "" {
-		if werr := os.WriteFile(g.consoleLog, g.console.log(), 0o600); werr != nil { //nolint:gosec // the caller names it
+		if werr := os.WriteFile(g.consoleLog, g.console.log(), 0o600); werr != nil {
 			err = fmt.Errorf("cannot keep the console log: %w", werr)
 		}
 	}
-	if rerr := os.RemoveAll(g.dir); rerr != nil { //nolint:gosec // made by MkdirTemp
+	if rerr := os.RemoveAll(g.dir); rerr != nil {
 		err = errors.Join(err, fmt.Errorf("cannot remove the sandbox's files: %w", rerr))
 	}
 	return err

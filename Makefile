@@ -2,7 +2,7 @@ GO ?= go
 DIST ?= dist
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build nightly test vet lint bench-qcow2 bench-signing bench-publish fuzz clean
+.PHONY: build nightly test vet lint bench-qcow2 bench-signing bench-publish fuzz schema clean
 
 # The example programs, in bin/.
 build:
@@ -39,11 +39,14 @@ bench-publish:
 
 # Half a minute for each parser. Without the limit Go's minimizer takes it all.
 fuzz:
-	for target in signing:FuzzVerify signing:FuzzKeyring signing:FuzzSums signing:FuzzAgentAnswer \
-	    qcow2:FuzzInspect qcow2:FuzzCheck qcow2:FuzzRead qcow2/guestdisk:FuzzInspect \
-	    qcow2/internal/deflate:FuzzDecode qcow2/internal/deflate:FuzzEncode \
-	    imagefactory:FuzzParse builder:FuzzAptMirrors builder/dib:FuzzParseManifest publish:FuzzReadIndex; do \
-	    $(GO) test -run XXX -fuzz "^$${target#*:}\$$" -fuzztime 30s -fuzzminimizetime 10x ./$${target%:*} || exit 1; done
+	for package in $$($(GO) list ./...); do \
+	    for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+	        $(GO) test -run XXX -fuzz "^$$target\$$" -fuzztime 30s -fuzzminimizetime 5x $$package || exit 1; \
+	    done; done
+
+# The schema of definition files, from the Go types.
+schema:
+	$(GO) test ./imagefactory -run TestSchema -update
 
 clean:
 	rm -rf bin

@@ -351,7 +351,7 @@ systems:
 		{"  user: linux", "  lvm: false", "no user"},
 		{"support: supported", "support: broken", "support_note"},
 		{"support: supported", "support: good", "support"},
-		{"driver: dib", "driver: dib\n  driver: kiwi", "already defined"},
+		{"driver: dib", "driver: dib\n  driver: kiwi", "defined in line"},
 		{"driver: dib", "lvm: true", "driver"},
 		{"driver: dib", "driver: make", `driver "make"`},
 		{"  min_disk: 4GiB", "  min_disk: 2GiB", "min_disk"},

@@ -75,6 +75,11 @@ type Factory struct {
 	// Signer signs with the key. If nil, one is made from Key.
 	Signer *signing.Signer
 
+	// CrossCheck, if not nil, reads each built qcow2 image, which is safe and
+	// consistent by then, with another reader; an error fails the image. For
+	// one see qcow2reader.CrossCheck.
+	CrossCheck func(ctx context.Context, image io.ReaderAt, sizeBytes int64) error
+
 	// BuilderID is the URI that names this factory in the provenance of what
 	// it builds. If empty, DefaultBuilderID.
 	BuilderID string

@@ -548,7 +548,12 @@ func (j *job) runInspect(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if j.disk, err = inspectDisk(f, st.Size()); err != nil {
+	if cross := j.factory.CrossCheck; cross != nil {
+		if err := cross(ctx, f, st.Size()); err != nil {
+			return err
+		}
+	}
+	if j.disk, err = inspectDisk(f, st.Size(), policy); err != nil {
 		return fmt.Errorf("cannot inspect the image's disk: %w", err)
 	}
 	for _, problem := range j.disk.Problems {
@@ -558,12 +563,21 @@ func (j *job) runInspect(ctx context.Context) error {
 	return errors.Join(append(errs, err)...)
 }
 
-func inspectDisk(r io.ReaderAt, size int64) (*guestdisk.Disk, error) {
+// inspectDisk tells what the guest's disk holds. It must not begin as an image:
+// written as a raw file it would be one.
+func inspectDisk(r io.ReaderAt, size int64, policy qcow2.Policy) (*guestdisk.Disk, error) {
 	image, err := qcow2.Open(r, size, qcow2.OpenOptions{})
 	if err != nil {
 		return nil, err
 	}
 	defer image.Close()
+	safety, err := image.Safety(policy)
+	if err != nil {
+		return nil, err
+	}
+	for _, finding := range safety.Findings {
+		return nil, fmt.Errorf("unsafe image: %s: %s", finding.Name, finding.Text)
+	}
 	return guestdisk.Inspect(image, image.Size())
 }
 

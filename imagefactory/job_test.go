@@ -22,6 +22,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/qcow2reader"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
@@ -497,4 +498,29 @@ func TestOpenKey(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte("x"), 0o600))
 	_, _, err = OpenKey(file)
 	require.Error(t, err)
+}
+
+// TestInspectCrossChecks reads the image with another reader too.
+func TestInspectCrossChecks(t *testing.T) {
+	f, d := newFactory(t)
+	f.CrossCheck = qcow2reader.CrossCheck
+	j := begun(t, f, d)
+	require.NoError(t, j.runBuild(t.Context()))
+	require.NoError(t, j.runInspect(t.Context()))
+	f.CrossCheck = func(_ context.Context, _ io.ReaderAt, size int64) error { return fmt.Errorf("other bytes in %d", size) }
+	require.ErrorContains(t, j.runInspect(t.Context()), "other bytes in")
+}
+
+// TestInspectRefusesAnImageInTheDisk builds a disk that begins as an image.
+func TestInspectRefusesAnImageInTheDisk(t *testing.T) {
+	f, d := newFactory(t)
+	c := d.Builder.Config.(cannedConfig)
+	inner, err := os.ReadFile(c.Image)
+	require.NoError(t, err)
+	header := filepath.Join(t.TempDir(), "header")
+	require.NoError(t, os.WriteFile(header, inner[:512], 0o600))
+	require.NoError(t, exec.Command("qemu-io", "-f", "qcow2", "-c", "write -s "+header+" 0 512", c.Image).Run())
+	j := begun(t, f, d)
+	require.NoError(t, j.runBuild(t.Context()))
+	require.ErrorContains(t, j.runInspect(t.Context()), "content_format")
 }

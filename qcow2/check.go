@@ -31,14 +31,17 @@ type CheckResult struct {
 	Notes []string `json:"notes"`
 }
 
-// Clean says that the check was complete and found nothing.
-func (c *CheckResult) Clean() bool { return c.Corruptions == 0 && c.Leaks == 0 && c.CheckErrors == 0 }
+// Clean says that the check was complete and found nothing. The zero
+// CheckResult is of no check, and not clean.
+func (c *CheckResult) Clean() bool {
+	return c.ImageEndOffset > 0 && c.Corruptions == 0 && c.Leaks == 0 && c.CheckErrors == 0
+}
 
 // ExitCode is the exit code that qemu-img check has for the result: 0 clean, 1
 // not completed, 2 corruptions, 3 leaks only.
 func (c *CheckResult) ExitCode() int {
 	switch {
-	case c.CheckErrors > 0:
+	case c.CheckErrors > 0 || c.ImageEndOffset == 0:
 		return 1
 	case c.Corruptions > 0:
 		return 2
@@ -75,26 +78,31 @@ func (c *CheckResult) note(format string, args ...any) {
 // changes nothing. The error is not about consistency: the header cannot be
 // accepted (see [Inspect]), reading failed, or ctx was cancelled.
 //
-// Memory is at most 8 bytes for each cluster of the file and a few MiB; time
-// is linear in the length of the file. Where tables overlap each other in a
-// way that would take longer, the check stops and counts a check error.
+// Memory is less than 48 MiB; time is linear in the length of the file. Where
+// the counts of an image of several TiB do not fit into that, its metadata is
+// gone through several times. Where tables overlap each other in a way that
+// would take longer, the check stops and counts a check error.
 func Check(ctx context.Context, r io.ReaderAt, size int64) (*CheckResult, error) {
 	info, err := Inspect(r, size)
 	if err != nil {
 		return nil, fmt.Errorf("cannot check the image: %w", err)
 	}
-	c := newChecker(r, size, info)
-	for _, step := range []func(context.Context) error{
-		c.header, c.activeTables, c.snapshotTables, c.otherTables, c.bitmaps, c.refcountBlocks, c.compare,
-	} {
-		if c.stopped {
-			break
-		}
-		if err := step(ctx); err != nil {
+	c := newChecker(sized{r, size}, size, info)
+	result := &CheckResult{TotalClusters: c.clusters(info.VirtualSize), Problems: []string{}, Notes: []string{}}
+	for lo, hi := int64(0), c.clusters(c.size)+1; ; {
+		before := *result
+		if err := c.pass(ctx, lo, hi, result); err != nil {
 			return nil, fmt.Errorf("cannot check the image: %w", err)
 		}
+		switch {
+		case c.refs.full:
+			*result, hi = before, c.refs.smaller()
+		case c.stopped || hi >= c.refs.clusters:
+			return result, nil
+		default:
+			lo, hi = hi, hi+(hi-lo)
+		}
 	}
-	return &c.result, nil
 }
 
 // checker holds the state of one Check.
@@ -105,12 +113,13 @@ type checker struct {
 	size     int64 // of the file, as QEMU sees it: whole sectors
 	cluster  int64
 	refs     *references
-	l2       []uint32 // how often each cluster is referred to as an L2 table
-	disk     *refcounts
-	result   CheckResult
-	stopped  bool   // the check cannot go on
+	l2       []int64 // offsets of L2 tables that are to be visited
+	stored   *refcounts
+	result   *CheckResult
+	stopped  bool   // the pass cannot go on
 	budget   int64  // bytes of tables that may still be read
 	snapSize int64  // bytes of the snapshot table
+	highest  int64  // the last cluster with a refcount or a reference so far
 	buf      []byte // for an L2 table
 	part     []byte // for a part of any other table
 }
@@ -118,33 +127,52 @@ type checker struct {
 func newChecker(r io.ReaderAt, size int64, info *Info) *checker {
 	c := &checker{h: &info.Header, info: info, r: r, cluster: info.ClusterSize}
 	c.size = (size + sectorSize - 1) &^ (sectorSize - 1)
-	n := (c.size + c.cluster - 1) / c.cluster
-	c.refs = &references{counts: make([]uint32, n, n+1), bits: c.h.ClusterBits, size: c.size, result: &c.result}
-	c.refs.limit = maxReferences
+	c.refs = &references{bits: c.h.ClusterBits, size: c.size, limit: maxReferences}
 	if c.h.RefcountOrder < 5 {
 		c.refs.limit = 1<<(1<<c.h.RefcountOrder) - 1
 	}
-	c.l2 = make([]uint32, n)
-	// No table may overlap another, so together they are no longer than the
-	// file; a table may end beyond it by less than a cluster.
-	c.budget = c.size + 2*c.cluster
+	c.l2 = make([]int64, 0, 1<<17)
 	c.buf, c.part = make([]byte, c.cluster), make([]byte, 64<<10)
-	c.result.TotalClusters = (info.VirtualSize + c.cluster - 1) / c.cluster
-	c.result.Problems, c.result.Notes = []string{}, []string{}
+	c.stored = openRefcounts(c.r, c.h, c.size)
 	return c
 }
 
-// header accounts for the header and opens the refcounts.
-func (c *checker) header(context.Context) (err error) {
+// clusters returns how many clusters a number of bytes has.
+func (c *checker) clusters(bytes int64) int64 { return (bytes-1)>>c.h.ClusterBits + 1 }
+
+// pass goes through the metadata, and compares the refcounts of the clusters
+// from lo up to hi. The first pass alone reports what concerns no cluster.
+func (c *checker) pass(ctx context.Context, lo, hi int64, result *CheckResult) error {
+	c.result = result
+	if lo > 0 {
+		c.result = new(CheckResult)
+	}
+	c.refs.window(lo, hi)
+	c.refs.result, c.refs.outside = result, c.result
+	c.stopped, c.l2 = false, c.l2[:0]
+	// No table may overlap another, so together they are no longer than the
+	// file; a table may end beyond it by less than a cluster.
+	c.budget = c.size + 2*c.cluster
+	for _, step := range []func(context.Context) error{
+		c.header, c.activeTables, c.snapshotTables, c.otherTables, c.bitmaps, c.refcountBlocks, c.compare,
+	} {
+		if err := step(ctx); err != nil || c.stopped || c.refs.full {
+			return err
+		}
+	}
+	return nil
+}
+
+// header accounts for the header, and notes what Inspect found.
+func (c *checker) header(context.Context) error {
 	c.refs.add(0, c.cluster, 1, useMetadata)
-	c.disk, err = openRefcounts(c.r, c.h, c.size)
 	for _, f := range c.info.findings {
 		switch f.Name {
 		case FindTrailingData, FindInvalidValue, FindUnknownFeatures, FindTableOutside:
 			c.result.note("%v", f)
 		}
 	}
-	return err
+	return nil
 }
 
 // snapshotTables reads the snapshot table and the tables of each snapshot.
@@ -225,22 +253,17 @@ func (c *checker) readSnapshotTable(count uint32, visit func(Snapshot, uint32)) 
 }
 
 // otherTables accounts for the refcount table and the encryption header.
-func (c *checker) otherTables(context.Context) error {
+func (c *checker) otherTables(ctx context.Context) error {
 	c.refs.add(int64(c.h.RefcountTableOffset), int64(c.h.RefcountTableClusters)<<c.h.ClusterBits, 1, useMetadata)
-	if c.info.LUKSHeader.Length > 0 {
-		c.refs.add(c.info.LUKSHeader.Offset, c.info.LUKSHeader.Length, 1, useMetadata)
-	}
-	return nil
+	c.refs.add(c.info.LUKSHeader.Offset, c.info.LUKSHeader.Length, 1, useMetadata)
+	return ctx.Err()
 }
 
 // bitmaps reads the bitmap directory and each bitmap's table.
 func (c *checker) bitmaps(ctx context.Context) error {
-	if c.h.Autoclear&BitmapsConsistent == 0 {
+	count, offset, length := c.info.bitmapCount, c.info.bitmapDir.Offset, c.info.bitmapDir.Length
+	if count == 0 {
 		return nil
-	}
-	count, offset, length, fault := c.info.bitmapDirectory()
-	if fault != nil || count == 0 {
-		return nil //nolint:nilerr // Inspect refused it before
 	}
 	c.refs.add(offset, length, 1, useMetadata)
 	if c.take(length) {
@@ -291,12 +314,12 @@ func (c *checker) refcountBlocks(ctx context.Context) error {
 			c.result.corrupt(1, "refcount table entry %d has reserved bits set: %#x", index, entry)
 		case entry%uint64(c.cluster) != 0:
 			c.result.corrupt(1, "refcount block %d at %#x is not aligned", index, entry)
-		case cluster >= uint64(len(c.refs.counts)):
+		case cluster >= uint64(c.refs.clusters):
 			c.result.corrupt(1, "refcount block %d at %#x lies outside the file", index, entry)
 		default:
 			c.refs.add(int64(entry), c.cluster, 1, useMetadata)
-			if n := c.refs.count(int64(cluster)); n != 1 {
-				c.result.corrupt(1, "refcount block %d has %d references", index, n)
+			if n := c.refs.count(int64(cluster)); n != 1 && c.refs.covers(int64(cluster)) {
+				c.refs.result.corrupt(1, "refcount block %d has %d references", index, n)
 			}
 		}
 		return nil
@@ -305,33 +328,59 @@ func (c *checker) refcountBlocks(ctx context.Context) error {
 
 // compare compares the refcounts in the file with what was counted.
 func (c *checker) compare(ctx context.Context) error {
-	highest := int64(0)
-	for n := range int64(len(c.refs.counts)) {
-		if n&0xffff == 0 {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-		}
-		counted := uint64(c.refs.count(n))
-		stored, ok := c.disk.get(n)
-		if !ok {
-			c.result.incomplete("the refcount of cluster %d cannot be read", n)
-			continue
-		}
-		if counted > 0 || stored > 0 {
-			highest = n
-		}
-		switch {
-		case stored < counted:
-			c.result.corrupt(1, "cluster %d has the refcount %d and %d references", n, stored, counted)
-		case stored > counted:
-			c.result.Leaks++
-			c.result.problem("leaked cluster %d has the refcount %d and %d references", n, stored, counted)
-		}
-		if c.refs.overlaps(n) {
-			c.result.note("cluster %d is both metadata and data", n)
-		}
+	if c.refs.lo == 0 {
+		c.highest = 0
 	}
-	c.result.ImageEndOffset = (highest + 1) << c.h.ClusterBits
-	return c.disk.err
+	touched := c.refs.touched()
+	end := min(c.refs.hi, c.refs.clusters)
+	for n := c.refs.lo; n < end; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		next := min(end, c.stored.seek(n))
+		switch c.stored.state {
+		case sliceRead:
+			for ; n < next; n++ {
+				stored, _ := c.stored.get(n)
+				c.compareCluster(n, stored)
+			}
+		case sliceAbsent:
+			first, _ := slices.BinarySearch(touched, n/chunkClusters)
+			for _, chunk := range touched[first:] {
+				if chunk*chunkClusters >= next {
+					break
+				}
+				for k := max(n, chunk*chunkClusters); k < min(next, (chunk+1)*chunkClusters); k++ {
+					c.compareCluster(k, 0)
+				}
+			}
+		case sliceBad:
+			for k := n; k < min(next, n+maxNotes); k++ {
+				c.refs.result.problem("the refcount of cluster %d cannot be read", k)
+			}
+			c.refs.result.CheckErrors += next - n
+		}
+		n = next
+	}
+	c.refs.result.ImageEndOffset = (c.highest + 1) << c.h.ClusterBits
+	return c.stored.err
+}
+
+func (c *checker) compareCluster(n int64, stored uint64) {
+	counted := uint64(c.refs.count(n))
+	if counted == 0 && stored == 0 {
+		return
+	}
+	c.highest = n
+	result := c.refs.result
+	switch {
+	case stored < counted:
+		result.corrupt(1, "cluster %d has the refcount %d and %d references", n, stored, counted)
+	case stored > counted:
+		result.Leaks++
+		result.problem("leaked cluster %d has the refcount %d and %d references", n, stored, counted)
+	}
+	if c.refs.overlaps(n) {
+		result.note("cluster %d is both metadata and data", n)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 func (c *checker) activeTables(ctx context.Context) error {
@@ -51,7 +52,7 @@ func (c *checker) entries(ctx context.Context, offset, length int64, visit func(
 		}
 		for n := 0; n+8 <= len(b); n += 8 {
 			if v := binary.BigEndian.Uint64(b[n:]); v != 0 {
-				if err := visit((at+int64(n))/8, v); err != nil || c.stopped {
+				if err := visit((at+int64(n))/8, v); err != nil || c.stopped || c.refs.full {
 					return err
 				}
 			}
@@ -61,14 +62,14 @@ func (c *checker) entries(ctx context.Context, offset, length int64, visit func(
 }
 
 func (c *checker) l1Entry(ctx context.Context, index int64, entry uint64, active bool) error {
-	res := &c.result
+	res := c.result
 	if entry&l1Reserved != 0 {
 		res.corrupt(1, "L1 entry %d has reserved bits set: %#x", index, entry)
 	}
 	offset := int64(entry & entryOffset)
 	c.refs.add(offset, c.cluster, 1, useMetadata)
 	if active && offset != 0 {
-		if count, ok := c.disk.get(offset >> c.h.ClusterBits); ok && (count == 1) != (entry&entryCopied != 0) {
+		if count, ok := c.stored.get(offset >> c.h.ClusterBits); ok && (count == 1) != (entry&entryCopied != 0) {
 			res.corrupt(1, "L1 entry %d (%#x) and the refcount %d of its L2 table contradict each other", index, entry, count)
 		}
 	}
@@ -87,23 +88,29 @@ func (c *checker) l1Entry(ctx context.Context, index int64, entry uint64, active
 		}
 		return c.l2Table(ctx, 0, 1, active)
 	}
-	if n := offset >> c.h.ClusterBits; n < int64(len(c.l2)) && c.l2[n] < 1<<32-1 {
-		c.l2[n]++
+	if offset >= c.size {
+		return nil // was counted as lying beyond the end
+	}
+	if c.l2 = append(c.l2, offset); len(c.l2) == cap(c.l2) {
+		return c.l2Tables(ctx, active)
 	}
 	return nil
 }
 
-// l2Tables visits each L2 table that was counted, once.
+// l2Tables visits each of the L2 tables that were found, once.
 func (c *checker) l2Tables(ctx context.Context, active bool) error {
-	for n, times := range c.l2 {
-		if times == 0 {
-			continue
+	slices.Sort(c.l2)
+	for at := 0; at < len(c.l2); {
+		times := 1
+		for at+times < len(c.l2) && c.l2[at+times] == c.l2[at] {
+			times++
 		}
-		c.l2[n] = 0
-		if err := c.l2Table(ctx, int64(n)<<c.h.ClusterBits, int64(times), active); err != nil {
+		if err := c.l2Table(ctx, c.l2[at], int64(times), active); err != nil || c.stopped {
 			return err
 		}
+		at += times
 	}
+	c.l2 = c.l2[:0]
 	return nil
 }
 
@@ -122,7 +129,7 @@ func (c *checker) l2Table(ctx context.Context, offset, times int64, active bool)
 	if active && offset != 0 {
 		// As QEMU does: without the table's own refcount those of its clusters
 		// are not looked at.
-		_, v.copied = c.disk.get(offset >> c.h.ClusterBits)
+		_, v.copied = c.stored.get(offset >> c.h.ClusterBits)
 	}
 	for at := 0; at < len(b); at += step {
 		v.index, v.entry, v.bitmap = at/step, binary.BigEndian.Uint64(b[at:]), 0
@@ -133,6 +140,7 @@ func (c *checker) l2Table(ctx context.Context, offset, times int64, active bool)
 			c.l2Entry(&v)
 		}
 	}
+	c.stopped = c.stopped || c.refs.full
 	return nil
 }
 
@@ -154,7 +162,7 @@ func (v *l2Visit) String() string {
 }
 
 func (c *checker) l2Entry(v *l2Visit) {
-	res, external := &c.result, c.h.Incompatible.Has(ExternalData)
+	res, external := c.result, c.h.Incompatible.Has(ExternalData)
 	kind := c.h.l2Kind(v.entry)
 	if kind != kindCompressed && v.entry&l2Reserved != 0 {
 		res.corrupt(v.times, "%v has reserved bits set", v)
@@ -170,7 +178,7 @@ func (c *checker) l2Entry(v *l2Visit) {
 		if v.copied {
 			count, ok := uint64(1), true
 			if !external {
-				count, ok = c.disk.get(offset >> c.h.ClusterBits)
+				count, ok = c.stored.get(offset >> c.h.ClusterBits)
 			}
 			if ok && (count == 1) != (v.entry&entryCopied != 0) {
 				res.corrupt(v.times, "%v and the refcount %d of its cluster contradict each other", v, count)
@@ -200,7 +208,7 @@ func (c *checker) l2Entry(v *l2Visit) {
 }
 
 func (c *checker) compressedEntry(v *l2Visit) {
-	res := &c.result
+	res := c.result
 	if v.entry&entryCopied != 0 {
 		res.corrupt(v.times, "%v is compressed and has the copied bit", v)
 	}

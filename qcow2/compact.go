@@ -3,6 +3,7 @@ package qcow2
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -24,8 +25,8 @@ type CompactOptions struct {
 // The disk's size is rounded up to whole sectors of 512 bytes. Clusters that
 // read as zero are left out, and so are backing files, snapshots
 // and bitmaps. Only dst's first bytes up to the returned size are written; it
-// must be new. The header is written last: an image that was cut short is not
-// a qcow2 image.
+// must be new, or have the method WriteZeros as for [Convert]. The header is
+// written last: an image that was cut short is not a qcow2 image.
 //
 // The same guest disk gives the same bytes, whatever the number of workers
 // and however the source is stored.
@@ -37,7 +38,10 @@ func Compact(ctx context.Context, dst io.WriterAt, src *Image, o CompactOptions)
 	if err != nil {
 		return 0, fmt.Errorf("cannot compact the image: %w", err)
 	}
-	p := pipeline{options: o.Options, total: src.virtual, size: src.partSize(), next: src.part}
+	walk := newWalker(src, toWork)
+	defer walk.close()
+	p := pipeline{options: o.Options, total: src.virtual, size: src.partSize()}
+	p.next = func(ctx context.Context, off int64) (part, error) { return walk.part(ctx, off, src.virtual) }
 	p.newWorker = func() func(*job) error {
 		var c compressor
 		return func(j *job) error {
@@ -133,6 +137,7 @@ const (
 // L1 table and refcount table at the end.
 type imageWriter struct {
 	dst     io.WriterAt
+	zeroer  zeroer // nil if dst is new
 	kind    Compression
 	virtual int64
 	entries int64     // of the L1 table
@@ -169,6 +174,7 @@ func newImageWriter(dst io.WriterAt, virtual int64, kind Compression) (*imageWri
 	}
 	w := &imageWriter{dst: dst, kind: kind, virtual: virtual, entries: entries,
 		l2: make([]byte, grain), l2Index: -1, refs: make([]uint16, 0, 2*refsPerBlock), bufAt: grain}
+	w.zeroer, _ = dst.(zeroer)
 	w.allocate(1, 1) // the header
 	return w, nil
 }
@@ -210,7 +216,10 @@ func (w *imageWriter) cluster(number int64, b []byte, plain bool) error {
 		at = w.allocate(1, 1)
 		entry = entryCopied | uint64(at)
 	} else {
-		at = w.packed(int64(len(b)))
+		var err error
+		if at, err = w.packed(int64(len(b))); err != nil {
+			return err
+		}
 		sectors := (at&(sectorSize-1) + int64(len(b)) - 1) / sectorSize
 		entry = l2Compressed | uint64(at) | uint64(sectors)<<(62-(grainBits-8))
 	}
@@ -224,9 +233,12 @@ func (w *imageWriter) cluster(number int64, b []byte, plain bool) error {
 
 // packed returns where a compressed cluster goes: behind the one before, if
 // the space goes on without a gap.
-func (w *imageWriter) packed(length int64) int64 {
+func (w *imageWriter) packed(length int64) (int64, error) {
 	if left := w.packEnd - w.pack; length > left {
 		if left == 0 || w.packEnd != w.end {
+			if err := w.endPack(); err != nil {
+				return 0, err
+			}
 			w.pack = w.end
 		}
 		// At most one more cluster, since length is less than one.
@@ -238,7 +250,22 @@ func (w *imageWriter) packed(length int64) int64 {
 	for n := at / grain; n <= (w.pack-1)/grain; n++ {
 		w.refs[n-w.refsAt]++
 	}
-	return at
+	return at, nil
+}
+
+// endPack gives up the space behind the last compressed cluster.
+func (w *imageWriter) endPack() error {
+	from := w.pack
+	w.pack = w.packEnd
+	return w.zero(from, w.packEnd)
+}
+
+// zero is called for what is not written.
+func (w *imageWriter) zero(from, to int64) error {
+	if w.zeroer == nil || from == to {
+		return nil
+	}
+	return w.zeroer.WriteZeros(from, to-from)
 }
 
 // put writes b, of which much goes to one place after the other.
@@ -282,7 +309,9 @@ func (w *imageWriter) flushRefs(last bool) error {
 	for {
 		settled := w.refsAt + refsPerBlock
 		if w.end/grain > settled+refsPerBlock/2 && w.pack/grain < settled {
-			w.pack = w.packEnd // nothing was packed for long: give the rest up
+			if err := w.endPack(); err != nil { // nothing was packed for long
+				return err
+			}
 		}
 		if !last && (w.end/grain < settled || w.pack < w.packEnd && w.pack/grain < settled) || last && len(w.refs) == 0 {
 			return nil
@@ -311,7 +340,7 @@ func (w *imageWriter) flushRefs(last bool) error {
 
 // close writes what remains and returns the image's size.
 func (w *imageWriter) close() (int64, error) {
-	if err := w.flushL2(); err != nil {
+	if err := errors.Join(w.flushL2(), w.endPack()); err != nil {
 		return 0, err
 	}
 	l1At := w.end
@@ -355,6 +384,9 @@ func (w *imageWriter) close() (int64, error) {
 // putL1 writes the clusters of the L1 table that are not zero.
 func (w *imageWriter) putL1(at int64) error {
 	const perCluster = grain / 8
+	if err := w.zero(at, at+(w.entries*8+grain-1)/grain*grain); err != nil {
+		return err
+	}
 	for rest := w.l1; len(rest) > 0; {
 		number := rest[0].index / perCluster
 		b := make([]byte, grain)

@@ -1,6 +1,7 @@
 package qcow2
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -50,14 +51,15 @@ func (i *Image) decode(d *decoder, dst []byte, entry uint64) error {
 		d.in = make([]byte, length, (length+grain-1)&^(grain-1))
 	}
 	in := d.in[:length]
-	n, err := readFull(i.r, in, offset)
-	if err != nil {
+	// Behind the end of the file are zeros, as for QEMU.
+	if _, err := readFull(i.r, in, offset); err != nil {
 		return err
 	}
+	var err error
 	if i.h.Compression == Zstd {
-		err = d.inflateZstd(dst, in[:n])
+		err = d.inflateZstd(dst, in)
 	} else {
-		err = d.deflate.Decode(dst, in[:n])
+		err = d.deflate.Decode(dst, in)
 	}
 	if err != nil {
 		return malformed(offset, entry, "a compressed cluster cannot be decompressed (%v)", err)
@@ -71,13 +73,16 @@ type decoder struct {
 	in, out []byte
 	deflate deflate.Decoder
 	zstd    *zstd.Decoder
-	frame   []byte
+	frame   []byte // what it decompresses to
+	edited  []byte // a frame with another header
 }
 
-var errZstd = errors.New("the zstd frame is not a whole cluster")
+var errZstd = errors.New("the zstd frames are not a whole cluster")
 
 // inflateZstd decompresses the frames in src until dst is full. QEMU writes
-// one frame; behind it are other clusters' bytes.
+// one frame; behind it are other clusters' bytes. Like QEMU it accepts
+// several, and empty and skippable ones before the last; the last one must end
+// where dst does.
 func (d *decoder) inflateZstd(dst, src []byte) error {
 	if d.zstd == nil {
 		var err error
@@ -96,74 +101,130 @@ func (d *decoder) inflateZstd(dst, src []byte) error {
 		d.frame = make([]byte, 0, len(dst)+block)
 	}
 	for done := 0; done < len(dst); {
-		length := zstdFrame(src)
-		if length < 0 {
+		if length := skippableFrame(src); length > 0 {
+			src = src[length:]
+			continue
+		}
+		f, ok := parseZstdFrame(src)
+		if !ok {
 			return errZstd
+		}
+		room := len(dst) - done
+		frame := src[:f.length]
+		fits := f.sized && f.content <= uint64(room)
+		if f.window > maxZstdWindow && !fits || f.window >= windowTooLarge {
+			return errZstd
+		}
+		if f.window > maxWindowKept {
+			frame = d.withWindow(frame, f)
 		}
 		buf := d.frame[:0]
 		if large {
 			buf = dst[done:done:len(dst)]
 		}
-		out, err := d.zstd.DecodeAll(src[:length], buf)
+		out, err := d.zstd.DecodeAll(frame, buf)
 		if err != nil {
 			return fmt.Errorf("zstd: %w", err)
 		}
-		if len(out) == 0 {
+		if len(out) > room || f.sized && uint64(len(out)) != f.content {
 			return errZstd
 		}
 		done += copy(dst[done:], out)
-		src = src[length:]
+		src = src[f.length:]
 	}
 	return nil
 }
 
-// zstdFrame returns the length of the zstd frame that b begins with, or -1
-// (RFC 8878, section 3.1.1).
-func zstdFrame(b []byte) int {
-	if len(b) < 6 || b[0] != 0x28 || b[1] != 0xb5 || b[2] != 0x2f || b[3] != 0xfd {
-		return -1
+// withWindow returns the frame with a header that says a window of 2 MiB, as
+// large as any cluster: our library refuses larger ones, libzstd does not.
+func (d *decoder) withWindow(frame []byte, f zstdFrame) []byte {
+	const window2MiB = 11 << 3
+	d.edited = append(d.edited[:0], frame[0], frame[1], frame[2], frame[3], f.descriptor&zstdChecksum, window2MiB)
+	d.edited = append(d.edited, frame[f.header:]...)
+	return d.edited
+}
+
+// skippableFrame returns the length of the skippable frame that b begins with,
+// or 0 (RFC 8878, section 3.1.2).
+func skippableFrame(b []byte) int {
+	if len(b) < 8 || b[0]&0xf0 != 0x50 || b[1] != 0x2a || b[2] != 0x4d || b[3] != 0x18 {
+		return 0
 	}
-	descriptor := b[4]
+	length := 8 + int64(binary.LittleEndian.Uint32(b[4:]))
+	if length > int64(len(b)) {
+		return 0
+	}
+	return int(length)
+}
+
+const (
+	// What libzstd accepts: less where the content's size is not known.
+	maxZstdWindow  = 1<<27 + 1
+	windowTooLarge = 1 << 32
+	maxWindowKept  = 2 << 20
+	zstdChecksum   = 1 << 2 // in a frame's descriptor
+	zstdReserved   = 1 << 3
+)
+
+// zstdFrame is what the header of a zstd frame says (RFC 8878, section 3.1.1).
+type zstdFrame struct {
+	descriptor     byte
+	header, length int    // bytes
+	window         uint64 // bytes; 0 if it is the content
+	sized          bool   // the content's size is known
+	content        uint64 // bytes
+}
+
+// parseZstdFrame tells about the frame that b begins with. The whole frame
+// must be in b, and need no dictionary.
+func parseZstdFrame(b []byte) (f zstdFrame, ok bool) {
+	if len(b) < 6 || b[0] != 0x28 || b[1] != 0xb5 || b[2] != 0x2f || b[3] != 0xfd || b[4]&zstdReserved != 0 {
+		return f, false
+	}
+	f.descriptor = b[4]
 	at := 5
-	single := descriptor>>5&1 != 0
+	single := f.descriptor>>5&1 != 0
 	if !single {
+		f.window = 1 << (10 + b[at]>>3)
+		f.window += f.window / 8 * uint64(b[at]&7)
 		at++
 	}
-	at += [4]int{0, 1, 2, 4}[descriptor&3]
-	switch descriptor >> 6 {
-	case 0:
-		if single {
-			at++
+	field := func(length int) (v uint64) {
+		for n := range min(length, max(0, len(b)-at)) {
+			v |= uint64(b[at+n]) << (8 * n)
 		}
-	case 1:
-		at += 2
-	case 2:
-		at += 4
-	case 3:
-		at += 8
+		at += length
+		return v
 	}
-	for {
+	if field([4]int{0, 1, 2, 4}[f.descriptor&3]) != 0 {
+		return f, false // a dictionary's ID
+	}
+	size := [4]int{0, 2, 4, 8}[f.descriptor>>6]
+	if single && size == 0 {
+		size = 1
+	}
+	f.content, f.sized = field(size), size > 0
+	if size == 2 {
+		f.content += 256
+	}
+	f.header = at
+	for last := false; !last; {
 		if at+3 > len(b) {
-			return -1
+			return f, false
 		}
-		head := int(b[at]) | int(b[at+1])<<8 | int(b[at+2])<<16
-		at += 3
+		head := int(field(3))
+		last = head&1 != 0
 		if head>>1&3 == 1 { // one byte, repeated
 			at++
 		} else {
 			at += head >> 3
 		}
-		if head&1 != 0 {
-			break
-		}
 	}
-	if descriptor>>2&1 != 0 {
-		at += 4 // checksum
+	if f.descriptor&zstdChecksum != 0 {
+		at += 4
 	}
-	if at > len(b) {
-		return -1
-	}
-	return at
+	f.length = at
+	return f, at <= len(b)
 }
 
 // decoderPool keeps decoders for the next call.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// The kinds of a *FormatError, for errors.Is.
+// The kinds of a *FormatError, for errors.Is, and ErrInUse.
 var (
 	// ErrNotQCOW2 says that the file does not begin as a qcow2 image.
 	ErrNotQCOW2 = errors.New("not a qcow2 image")
@@ -16,6 +16,9 @@ var (
 	ErrUnsupported = errors.New("unsupported qcow2 image")
 	// ErrEncrypted says that the guest's data is encrypted.
 	ErrEncrypted = errors.New("encrypted qcow2 image")
+	// ErrInUse says that another process, such as QEMU, has the file open for
+	// writing: what is read of it may belong to no single moment.
+	ErrInUse = errors.New("the file is in use")
 )
 
 // A FormatError says what in an image cannot be accepted, and where.
@@ -30,7 +33,14 @@ type FormatError struct {
 
 // Error gives kind, text, value and offset in one line.
 func (e *FormatError) Error() string {
-	return fmt.Sprintf("%v: %s (value %#x at offset %d)", e.Kind, e.Text, e.Value, e.Offset)
+	kind, text := "qcow2 format error", "no reason given"
+	if e.Kind != nil {
+		kind = e.Kind.Error()
+	}
+	if e.Text != "" {
+		text = e.Text
+	}
+	return fmt.Sprintf("%s: %s (value %#x at offset %d)", kind, text, e.Value, e.Offset)
 }
 
 // Unwrap returns the kind.

@@ -153,7 +153,7 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 		extents, next := 0, int64(0)
-		for e, err := range image.Map() {
+		for e, err := range image.Map(context.Background()) {
 			if err != nil {
 				typed(t, err)
 				break

@@ -22,7 +22,8 @@ const (
 	maxRefTableBytes   = 8 << 20
 	maxSnapshots       = 65536
 	maxBitmaps         = 65535
-	maxBitmapDirBytes  = 64 << 20
+	maxBitmapDirBytes  = 65535 << 10
+	maxFormatName      = 15
 	maxHostOffset      = 1<<56 - 1
 	maxExtensionsBytes = 64 << 10 // of the first cluster; QEMU writes less than 1 KiB
 	sectorSize         = 512
@@ -147,7 +148,7 @@ func parseHeader(b []byte) (Header, error) {
 	}
 	h := Header{Version: be.Uint32(b[4:]), RefcountOrder: 4, HeaderLength: headerLengthV2}
 	if h.Version != 2 && h.Version != 3 {
-		return h, unsupported(4, uint64(h.Version), "only versions 2 and 3 are known")
+		return h, unsupported(4, uint64(h.Version), "%s", qcowVersion(h.Version))
 	}
 	need := headerLengthV2
 	if h.Version == 3 {
@@ -206,6 +207,9 @@ func (h *Header) faults() []*FormatError {
 	if h.RefcountOrder > maxRefcountOrder {
 		bad(96, uint64(h.RefcountOrder), "refcount_order is greater than %d", maxRefcountOrder)
 	}
+	if h.Autoclear&RawExternalData != 0 && !h.Incompatible.Has(ExternalData) {
+		bad(88, uint64(h.Autoclear), "the raw external data bit is set without an external data file")
+	}
 	if h.CryptMethod > 2 {
 		out = append(out, unsupported(32, uint64(h.CryptMethod), "unknown encryption method"))
 	}
@@ -220,7 +224,8 @@ func (h *Header) faults() []*FormatError {
 	return append(out, h.tableFaults(cluster)...)
 }
 
-// tableFaults judges where the tables lie and how large they claim to be.
+// tableFaults judges where the tables lie and how large they claim to be. As
+// in QEMU a table without entries must have a possible place too.
 func (h *Header) tableFaults(cluster uint64) []*FormatError {
 	var out []*FormatError
 	bad := func(offset int64, value uint64, format string, args ...any) {
@@ -234,7 +239,11 @@ func (h *Header) tableFaults(cluster uint64) []*FormatError {
 		if value%cluster != 0 {
 			bad(offset, value, "the %s does not begin at a cluster", name)
 		}
-		if value > maxHostOffset-length {
+		limit := uint64(maxHostOffset)
+		if length == 0 {
+			limit = 1<<63 - 1
+		}
+		if value > limit-length {
 			overflow(offset, value, "the %s's end overflows the range of host offsets", name)
 		}
 	}
@@ -246,9 +255,7 @@ func (h *Header) tableFaults(cluster uint64) []*FormatError {
 	} else if need := (h.Size + 1<<perL1 - 1) >> perL1; need > uint64(h.L1Size) {
 		bad(36, uint64(h.L1Size), "the L1 table has not the %d entries that the virtual size needs", need)
 	}
-	if h.L1Size > 0 {
-		table(40, h.L1TableOffset, uint64(h.L1Size)*8, "L1 table")
-	}
+	table(40, h.L1TableOffset, uint64(h.L1Size)*8, "L1 table")
 	if uint64(h.RefcountTableClusters)<<h.ClusterBits > maxRefTableBytes {
 		bad(56, uint64(h.RefcountTableClusters), "the refcount table is larger than %d bytes", maxRefTableBytes)
 	}
@@ -259,9 +266,7 @@ func (h *Header) tableFaults(cluster uint64) []*FormatError {
 	if h.SnapshotCount > maxSnapshots {
 		bad(60, uint64(h.SnapshotCount), "more than %d snapshots", maxSnapshots)
 	}
-	if h.SnapshotCount > 0 {
-		table(64, h.SnapshotsOffset, uint64(h.SnapshotCount)*snapshotFixed, "snapshot table")
-	}
+	table(64, h.SnapshotsOffset, uint64(h.SnapshotCount)*snapshotFixed, "snapshot table")
 	return out
 }
 
@@ -314,8 +319,8 @@ func readExtensions(r io.ReaderAt, h *Header) ([]Extension, error) {
 	if h.BackingFileOffset != 0 {
 		end = int64(h.BackingFileOffset)
 	}
-	if start > end {
-		return nil, malformed(8, h.BackingFileOffset, "the backing file's name lies in the header")
+	if start >= end {
+		return nil, nil // the backing file's name lies in the header, which QEMU does not mind
 	}
 	area := make([]byte, min(end-start, 4<<10))
 	n, err := readFull(r, area, start)
@@ -324,10 +329,10 @@ func readExtensions(r io.ReaderAt, h *Header) ([]Extension, error) {
 	}
 	var out []Extension
 	for at := int64(0); ; {
+		if at >= end-start { // by the padding of the last one, maybe
+			return out, nil // the area is full: no end marker is needed
+		}
 		if at+8 > end-start {
-			if at == end-start {
-				return out, nil // the area is full: no end marker is needed
-			}
 			return out, malformed(start+at, uint64(end-start-at), "a header extension does not fit into its area")
 		}
 		if at+8 > int64(n) && n < len(area) {
@@ -341,11 +346,11 @@ func readExtensions(r io.ReaderAt, h *Header) ([]Extension, error) {
 		}
 		typ := ExtensionType(binary.BigEndian.Uint32(area[at:]))
 		length := int64(binary.BigEndian.Uint32(area[at+4:]))
+		if at+8+length > end-start { // of the end marker too
+			return out, malformed(start+at+4, uint64(length), "header extension %v reaches beyond its area", typ)
+		}
 		if typ == extEnd {
 			return out, nil
-		}
-		if at+8+length > end-start {
-			return out, malformed(start+at+4, uint64(length), "header extension %v reaches beyond its area", typ)
 		}
 		if at+8+length > int64(len(area)) {
 			if area, n, err = growArea(r, area, start, at+8+length); err != nil {
@@ -375,7 +380,7 @@ func growArea(r io.ReaderAt, area []byte, start, need int64) ([]byte, int, error
 // end of the file is zero and not counted.
 func readFull(r io.ReaderAt, b []byte, offset int64) (int, error) {
 	n, err := r.ReadAt(b, offset)
-	if n == len(b) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if n == len(b) || errors.Is(err, io.EOF) {
 		clear(b[n:])
 		return n, nil
 	}

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 )
 
 const defaultMaxDepth = 16
 
 // A Source is a file that a resolver opened. If it is an io.Closer it is
-// closed with the image. ReadAt is called concurrently.
+// closed with the image. ReadAt is called concurrently. That it ends before its
+// size is an error. If it has a method File() *os.File, its content is that
+// file's, and holes of the file are not read.
 type Source interface {
 	io.ReaderAt
 	Size() int64 // bytes
@@ -23,18 +26,35 @@ type Reference struct {
 	Name   string
 	Format string // "qcow2" or "raw" for a backing file; empty if not said
 	Data   bool   // the external data file, not the backing file
+	// From is the file that says so: what was passed to Open, or a Source that
+	// Resolve returned before.
+	From io.ReaderAt
 }
 
 // OpenOptions configure Open. The zero value opens images that need no other
 // file.
 type OpenOptions struct {
-	// Resolve opens the backing file or the external data file. The package
-	// never opens a file by itself: if Resolve is nil an image that needs
-	// another file is refused with ErrUnsupported.
+	// Resolve opens the backing file or the external data file. Without it, and
+	// without Dir, an image that needs another file is refused with
+	// ErrUnsupported.
 	Resolve func(Reference) (Source, error)
+	// Format is "qcow2", the default, or "raw". It is never guessed.
+	Format string
+	// Dir, if not empty and Resolve is nil, is the directory in which the
+	// backing files and the external data file must lie. Only OpenFile heeds
+	// it. Names are relative to the directory of the file that gives them, as
+	// for QEMU (which takes a data file's name relative to its working
+	// directory). Symbolic links and ".." may lead about in Dir, not out of it.
+	Dir string
 	// MaxDepth is the greatest number of backing files that follow each
 	// other. If 0 it is 16.
 	MaxDepth int
+	// Snapshot, if not empty, is the ID or else the name of the internal
+	// snapshot that is shown instead of the disk as it is now. Its disk may
+	// have another size. It must be one of those in Info.Snapshots.
+	Snapshot string
+	// Force lets OpenFile open files that another process writes to.
+	Force bool
 }
 
 // An Image is the guest's disk of an opened image. Its methods may be called
@@ -44,12 +64,15 @@ type Image struct {
 	h       *Header // nil for a raw disk
 	r       io.ReaderAt
 	size    int64 // of the file
+	l1      int64 // offset of the L1 table: the disk's or a snapshot's
 	virtual int64
 	cluster int64
 	data    io.ReaderAt // where the guest clusters lie: r, or the data file
 	dataLen int64
-	backing *Image
-	closers []io.Closer
+	// The files as they were passed.
+	file, dataFile io.ReaderAt
+	backing        *Image
+	closers        []io.Closer
 
 	tables   tableCache
 	decoders decoderPool
@@ -60,18 +83,28 @@ type Image struct {
 // guest's disk. The header is validated as by [Inspect], and each table entry
 // when it is used; what contradicts the specification is an error
 // (ErrMalformed), never data. Encrypted images are refused with ErrEncrypted.
-// An image whose dirty or corrupt bit is set can be read. Internal snapshots
-// are not shown.
+// An image whose dirty or corrupt bit is set can be read.
 //
 // The caller must Close the image; r remains the caller's.
 func Open(r io.ReaderAt, size int64, o OpenOptions) (*Image, error) {
-	c := chain{options: o}
-	return c.open(r, size)
+	switch o.Format {
+	case "raw":
+		if o.Snapshot != "" {
+			return nil, unsupported(0, 0, "a raw disk has no snapshot %q", o.Snapshot)
+		}
+		return Raw(r, size), nil
+	case "", "qcow2":
+		c := chain{options: o}
+		return c.open(r, size)
+	}
+	return nil, unsupported(0, 0, "the format %q is neither qcow2 nor raw", o.Format)
 }
 
-// Raw gives a raw disk the methods of an Image.
+// Raw gives a raw disk, size bytes long, the methods of an Image. That r ends
+// before is an error (io.ErrUnexpectedEOF) when it is read, not zeros.
 func Raw(r io.ReaderAt, size int64) *Image {
-	return &Image{r: r, size: size, virtual: size, cluster: 64 << 10, data: r, dataLen: size}
+	whole := sized{r, size}
+	return &Image{r: whole, size: size, virtual: size, cluster: grain, data: whole, dataLen: size, file: r, dataFile: r}
 }
 
 // chain is the state while a chain of backing files is opened.
@@ -96,8 +129,16 @@ func (c *chain) open(r io.ReaderAt, size int64) (*Image, error) {
 	if h.CryptMethod != 0 {
 		return nil, &FormatError{Kind: ErrEncrypted, Offset: 32, Value: uint64(h.CryptMethod), Text: "there is no decryption here"}
 	}
-	i := &Image{info: info, h: h, r: r, size: size, virtual: info.VirtualSize, cluster: info.ClusterSize, data: r, dataLen: size}
-	if err := i.checkL1(); err != nil {
+	whole := sized{r, size}
+	i := &Image{info: info, h: h, r: whole, size: size, virtual: info.VirtualSize, cluster: info.ClusterSize,
+		data: whole, dataLen: size, file: r, dataFile: r, l1: int64(h.L1TableOffset)}
+	entries := h.L1Size
+	if name := c.options.Snapshot; name != "" && len(c.seen) == 1 {
+		if entries, err = i.selectSnapshot(name); err != nil {
+			return nil, fmt.Errorf("cannot open the image: %w", err)
+		}
+	}
+	if err := i.checkL1(entries); err != nil {
 		return nil, fmt.Errorf("cannot open the image: %w", err)
 	}
 	if err := c.references(i); err != nil {
@@ -132,11 +173,12 @@ func same(a, b io.ReaderAt) bool {
 // references opens the files that the image refers to.
 func (c *chain) references(i *Image) error {
 	if i.h.Incompatible.Has(ExternalData) {
-		source, err := c.resolve(i, Reference{Name: i.info.DataFile, Format: "raw", Data: true}, 72)
+		source, err := c.resolve(i, Reference{Name: i.info.DataFile, Format: "raw", Data: true, From: c.seen[len(c.seen)-1]}, 72)
 		if err != nil {
 			return err
 		}
-		i.data, i.dataLen = source, source.Size()
+		i.dataLen, i.dataFile = source.Size(), source
+		i.data = sized{source, i.dataLen}
 	}
 	if i.h.BackingFileOffset == 0 || i.info.BackingFile == "" {
 		return nil
@@ -145,7 +187,7 @@ func (c *chain) references(i *Image) error {
 	if format != "qcow2" && format != "raw" {
 		return unsupported(8, i.h.BackingFileOffset, "the backing file's format %q is neither qcow2 nor raw", format)
 	}
-	source, err := c.resolve(i, Reference{Name: i.info.BackingFile, Format: format}, 8)
+	source, err := c.resolve(i, Reference{Name: i.info.BackingFile, Format: format, From: c.seen[len(c.seen)-1]}, 8)
 	if err != nil {
 		return err
 	}
@@ -171,13 +213,40 @@ func (c *chain) resolve(i *Image, ref Reference, offset int64) (Source, error) {
 	return source, nil
 }
 
-// checkL1 says whether the L1 table, as far as the virtual size needs it, is in
-// the file. It is not kept in memory: it may be 32 MiB long.
-func (i *Image) checkL1() error {
+// selectSnapshot lets the image show an internal snapshot, and returns how many
+// entries its L1 table has.
+func (i *Image) selectSnapshot(name string) (uint32, error) {
+	list := i.info.Snapshots
+	n := slices.IndexFunc(list, func(s Snapshot) bool { return s.ID == name })
+	if n < 0 {
+		n = slices.IndexFunc(list, func(s Snapshot) bool { return s.Name == name })
+	}
+	if n < 0 {
+		return 0, fmt.Errorf("there is no snapshot %q among the %d that were read", name, len(list))
+	}
+	s := &list[n]
+	switch {
+	case s.L1Offset%uint64(i.cluster) != 0 || s.L1Offset > maxHostOffset || uint64(s.L1Size)*8 > maxL1Bytes:
+		return 0, malformed(s.offset, s.L1Offset, "the L1 table of snapshot %q is not acceptable", name)
+	case s.VirtualSize > 1<<63-1:
+		return 0, malformed(s.offset, s.VirtualSize, "the size of snapshot %q overflows", name)
+	case i.h.Incompatible.Has(ExternalData):
+		return 0, unsupported(s.offset, uint64(i.h.Incompatible), "a snapshot in an image with a data file")
+	}
+	i.l1, i.virtual = int64(s.L1Offset), int64(s.VirtualSize)&^(sectorSize-1)
+	return s.L1Size, nil
+}
+
+// checkL1 says whether the L1 table has the entries that the disk's size needs,
+// and has them in the file. It is not kept in memory: it may be 32 MiB long.
+func (i *Image) checkL1(entries uint32) error {
 	perL1 := i.h.ClusterBits + i.h.l2Bits()
-	entries := (i.h.Size + 1<<perL1 - 1) >> perL1
-	if end := i.h.L1TableOffset + entries*8; entries > 0 && end > uint64(i.size) {
-		return malformed(40, i.h.L1TableOffset, "the L1 table reaches beyond the file of %d bytes", i.size)
+	need := (uint64(i.virtual) + 1<<perL1 - 1) >> perL1
+	if need > uint64(entries) {
+		return malformed(i.l1, uint64(entries), "the L1 table has not the %d entries that the disk needs", need)
+	}
+	if end := uint64(i.l1) + need*8; need > 0 && end > uint64(i.size) {
+		return malformed(40, uint64(i.l1), "the L1 table reaches beyond the file of %d bytes", i.size)
 	}
 	return nil
 }
@@ -201,6 +270,10 @@ func (i *Image) Size() int64 { return i.virtual }
 // Info is what Inspect found; nil for a raw disk.
 func (i *Image) Info() *Info { return i.info }
 
+// Backing is the disk of the backing file; nil if there is none. It is closed
+// with the image.
+func (i *Image) Backing() *Image { return i.backing }
+
 // ReadAt reads guest data, as io.ReaderAt says. Memory in use is a few
 // clusters for each call that runs.
 func (i *Image) ReadAt(p []byte, off int64) (int, error) {
@@ -223,7 +296,7 @@ func (i *Image) ReadAt(p []byte, off int64) (int, error) {
 func (i *Image) read(p []byte, off int64, keep bool) (int, error) {
 	done := 0
 	for done < len(p) {
-		e, err := i.extent(off+int64(done), off+int64(len(p)))
+		e, err := i.extent(off+int64(done), off+int64(len(p)), nil)
 		if err != nil {
 			return done, err
 		}
@@ -235,153 +308,17 @@ func (i *Image) read(p []byte, off int64, keep bool) (int, error) {
 	return done, nil
 }
 
-// extent is a part of the guest's disk that is one thing.
-type extent struct {
-	start, length int64
-	kind          clusterKind // kindUnallocated: in no layer
-	layer         *Image      // that holds it; nil if none does
-	depth         int         // of the layer, or of the last one that was asked
-	host          int64       // kindNormal, kindZeroAlloc: where its data begins
-	entry         uint64      // kindCompressed: the L2 entry
-	begin         int64       // kindCompressed: where its cluster begins in the guest
+// sized is a file of a known size: that it ends before is an error, not zeros.
+type sized struct {
+	io.ReaderAt
+	size int64
 }
 
-func (e *extent) zero() bool { return e.kind != kindNormal && e.kind != kindCompressed }
-
-// read fills p, which is as long as the extent.
-func (e *extent) read(p []byte, keep bool) error {
-	switch e.kind {
-	case kindNormal:
-		n, err := readFull(e.layer.data, p, e.host)
-		if err == nil && n == 0 && len(p) > 0 && e.layer.h != nil {
-			return malformed(e.host, uint64(len(p)), "guest data at %d lies beyond the end of the file", e.start)
-		}
-		return err
-	case kindCompressed:
-		return e.layer.readCompressed(p, e, keep)
+// ReadAt implements io.ReaderAt.
+func (s sized) ReadAt(p []byte, off int64) (int, error) {
+	n, err := s.ReaderAt.ReadAt(p, off)
+	if at := off + int64(n); n < len(p) && at < s.size && (err == nil || errors.Is(err, io.EOF)) {
+		err = fmt.Errorf("the file ends at %d, not at %d: %w", at, s.size, io.ErrUnexpectedEOF)
 	}
-	clear(p)
-	return nil
-}
-
-// extent returns what begins at off and goes on at most to end. The part that
-// it returns is never empty. A compressed extent lies within one cluster.
-func (i *Image) extent(off, end int64) (extent, error) {
-	e := extent{start: off, layer: i, kind: kindUnallocated}
-	for {
-		layer := e.layer
-		if layer.h == nil {
-			e.kind, e.host, e.length = kindNormal, off, end-off
-			return e, nil
-		}
-		if err := layer.own(&e, end); err != nil {
-			return e, err
-		}
-		end = min(end, off+e.length)
-		if e.kind != kindUnallocated {
-			return e, nil
-		}
-		if layer.backing == nil || off >= layer.backing.virtual {
-			e.layer = nil
-			return e, nil
-		}
-		e.layer = layer.backing
-		e.depth++
-		end = min(end, layer.backing.virtual)
-	}
-}
-
-// own finds what the layer itself says about e.start up to end.
-func (i *Image) own(e *extent, end int64) error {
-	perL2 := int64(1) << (i.h.ClusterBits + i.h.l2Bits())
-	at := e.start
-	first := true
-	for at < end {
-		index := at / perL2
-		words, err := i.tables.entry(i.r, int64(i.h.L1TableOffset)+index*8, 8, i.cluster)
-		if err != nil {
-			return err
-		}
-		next := extent{kind: kindUnallocated, length: perL2 - at%perL2}
-		if words[0]&entryOffset != 0 {
-			if next, err = i.inTable(words[0], index, at); err != nil {
-				return err
-			}
-		}
-		if first {
-			e.kind, e.host, e.entry, e.begin, e.length, first = next.kind, next.host, next.entry, next.begin, next.length, false
-		} else if next.kind == e.kind && e.kind != kindCompressed &&
-			(e.kind != kindNormal && e.kind != kindZeroAlloc || next.host == e.host+e.length) {
-			e.length += next.length
-		} else {
-			break
-		}
-		at += next.length
-		if e.kind == kindCompressed {
-			break
-		}
-	}
-	e.length = min(e.length, end-e.start)
-	return nil
-}
-
-// inTable finds what the L2 table of an L1 entry says of the guest's offset at,
-// up to the end of the cluster or subcluster.
-func (i *Image) inTable(l1Entry uint64, l1Index, at int64) (extent, error) {
-	table := int64(l1Entry & entryOffset)
-	if table%i.cluster != 0 || table >= i.size {
-		return extent{}, malformed(int64(i.h.L1TableOffset)+l1Index*8, l1Entry, "the L2 table is not aligned or outside the file")
-	}
-	index := at >> i.h.ClusterBits & (1<<i.h.l2Bits() - 1)
-	size := i.h.l2EntrySize()
-	b, err := i.tables.entry(i.r, table+index*size, size, i.cluster)
-	if err != nil {
-		return extent{}, err
-	}
-	entry, bitmap := b[0], b[1]
-	within := at % i.cluster
-	e := extent{kind: i.h.l2Kind(entry), length: i.cluster - within, entry: entry, begin: at - within}
-	bad := func(text string) (extent, error) {
-		return extent{}, malformed(table+index*size, entry, "%s", text)
-	}
-	switch e.kind {
-	case kindCompressed:
-		if i.h.Incompatible.Has(ExternalData) {
-			return bad("a compressed cluster in an image with a data file")
-		}
-		return e, nil
-	case kindZero, kindZeroAlloc:
-		if i.h.Version == 2 {
-			return bad("a zero cluster in a version 2 image")
-		}
-		e.host = int64(entry&entryOffset) + within
-		return e, nil
-	case kindNormal:
-		if e.host = int64(entry&entryOffset) + within; (e.host-within)%i.cluster != 0 {
-			return bad("a cluster that is not aligned")
-		}
-		if e.host-within >= i.dataLen && !i.h.Incompatible.Has(ExternalData) && size == 8 {
-			return bad("a cluster beyond the end of the file")
-		}
-	case kindUnallocated:
-	}
-	if size == 16 {
-		sub := i.cluster / subclusters
-		n := within / sub
-		e.length = sub - within%sub
-		allocated, zero := bitmap>>n&1 != 0, bitmap>>(n+subclusters)&1 != 0
-		switch {
-		case allocated && (zero || e.kind == kindUnallocated):
-			return bad("subclusters that contradict each other")
-		case zero && e.kind == kindNormal:
-			e.kind = kindZeroAlloc
-		case zero:
-			e.kind = kindZero
-		case !allocated:
-			e.kind = kindUnallocated
-		case e.host-within >= i.dataLen && !i.h.Incompatible.Has(ExternalData):
-			return bad("a cluster beyond the end of the file")
-		}
-	}
-	return e, nil
+	return n, err
 }

@@ -2,6 +2,7 @@ package qcow2_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,7 +77,7 @@ func sameMap(t testing.TB, image *qcow2.Image, path string) {
 	t.Helper()
 	var want, got []map[string]any
 	require.NoError(t, json.Unmarshal(qemuImg(t, filepath.Dir(path), "map", "--output=json", "-f", "qcow2", path), &want))
-	for e, err := range image.Map() {
+	for e, err := range image.Map(context.Background()) {
 		require.NoError(t, err)
 		b, err := json.Marshal(e)
 		require.NoError(t, err)
@@ -175,7 +176,7 @@ func TestEncryptedIsRefused(t *testing.T) {
 	qemuImg(t, dir, "create", "-q", "-f", "qcow2", "image", "1M")
 	b, err := os.ReadFile(filepath.Join(dir, "image"))
 	require.NoError(t, err)
-	b = put32(32, 2)(b)
+	b = put32(32, 1)(b)
 	_, err = qcow2.Open(bytes.NewReader(b), int64(len(b)), qcow2.OpenOptions{})
 	require.ErrorIs(t, err, qcow2.ErrEncrypted)
 	var format *qcow2.FormatError

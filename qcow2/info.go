@@ -30,7 +30,10 @@ type Info struct {
 	Bitmaps        []Bitmap   // likewise
 	ImageEndOffset int64      // end of the last used cluster by refcount; 0 if unknown
 
-	findings []Finding
+	inspected   bool // to its end, or to what is wrong with the image
+	findings    []Finding
+	bitmapCount uint32
+	bitmapDir   Range // the bitmap directory
 }
 
 // A Range is a part of a file or disk, in bytes.
@@ -57,10 +60,22 @@ func Inspect(r io.ReaderAt, size int64) (*Info, error) {
 		return nil, err
 	}
 	h, err := parseHeader(head[:n])
+	if fault, ok := err.(*FormatError); ok && fault.Kind == ErrNotQCOW2 { //nolint:errorlint // only our own, unwrapped
+		return nil, notQCOW2(r, size, fault)
+	}
 	if err != nil {
 		return nil, err
 	}
 	i := &Info{Header: h, FileSize: size}
+	err = i.inspect(r)
+	var fault *FormatError
+	i.inspected = err == nil || errors.As(err, &fault)
+	return i, err
+}
+
+// inspect reads what the header leads to.
+func (i *Info) inspect(r io.ReaderAt) error {
+	h := &i.Header
 	if h.Size <= 1<<63-1 {
 		i.VirtualSize = int64(h.Size) &^ (sectorSize - 1) // as QEMU has it
 	}
@@ -79,15 +94,15 @@ func Inspect(r io.ReaderAt, size int64) (*Info, error) {
 		}
 	}
 	if first != nil {
-		return i, first
+		return first
 	}
 	i.findTablesOutside()
-	for _, read := range []func(io.ReaderAt) error{i.readSnapshots, i.readBitmaps, i.readImageEnd} {
+	for _, read := range []func(io.ReaderAt) error{i.readLUKS, i.readSnapshots, i.readBitmaps, i.readImageEnd} {
 		if err := read(r); err != nil {
-			return i, err
+			return err
 		}
 	}
-	return i, nil
+	return nil
 }
 
 func (i *Info) add(name string, offset int64, format string, args ...any) {
@@ -135,9 +150,6 @@ func (i *Info) findFeatures() {
 	if unknown := h.Autoclear &^ (BitmapsConsistent | RawExternalData); unknown != 0 {
 		i.add(FindUnknownFeatures, 88, "unknown autoclear features %v", unknown)
 	}
-	if h.Autoclear&RawExternalData != 0 && !h.Incompatible.Has(ExternalData) {
-		i.add(FindInvalidValue, 88, "the raw external data bit is set without an external data file")
-	}
 }
 
 // fault records an error of the format as a finding; other errors pass.
@@ -157,7 +169,7 @@ func (i *Info) readNames(r io.ReaderAt) error {
 		if _, err := readFull(r, b, int64(h.BackingFileOffset)); err != nil {
 			return err
 		}
-		i.BackingFile = string(b)
+		i.BackingFile = cString(b)
 	}
 	if int64(h.HeaderLength) > i.ClusterSize {
 		return nil // a fault that is known
@@ -170,26 +182,58 @@ func (i *Info) readNames(r io.ReaderAt) error {
 		return i.fault(err)
 	}
 	for _, e := range i.Extensions {
-		switch e.Type {
-		case ExtBackingFormat:
-			i.BackingFormat = string(e.Data)
-		case ExtDataFile:
-			i.DataFile = string(e.Data)
-			i.DataFileRaw = h.Autoclear&RawExternalData != 0
-		case ExtFeatureNames:
-			i.FeatureNames = parseFeatureNames(e.Data)
-		case ExtEncryption:
-			if len(e.Data) < encryptionExtLength {
-				return i.fault(malformed(e.Offset, uint64(len(e.Data)), "the encryption extension is shorter than %d bytes", encryptionExtLength))
-			}
-			offset, length := binary.BigEndian.Uint64(e.Data), binary.BigEndian.Uint64(e.Data[8:])
-			if offset > maxHostOffset || length > maxHostOffset {
-				return i.fault(malformed(e.Offset, offset, "the LUKS header is out of range"))
-			}
-			i.LUKSHeader = Range{int64(offset), int64(length)}
+		if err := i.extension(e); err != nil {
+			return i.fault(err)
 		}
 	}
+	switch {
+	case h.Incompatible.Has(ExternalData) && i.DataFile == "":
+		return i.fault(malformed(72, uint64(h.Incompatible), "the external data file has no name"))
+	case h.CryptMethod == 2 && i.LUKSHeader == Range{}:
+		return i.fault(malformed(32, 2, "LUKS encryption without the extension that says where its header is"))
+	}
 	return nil
+}
+
+// extension reads and judges one extension as QEMU does. Of two of a type the
+// last one counts.
+func (i *Info) extension(e Extension) error {
+	length := uint64(len(e.Data))
+	switch e.Type {
+	case ExtBackingFormat:
+		if length > maxFormatName {
+			return malformed(e.Offset, length, "the name of the backing file's format is longer than %d bytes", maxFormatName)
+		}
+		i.BackingFormat = cString(e.Data)
+	case ExtDataFile:
+		i.DataFile = cString(e.Data)
+		i.DataFileRaw = i.Header.Autoclear&RawExternalData != 0
+	case ExtFeatureNames:
+		i.FeatureNames = parseFeatureNames(e.Data)
+	case ExtBitmaps:
+		if fault := i.judgeBitmaps(e); fault != nil {
+			return fault
+		}
+	case ExtEncryption:
+		if i.Header.CryptMethod != 2 {
+			return malformed(e.Offset, uint64(i.Header.CryptMethod), "an encryption extension without LUKS encryption")
+		}
+		if length != encryptionExtLength {
+			return malformed(e.Offset, length, "the encryption extension is not %d bytes long", encryptionExtLength)
+		}
+		offset, length := binary.BigEndian.Uint64(e.Data), binary.BigEndian.Uint64(e.Data[8:])
+		if offset > maxHostOffset || length > maxHostOffset || offset%uint64(i.ClusterSize) != 0 {
+			return malformed(e.Offset, offset, "the LUKS header is not aligned or out of range")
+		}
+		i.LUKSHeader = Range{int64(offset), int64(length)}
+	}
+	return nil
+}
+
+// cString cuts b where C ends a string: QEMU does not see what follows.
+func cString(b []byte) string {
+	name, _, _ := strings.Cut(string(b), "\x00")
+	return name
 }
 
 func parseFeatureNames(b []byte) []FeatureName {
@@ -199,8 +243,7 @@ func parseFeatureNames(b []byte) []FeatureName {
 		if b[0] < 3 {
 			kind = [...]string{"incompatible", "compatible", "autoclear"}[b[0]]
 		}
-		name, _, _ := strings.Cut(string(b[2:featureNameLength]), "\x00")
-		out = append(out, FeatureName{kind, b[1], name})
+		out = append(out, FeatureName{kind, b[1], cString(b[2:featureNameLength])})
 	}
 	return out
 }

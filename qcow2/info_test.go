@@ -2,6 +2,7 @@ package qcow2_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"os"
@@ -121,6 +122,61 @@ func put64(offset int, v uint64) func([]byte) []byte {
 	return func(b []byte) []byte { binary.BigEndian.PutUint64(b[offset:], v); return b }
 }
 
+// with makes one change of several.
+func with(changes ...func([]byte) []byte) func([]byte) []byte {
+	return func(b []byte) []byte {
+		for _, change := range changes {
+			b = change(b)
+		}
+		return b
+	}
+}
+
+// extension writes a header extension.
+func extension(at int, kind qcow2.ExtensionType, data string) func([]byte) []byte {
+	return func(b []byte) []byte {
+		binary.BigEndian.PutUint32(b[112+at:], uint32(kind))
+		binary.BigEndian.PutUint32(b[116+at:], uint32(len(data)))
+		copy(b[120+at:], data)
+		return b
+	}
+}
+
+// bitmapsAt is the data of a bitmaps extension with a directory in the L1
+// table's cluster.
+func bitmapsAt(count uint32) string {
+	b := make([]byte, 24)
+	binary.BigEndian.PutUint32(b, count)
+	binary.BigEndian.PutUint64(b[8:], 32)
+	binary.BigEndian.PutUint64(b[16:], 3<<16)
+	return string(b)
+}
+
+// TestBackingNameInHeader reads a name that is nowhere, which QEMU accepts.
+func TestBackingNameInHeader(t *testing.T) {
+	r := image(put64(8, 16))
+	info, err := qcow2.Inspect(r, r.Size())
+	require.NoError(t, err)
+	assert.Empty(t, info.BackingFile)
+	assert.False(t, info.Safety(qcow2.Policy{}).Safe)
+	result, err := qcow2.Check(context.Background(), r, r.Size())
+	require.NoError(t, err)
+	assert.True(t, result.Clean())
+	opened, err := qcow2.Open(r, r.Size(), qcow2.OpenOptions{})
+	require.NoError(t, err)
+	require.NoError(t, opened.Close())
+	// The padding of the last extension may reach over the area's end.
+	r = image(with(put64(8, 131), put32(16, 1), extension(0, 0x12345678, "01234567890")))
+	info, err = qcow2.Inspect(r, r.Size())
+	require.NoError(t, err)
+	assert.Len(t, info.Extensions, 1)
+	// A name ends where C ends a string.
+	r = image(with(put64(8, 200), put32(16, 5), func(b []byte) []byte { copy(b[200:], "a\x00../b"); return b }))
+	info, err = qcow2.Inspect(r, r.Size())
+	require.NoError(t, err)
+	assert.Equal(t, "a", info.BackingFile)
+}
+
 func TestInspectHostile(t *testing.T) {
 	for name, test := range map[string]struct {
 		change  func([]byte) []byte
@@ -138,7 +194,7 @@ func TestInspectHostile(t *testing.T) {
 		"unknown autoclear": {put64(88, 1<<40), nil, 88, qcow2.FindUnknownFeatures},
 		"dirty":             {put64(72, 1), nil, 72, qcow2.FindDirty},
 		"corrupt":           {put64(72, 2), nil, 72, qcow2.FindCorrupt},
-		"data file":         {put64(72, 4), nil, 72, qcow2.FindDataFile},
+		"data file":         {with(put64(72, 4), extension(0, qcow2.ExtDataFile, "d")), nil, 72, qcow2.FindDataFile},
 		"unknown crypt":     {put32(32, 3), qcow2.ErrUnsupported, 32, qcow2.FindUnknownFeatures},
 		"crypt":             {put32(32, 1), nil, 32, qcow2.FindEncryption},
 		"size":              {put64(24, 1<<63), qcow2.ErrMalformed, 24, qcow2.FindSizeOverflow},
@@ -155,7 +211,22 @@ func TestInspectHostile(t *testing.T) {
 		"snapshots outside": {func(b []byte) []byte { return put64(64, 1<<40)(put32(60, 1)(b)) }, nil, 64, qcow2.FindTableOutside},
 		"backing name":      {func(b []byte) []byte { return put64(8, 65000)(put32(16, 1000)(b)) }, qcow2.ErrMalformed, 8, qcow2.FindBackingFile},
 		"extension":         {func(b []byte) []byte { return put32(112, 0xe2792aca)(put32(116, 0xfffffff0)(b)) }, qcow2.ErrMalformed, 116, qcow2.FindInvalidValue},
-		"trailing data":     {func(b []byte) []byte { return append(b, make([]byte, 1<<20)...) }, nil, 0x40000, qcow2.FindTrailingData},
+		// What QEMU refuses too.
+		"data file without a name":      {put64(72, 4), qcow2.ErrMalformed, 72, qcow2.FindInvalidValue},
+		"raw without data file":         {put64(88, 2), qcow2.ErrMalformed, 88, qcow2.FindInvalidValue},
+		"LUKS without its header":       {put32(32, 2), qcow2.ErrMalformed, 32, qcow2.FindInvalidValue},
+		"LUKS header without LUKS":      {extension(0, qcow2.ExtEncryption, string(make([]byte, 16))), qcow2.ErrMalformed, 120, qcow2.FindInvalidValue},
+		"no snapshots, unaligned":       {put64(64, 1), qcow2.ErrMalformed, 64, qcow2.FindInvalidValue},
+		"no snapshots, out of range":    {put64(64, 1<<63), qcow2.ErrMalformed, 64, qcow2.FindSizeOverflow},
+		"no L1 table, unaligned":        {with(put64(24, 0), put32(36, 0), put64(40, 8)), qcow2.ErrMalformed, 40, qcow2.FindInvalidValue},
+		"end marker with a length":      {put32(116, 1<<20), qcow2.ErrMalformed, 116, qcow2.FindInvalidValue},
+		"version 2 with an extension":   {with(put32(4, 2), put64(72, 4<<56|1<<20)), qcow2.ErrMalformed, 76, qcow2.FindInvalidValue},
+		"long format name":              {extension(0, qcow2.ExtBackingFormat, "0123456789abcdef"), qcow2.ErrMalformed, 120, qcow2.FindInvalidValue},
+		"bitmaps of another length":     {extension(0, qcow2.ExtBitmaps, "123"), qcow2.ErrMalformed, 120, qcow2.FindInvalidValue},
+		"second bitmaps extension":      {with(put64(88, 1), extension(0, qcow2.ExtBitmaps, bitmapsAt(1)), extension(32, qcow2.ExtBitmaps, bitmapsAt(0))), qcow2.ErrMalformed, 152, qcow2.FindInvalidValue},
+		"bitmap directory without them": {with(put64(88, 1), extension(0, qcow2.ExtBitmaps, bitmapsAt(1))), qcow2.ErrMalformed, 3 << 16, qcow2.FindInvalidValue},
+		"snapshot with much extra data": {with(put32(60, 1), put64(64, 3<<16), put32(3<<16+36, 1025)), qcow2.ErrMalformed, 3<<16 + 36, qcow2.FindInvalidValue},
+		"trailing data":                 {func(b []byte) []byte { return append(b, make([]byte, 1<<20)...) }, nil, 0x40000, qcow2.FindTrailingData},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := image(test.change)

@@ -29,6 +29,7 @@ type jsonSnapshot struct {
 	VMClockSec  int64   `json:"vm-clock-sec"`
 	VMClockNsec int64   `json:"vm-clock-nsec"`
 	ICount      *uint64 `json:"icount,omitempty"`
+	DiskSize    *uint64 `json:"disk-size,omitempty"` // ours, where it is not the virtual size
 }
 
 type jsonSpecific struct {
@@ -114,6 +115,9 @@ func (i *Info) jsonView() jsonInfo {
 			VMClockSec: int64(s.VMClock / 1e9), VMClockNsec: int64(s.VMClock % 1e9)}
 		if s.ICount != ^uint64(0) {
 			j.ICount = &s.ICount
+		}
+		if s.VirtualSize != uint64(i.VirtualSize) {
+			j.DiskSize = &s.VirtualSize
 		}
 		out.Snapshots = append(out.Snapshots, j)
 	}

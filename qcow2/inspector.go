@@ -13,7 +13,8 @@ const maxWatched = 1 << 20
 // write the file's bytes to it, in order and beside wherever else they go,
 // then ask Info. It keeps the header, the tables that Inspect reads and four
 // bytes for each of the first million clusters: at most 13 MiB, of a file
-// that really is that long. It is not for concurrent use.
+// that really is that long. The zero Inspector has seen nothing. It is not for
+// concurrent use.
 type Inspector struct {
 	written int64
 	header  bool // was parsed, and ranges are known
@@ -23,6 +24,7 @@ type Inspector struct {
 	// last holds for each cluster the index of its last byte that is not zero,
 	// + 1. Which clusters are refcount blocks is known later.
 	last []uint32
+	tail []byte // the last bytes that passed
 }
 
 // errNotKept says that a cluster passed and was not remembered.
@@ -35,15 +37,16 @@ type captured struct {
 }
 
 // NewInspector returns an Inspector that has seen nothing.
-func NewInspector() *Inspector {
-	return &Inspector{ranges: []captured{{length: headerLengthV3 + 8}}}
-}
+func NewInspector() *Inspector { return new(Inspector) }
 
 // Write takes the next bytes of the file. As soon as the header shows that
 // Inspect would refuse the file it returns that error, so that an upload can
 // end there; a caller who goes on writing gets the same error each time, and
 // the verdict of Info is still the one that Inspect has.
 func (s *Inspector) Write(p []byte) (int, error) {
+	if s.ranges == nil {
+		s.ranges = []captured{{length: headerLengthV3 + 8}, {length: formatHead}, {offset: isoOffset, length: 5}}
+	}
 	for rest := p; len(rest) > 0; {
 		// The ranges depend on what the header, then the first cluster, say.
 		n := int64(len(rest))
@@ -58,7 +61,7 @@ func (s *Inspector) Write(p []byte) (int, error) {
 		case !s.header && s.written == headerLengthV3+8:
 			s.parse()
 		case s.header && s.written == s.cluster:
-			s.bitmaps()
+			s.more()
 		}
 	}
 	return len(p), s.refused
@@ -83,6 +86,12 @@ func (s *Inspector) take(p []byte) {
 		}
 	}
 	s.written += int64(len(p))
+	if len(p) < formatTail {
+		s.tail = append(s.tail, p...)
+		s.tail = s.tail[max(0, len(s.tail)-formatTail):]
+	} else {
+		s.tail = append(s.tail[:0], p[len(p)-formatTail:]...)
+	}
 }
 
 // parse reads the header and decides which tables to keep.
@@ -114,8 +123,8 @@ func (s *Inspector) parse() {
 	s.last = []uint32{headerLengthV3}
 }
 
-// bitmaps finds the bitmap directory when the first cluster has passed.
-func (s *Inspector) bitmaps() {
+// more finds what the extensions lead to when the first cluster has passed.
+func (s *Inspector) more() {
 	i, err := Inspect(sparse{s}, s.written)
 	if err != nil && s.refused == nil {
 		s.refused = err
@@ -123,8 +132,11 @@ func (s *Inspector) bitmaps() {
 	if i == nil {
 		return
 	}
-	if count, offset, length, fault := i.bitmapDirectory(); fault == nil && count > 0 {
-		s.keep(offset, min(length, inspectTableBytes))
+	if i.LUKSHeader.Length >= luksHeader {
+		s.keep(i.LUKSHeader.Offset, luksHeader)
+	}
+	if i.bitmapCount > 0 {
+		s.keep(i.bitmapDir.Offset, min(i.bitmapDir.Length, inspectTableBytes))
 	}
 }
 
@@ -151,7 +163,8 @@ type sparse struct{ s *Inspector }
 func (r sparse) ReadAt(p []byte, off int64) (int, error) {
 	n := int(min(int64(len(p)), max(0, r.s.written-off)))
 	clear(p[:n])
-	for _, c := range r.s.ranges {
+	ranges := append(r.s.ranges[:len(r.s.ranges):len(r.s.ranges)], captured{offset: r.s.written - int64(len(r.s.tail)), data: r.s.tail})
+	for _, c := range ranges {
 		end := min(off+int64(n), c.offset+int64(len(c.data)))
 		if begin := max(off, c.offset); begin < end {
 			copy(p[begin-off:], c.data[begin-c.offset:end-c.offset])

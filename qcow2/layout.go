@@ -29,6 +29,7 @@ const (
 	kindZeroAlloc               // reads as zero, has a host cluster
 	kindNormal
 	kindCompressed
+	kindBad // cannot be accepted
 )
 
 // l2Kind tells what an L2 entry is. With extended L2 the subclusters' bitmap

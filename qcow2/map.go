@@ -1,8 +1,11 @@
 package qcow2
 
 import (
-	"encoding/json"
+	"cmp"
+	"context"
+	"fmt"
 	"iter"
+	"strconv"
 )
 
 // An Extent is a part of the guest's disk that is one thing. The JSON names
@@ -20,33 +23,36 @@ type Extent struct {
 
 // MarshalJSON leaves "offset" out where there is none.
 func (e Extent) MarshalJSON() ([]byte, error) {
-	type plain Extent
-	out := struct {
-		plain
-		Offset *int64 `json:"offset,omitempty"`
-	}{plain: plain(e)}
+	b := make([]byte, 0, 160)
+	b = strconv.AppendInt(append(b, `{"start":`...), e.Start, 10)
+	b = strconv.AppendInt(append(b, `,"length":`...), e.Length, 10)
+	b = strconv.AppendInt(append(b, `,"depth":`...), int64(e.Depth), 10)
+	b = strconv.AppendBool(append(b, `,"present":`...), e.Present)
+	b = strconv.AppendBool(append(b, `,"zero":`...), e.Zero)
+	b = strconv.AppendBool(append(b, `,"data":`...), e.Data)
+	b = strconv.AppendBool(append(b, `,"compressed":`...), e.Compressed)
 	if e.Offset >= 0 {
-		out.Offset = &e.Offset
+		b = strconv.AppendInt(append(b, `,"offset":`...), e.Offset, 10)
 	}
-	return json.Marshal(out)
+	return append(b, '}'), nil
 }
 
 // Map goes through the extents of the guest's disk in order, each as long as
-// possible. It ends with the first error.
-func (i *Image) Map() iter.Seq2[Extent, error] {
+// possible. It ends with the first error; between two extents, and within long
+// ones, it ends with that of ctx.
+func (i *Image) Map(ctx context.Context) iter.Seq2[Extent, error] {
 	return func(yield func(Extent, error) bool) {
+		walk := newWalker(i, toMap)
 		var last Extent
 		for off := int64(0); off < i.virtual; {
-			e, err := i.extent(off, i.virtual)
-			if err != nil {
-				yield(Extent{}, err)
+			e, err := walk.extent(off, i.virtual)
+			if err = cmp.Or(ctx.Err(), err); err != nil {
+				if last.Length == 0 || yield(last, nil) {
+					yield(Extent{}, err)
+				}
 				return
 			}
-			next := Extent{Start: off, Length: e.length, Depth: e.depth, Present: e.layer != nil,
-				Zero: e.zero(), Data: !e.zero(), Compressed: e.kind == kindCompressed, Offset: -1}
-			if e.kind == kindNormal || e.kind == kindZeroAlloc {
-				next.Offset = e.host
-			}
+			next := e.exported()
 			off += e.length
 			if last.Length > 0 && last.continues(next) {
 				last.Length += next.Length
@@ -61,6 +67,28 @@ func (i *Image) Map() iter.Seq2[Extent, error] {
 			yield(last, nil)
 		}
 	}
+}
+
+// ExtentAt returns the extent that begins at off, which lies in the disk, or a
+// part of it.
+func (i *Image) ExtentAt(off int64) (Extent, error) {
+	if off < 0 || off >= i.virtual {
+		return Extent{}, fmt.Errorf("cannot map the guest's disk: the offset %d is not in it", off)
+	}
+	e, err := i.extent(off, i.virtual, nil)
+	if err != nil {
+		return Extent{}, err
+	}
+	return e.exported(), nil
+}
+
+func (e *extent) exported() Extent {
+	out := Extent{Start: e.start, Length: e.length, Depth: e.depth, Present: e.layer != nil,
+		Zero: e.zero(), Data: !e.zero(), Compressed: e.kind == kindCompressed, Offset: -1}
+	if e.kind == kindNormal || e.kind == kindZeroAlloc {
+		out.Offset = e.host
+	}
+	return out
 }
 
 // continues says whether next can be a part of the same extent.

@@ -27,7 +27,8 @@ type Options struct {
 	// the caller's. If 0 there is one for each processor; never more than 8.
 	Workers int
 	// Progress, if not nil, is called now and then with how many bytes of the
-	// guest's disk are done. Calls come one after the other.
+	// guest's disk are done: up to 2^63-1, so do not multiply them. Calls come
+	// one after the other, from the caller's goroutine; the work waits for them.
 	Progress func(done, total int64)
 }
 
@@ -38,7 +39,8 @@ func (o *Options) workers() int {
 // A part is a piece of the disk, or of two disks, that is worked on at once.
 type part struct {
 	start, length int64
-	zero          bool // reads as zero, of any length; else at most a buffer long
+	zero          bool    // reads as zero, of any length; else at most a buffer long
+	zeros         [2]bool // of two disks: which one reads as zero
 }
 
 func (p part) end() int64 { return p.start + p.length }
@@ -67,7 +69,7 @@ type pipeline struct {
 	total   int64
 	size    int64 // the greatest part that is not zero
 	// next returns the part that begins at off.
-	next func(off int64) (part, error)
+	next func(ctx context.Context, off int64) (part, error)
 	// newWorker returns the function that works on parts in one goroutine.
 	newWorker func() func(*job) error
 	// finish is called for each part in the disk's order, and ends the run
@@ -130,7 +132,7 @@ func (p *pipeline) plan(ctx context.Context, free, todo, order chan *job) {
 		case <-ctx.Done():
 			return
 		}
-		next, err := p.next(off)
+		next, err := p.next(ctx, off)
 		j.part, j.err = next, err
 		off = next.end()
 		order <- j // has room for every job
@@ -152,38 +154,6 @@ func (j *job) buffer() []byte {
 	}
 	return j.buf[:j.length]
 }
-
-// part returns the part that begins at off, which is a multiple of grain.
-func (i *Image) part(off int64) (part, error) {
-	end := off
-	for end < i.virtual && end-off < 1<<40 {
-		// Not farther than a part, or long runs of data would be walked along
-		// for each of their parts; runs of zeros become one part.
-		e, err := i.extent(end, min(end+i.partSize(), i.virtual))
-		if err == nil && e.zero() {
-			e, err = i.extent(end, i.virtual)
-		}
-		if err != nil {
-			return part{}, err
-		}
-		if !e.zero() {
-			break
-		}
-		end += e.length
-	}
-	if end < i.virtual {
-		end &^= grain - 1
-	}
-	if end > off {
-		return part{start: off, length: end - off, zero: true}, nil
-	}
-	size := i.partSize()
-	end = min(off&^(size-1)+size, i.virtual)
-	return part{start: off, length: end - off}, nil
-}
-
-// partSize is the length of the image's parts: whole clusters.
-func (i *Image) partSize() int64 { return max(partBytes, i.cluster) }
 
 // fill reads the part's data into the job's buffer.
 func (i *Image) fill(j *job) ([]byte, error) {

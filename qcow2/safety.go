@@ -20,6 +20,8 @@ const (
 	FindSizeOverflow    = "size_overflow"      // a size or an offset overflows
 	FindTrailingData    = "trailing_data"      // bytes behind the last used cluster
 	FindMinDisk         = "min_disk"           // the virtual size exceeds the policy's
+	FindContentFormat   = "content_format"     // the guest's disk begins as an image: see Image.Safety
+	FindNotInspected    = "not_inspected"      // not from Inspect, or a read failed; no policy allows it
 )
 
 // A Finding is one reason to distrust an image.
@@ -68,13 +70,28 @@ type Safety struct {
 //
 // A safe image opens no file of the host, claims no more than it holds and
 // hides nothing from who reads its guest data. Safety says nothing about the
-// tables' content, for which see [Check], nor about the guest.
+// tables' content, for which see [Check], nor about the guest; how its disk
+// begins judges [Image.Safety]. An Info that is not from Inspect, or from one
+// that could not read to the end, is not safe.
 func (i *Info) Safety(p Policy) Safety {
+	if i == nil {
+		i = new(Info)
+	}
+	s := i.judge(p, i.findings)
+	if !i.inspected {
+		s.Safe = false
+		s.Findings = append(s.Findings, Finding{FindNotInspected, "nothing was inspected, or not to its end", 0})
+	}
+	return s
+}
+
+// judge applies a policy to findings.
+func (i *Info) judge(p Policy, findings []Finding) Safety {
 	s := Safety{Policy: p.Name, Findings: []Finding{}}
 	if s.Policy == "" {
 		s.Policy = "public"
 	}
-	for _, f := range i.findings {
+	for _, f := range findings {
 		if !slices.Contains(p.Allow, f.Name) {
 			s.Findings = append(s.Findings, f)
 		}

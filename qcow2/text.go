@@ -34,7 +34,7 @@ func (i *Info) String() string {
 		}
 	}
 	for _, s := range i.Snapshots {
-		line("snapshot %q: %q of %s, VM state %d bytes", s.ID, s.Name, s.Time.Format("2006-01-02 15:04:05"), s.VMStateSize)
+		line("snapshot %q: %q of %s, VM state %d bytes, disk %d bytes", s.ID, s.Name, s.Time.Format("2006-01-02 15:04:05"), s.VMStateSize, s.VirtualSize)
 	}
 	for _, m := range i.Bitmaps {
 		line("bitmap %q: granularity %d, flags %#x", m.Name, m.Granularity, m.Flags)

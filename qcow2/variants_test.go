@@ -1,11 +1,14 @@
 package qcow2_test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -92,6 +95,44 @@ func TestLUKS(t *testing.T) {
 	sameCheck(t, peer, ours)
 	_, err = openFile(t, path, qcow2.OpenOptions{})
 	require.ErrorIs(t, err, qcow2.ErrEncrypted)
+}
+
+// TestLUKSHeaders damages the LUKS header of an image. We open what QEMU opens
+// without the key, and nothing else, but for ciphers and the like that it does
+// not have.
+func TestLUKSHeaders(t *testing.T) {
+	seed := clockSeed(t)
+	dir := t.TempDir()
+	createLUKS(t, dir, "secret,id=s,data=abc")
+	good, err := os.ReadFile(filepath.Join(dir, "luks"))
+	require.NoError(t, err)
+	info, err := inspectFile(t, filepath.Join(dir, "luks"))
+	require.NoError(t, err)
+	at := int(info.LUKSHeader.Offset)
+	path := filepath.Join(dir, "bad")
+	for n := range max(40, *mutations/20) {
+		m := mutator{rnd: rand.New(rand.NewPCG(seed, uint64(n))), image: bytes.Clone(good)}
+		slot := at + 208 + 48*m.rnd.IntN(8)
+		f := pick(m.rnd, [2]int{at, 4}, [2]int{at + 6, 2}, [2]int{at + 39, 1}, [2]int{at + 44, 1}, [2]int{at + 103, 1}, [2]int{at + 104, 4}, [2]int{slot, 4},
+			[2]int{slot + 40, 4}, [2]int{slot + 40, 4}, [2]int{slot + 44, 4}, [2]int{120, 8}, [2]int{132, 4})
+		m.field(f[0], f[1])
+		if m.rnd.IntN(2) == 0 {
+			m.put(slot+40, 4, uint64(8*m.rnd.IntN(600)))
+		}
+		require.NoError(t, os.WriteFile(path, m.image, 0o600))
+		out, err := exec.Command(needs.Tools(t, "qemu-img")[0], "info", path).CombinedOutput()
+		_, ours := inspectFile(t, path)
+		text := string(out)
+		if err != nil && ours == nil && (strings.Contains(text, "lgorithm") || strings.Contains(text, "cipher") || strings.Contains(text, "IV generator")) {
+			continue
+		}
+		var fault *qcow2.FormatError
+		if err == nil && errors.As(ours, &fault) && fault.Value > 1<<31 {
+			continue // the end of the slot overflows QEMU's 32 bits
+		}
+		assert.Equal(t, err == nil, ours == nil, "%d of -seed %d: %s\nQEMU: %s\nwe: %v", n, seed, m.what, text, ours)
+		sameInspection(t, m.rnd, m.image)
+	}
 }
 
 // A variant is one way to make a qcow2 image of the guest disk in the file

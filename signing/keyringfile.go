@@ -1,17 +1,14 @@
 package signing
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
+	"github.com/opentelekomcloud/go-imagefactory/internal/strictyaml"
 )
 
 // maxKeyringYAML bounds a YAML keyring: 10,000 pins fit.
@@ -139,19 +136,18 @@ func publicOnly(key *Key) *Key {
 
 type keyringYAML []pinYAML
 
-func parseKeyringYAML(data []byte) (entries keyringYAML, err error) {
-	defer func() {
-		if recover() != nil { // the decoder panics on a tag where a list belongs
-			err = errors.New("it is not a keyring in YAML")
-		}
-	}()
+func parseKeyringYAML(data []byte) (keyringYAML, error) {
 	if len(data) > maxKeyringYAML {
 		return nil, fmt.Errorf("it is larger than %d bytes", maxKeyringYAML)
 	}
 	var doc struct {
 		Keys keyringYAML `yaml:"keys"`
 	}
-	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
+	document, err := strictyaml.Parse(data)
+	if err == nil {
+		err = document.Decode(&doc)
+	}
+	if err != nil {
 		return nil, yamlError(err)
 	}
 	if len(doc.Keys) == 0 {
@@ -160,34 +156,19 @@ func parseKeyringYAML(data []byte) (entries keyringYAML, err error) {
 	return doc.Keys, nil
 }
 
-// yamlError says what is wrong and where, without the text of the file, which
+// yamlError says where the first mistake is, without the text of the file, which
 // could be anything.
 func yamlError(err error) error {
+	what := errors.New("it is not valid YAML with the fields fingerprint, file, from, until, purposes and comment, each once")
 	var own fieldError
 	if errors.As(err, &own) {
-		return own
+		what = own
 	}
-	var e yaml.Error
-	if !errors.As(err, &e) {
-		return errors.New("it is not a keyring in YAML")
+	var e *strictyaml.Error
+	if !errors.As(err, &e) || e.Line == 0 {
+		return what
 	}
-	var what string
-	switch e.(type) {
-	case *yaml.SyntaxError:
-		what = "it is not valid YAML"
-		if strings.Contains(e.GetMessage(), "already defined") {
-			what = "the field is there twice"
-		}
-	case *yaml.UnknownFieldError:
-		what = "the field is unknown: there are fingerprint, file, from, until, purposes and comment"
-	default:
-		what = "the value is of another kind than the field"
-	}
-	token := e.GetToken()
-	if token == nil || token.Position == nil {
-		return errors.New(what)
-	}
-	return fmt.Errorf("line %d, column %d: %s", token.Position.Line, token.Position.Column, what)
+	return fmt.Errorf("line %d, column %d: %w", e.Line, e.Column, what)
 }
 
 func (entries keyringYAML) load(dir string) (*Keyring, error) {

@@ -1,18 +1,20 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"sync"
-	"time"
+
+	theirs "github.com/lima-vm/go-qcow2reader/image/qcow2"
 
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/diskfile"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/qcow2reader"
 )
 
 func info(_ context.Context, c *command) error {
@@ -20,7 +22,7 @@ func info(_ context.Context, c *command) error {
 	if err != nil {
 		return err
 	}
-	f, size, err := openFile(c.args[0])
+	f, size, err := openFile(c)
 	if err != nil {
 		return err
 	}
@@ -35,7 +37,18 @@ func info(_ context.Context, c *command) error {
 			return err
 		}
 	}
+	switch {
+	case c.chain && (c.policy != "" || c.disk):
+		return errors.New("-backing-chain goes with neither -policy nor -disk")
+	case c.chain:
+		return printChain(c)
+	}
 	safety := info.Safety(policy)
+	if c.policy != "" && err == nil {
+		if safety, err = withContent(c, policy, safety); err != nil {
+			return err
+		}
+	}
 	if err := printInfo(c, info, safety, disk); err != nil {
 		return err
 	}
@@ -45,12 +58,70 @@ func info(_ context.Context, c *command) error {
 	return nil
 }
 
+// withContent judges also how the guest's disk begins. Where it cannot be read
+// something was found that says why, or it is encrypted; else that is an error.
+func withContent(c *command, policy qcow2.Policy, safety qcow2.Safety) (qcow2.Safety, error) {
+	judged, err := contentSafety(c, policy)
+	if err == nil {
+		return judged, nil
+	}
+	if !safety.Safe || errors.Is(err, qcow2.ErrEncrypted) {
+		return safety, nil
+	}
+	return safety, err
+}
+
+func contentSafety(c *command, policy qcow2.Policy) (qcow2.Safety, error) {
+	image, err := open(c, c.args[0], "")
+	if err != nil {
+		return qcow2.Safety{}, err
+	}
+	defer image.Close()
+	safety, err := image.Safety(policy)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", c.args[0], err)
+	}
+	return safety, err
+}
+
+// printChain describes the image and each backing file under it.
+func printChain(c *command) error {
+	image, err := open(c, c.args[0], "")
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	list := []any{}
+	for name := c.args[0]; image != nil; image = image.Backing() {
+		info := image.Info()
+		if info == nil {
+			raw := map[string]any{"filename": name, "format": "raw", "virtual-size": image.Size()}
+			if list = append(list, raw); !c.json {
+				fmt.Fprintf(c.out, "image: %s\nfile format: raw\nvirtual size: %d bytes\n", name, image.Size())
+			}
+			continue
+		}
+		fields, err := infoFields(name, info, map[string]any{})
+		if err != nil {
+			return err
+		}
+		if list = append(list, fields); !c.json {
+			fmt.Fprintf(c.out, "image: %s\n%v\n", name, info)
+		}
+		name = info.BackingFile
+	}
+	if c.json {
+		return printJSON(c.out, list)
+	}
+	return nil
+}
+
 func guestDisk(c *command) (*guestdisk.Disk, error) {
-	image, closeAll, err := open(c, c.args[0])
+	image, err := open(c, c.args[0], "")
 	if err != nil {
 		return nil, err
 	}
-	defer closeAll()
+	defer image.Close()
 	disk, err := guestdisk.Inspect(image, image.Size())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.args[0], err)
@@ -95,30 +166,39 @@ func printInfo(c *command, info *qcow2.Info, safety qcow2.Safety, disk *guestdis
 	return nil
 }
 
-// printInfoJSON adds to qemu-img's fields the file's name, the verdict and
-// the guest's disk.
+// printInfoJSON adds the verdict and the guest's disk.
 func printInfoJSON(c *command, info *qcow2.Info, safety qcow2.Safety, disk *guestdisk.Disk) error {
-	b, err := json.Marshal(info)
-	if err != nil {
-		return err
-	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(b, &fields); err != nil {
-		return err
-	}
-	more := map[string]any{"filename": c.args[0]}
+	more := map[string]any{}
 	if c.policy != "" {
 		more["safety"] = safety
 	}
 	if disk != nil {
 		more["guest-disk"] = disk
 	}
-	for name, v := range more {
-		if fields[name], err = json.Marshal(v); err != nil {
-			return err
-		}
+	fields, err := infoFields(c.args[0], info, more)
+	if err != nil {
+		return err
 	}
 	return printJSON(c.out, fields)
+}
+
+// infoFields adds to qemu-img's fields the file's name, and more.
+func infoFields(name string, info *qcow2.Info, more map[string]any) (map[string]json.RawMessage, error) {
+	b, err := json.Marshal(info)
+	if err != nil {
+		return nil, err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(b, &fields); err != nil {
+		return nil, err
+	}
+	more["filename"] = name
+	for name, v := range more {
+		if fields[name], err = json.Marshal(v); err != nil {
+			return nil, err
+		}
+	}
+	return fields, nil
 }
 
 func printJSON(w io.Writer, v any) error {
@@ -128,7 +208,7 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func check(ctx context.Context, c *command) error {
-	f, size, err := openFile(c.args[0])
+	f, size, err := openFile(c)
 	if err != nil {
 		return err
 	}
@@ -152,35 +232,55 @@ func check(ctx context.Context, c *command) error {
 	return err
 }
 
-func mapExtents(_ context.Context, c *command) error {
-	image, closeAll, err := open(c, c.args[0])
+// mapExtents writes each extent as it is found: there can be very many.
+func mapExtents(ctx context.Context, c *command) error {
+	image, err := open(c, c.args[0], c.format)
 	if err != nil {
 		return err
 	}
-	defer closeAll()
-	list := []qcow2.Extent{}
-	if !c.json {
-		fmt.Fprintln(c.out, "Offset          Length          Depth  Kind")
+	defer image.Close()
+	out := bufio.NewWriter(c.out)
+	defer out.Flush()
+	line := func(e qcow2.Extent) { fmt.Fprintln(out, e) }
+	if c.json {
+		between := "[\n    "
+		line = func(e qcow2.Extent) {
+			b, _ := e.MarshalJSON() // never fails
+			_, _ = out.WriteString(between)
+			_, _ = out.Write(b)
+			between = ",\n    "
+		}
+	} else {
+		fmt.Fprintln(out, "Offset          Length          Depth  Kind")
 	}
-	for e, err := range image.Map() {
+	for e, err := range image.Map(ctx) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.args[0], err)
 		}
-		if c.json {
-			list = append(list, e)
-		} else {
-			fmt.Fprintln(c.out, e)
-		}
+		line(e)
 	}
-	if c.json {
-		return printJSON(c.out, list)
+	switch {
+	case c.json && image.Size() > 0:
+		_, _ = out.WriteString("\n]\n")
+	case c.json:
+		_, _ = out.WriteString("[]\n")
 	}
-	return nil
+	return out.Flush() // has the first error
 }
 
 func convert(ctx context.Context, c *command) error {
-	return rewrite(c, func(image *qcow2.Image, out *os.File) error {
-		return qcow2.Convert(ctx, out, image, c.options())
+	image, err := open(c, c.args[0], c.format)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	stream := func(w io.Writer) error { return qcow2.Stream(ctx, w, image, c.options()) }
+	if c.args[1] == "-" {
+		return stream(&interruptible{ctx: ctx, w: c.out})
+	}
+	o := diskfile.Options{SizeBytes: image.Size(), IsInput: image.Uses, Stream: stream, NoSync: !c.sync}
+	return diskfile.Write(ctx, c.args[1], o, func(dst io.WriterAt) error {
+		return qcow2.Convert(ctx, dst, image, c.options())
 	})
 }
 
@@ -193,73 +293,49 @@ func compact(ctx context.Context, c *command) error {
 	default:
 		return fmt.Errorf("unknown compression %q: choose zlib or zstd", c.compression)
 	}
-	return rewrite(c, func(image *qcow2.Image, out *os.File) error {
-		_, err := qcow2.Compact(ctx, out, image, o)
+	image, err := open(c, c.args[0], c.format)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	return diskfile.Write(ctx, c.args[1], diskfile.Options{IsInput: image.Uses, NoSync: !c.sync}, func(dst io.WriterAt) error {
+		_, err := qcow2.Compact(ctx, dst, image, o)
 		return err
 	})
 }
 
-// rewrite lets write make the second file from the first. The file appears
-// under its name when it is complete.
-func rewrite(c *command, write func(*qcow2.Image, *os.File) error) (err error) {
-	image, closeAll, err := open(c, c.args[0])
-	if err != nil {
-		return err
-	}
-	defer closeAll()
-	name := c.args[1]
-	if stat, err := os.Stat(name); err == nil && !stat.Mode().IsRegular() {
-		return fmt.Errorf("cannot write %s: not a regular file", name)
-	}
-	out, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", name, err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(out.Name()))
-		}
-	}()
-	stop := flush(out)
-	err = write(image, out)
-	stop()
-	if err = errors.Join(err, out.Chmod(0o644), out.Sync(), out.Close()); err != nil {
-		return fmt.Errorf("%s: %w", c.args[0], err)
-	}
-	return os.Rename(out.Name(), name)
+// interruptible writes to where a write may wait for ever.
+type interruptible struct {
+	ctx context.Context //nolint:containedctx // for one command
+	w   io.Writer
 }
 
-// flush begins to bring a file to the disk while it is written, so that
-// little is left to wait for at the end. The caller must call what it returns.
-func flush(f *os.File) (stop func()) {
+// Write returns when ctx ends, whatever becomes of the bytes: the program ends.
+func (i *interruptible) Write(p []byte) (n int, err error) {
 	done := make(chan struct{})
-	var group sync.WaitGroup
-	group.Go(func() {
-		tick := time.NewTicker(150 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-				_ = f.Sync() // an error comes again with the last one
-			}
-		}
-	})
-	return func() { close(done); group.Wait() }
+	go func() {
+		n, err = i.w.Write(p)
+		close(done)
+	}()
+	select {
+	case <-done:
+		return n, err
+	case <-i.ctx.Done():
+		return 0, context.Cause(i.ctx)
+	}
 }
 
 func compare(ctx context.Context, c *command) error {
-	a, closeA, err := open(c, c.args[0])
+	a, err := open(c, c.args[0], c.format)
 	if err != nil {
 		return err
 	}
-	defer closeA()
-	b, closeB, err := open(c, c.args[1])
+	defer a.Close()
+	b, err := open(c, c.args[1], c.second)
 	if err != nil {
 		return err
 	}
-	defer closeB()
+	defer b.Close()
 	at, err := qcow2.Compare(ctx, a, b, c.options())
 	if err != nil {
 		return err
@@ -276,11 +352,16 @@ func compare(ctx context.Context, c *command) error {
 }
 
 func digest(ctx context.Context, c *command) error {
-	image, closeAll, err := open(c, c.args[0])
+	image, err := open(c, c.args[0], c.format)
 	if err != nil {
 		return err
 	}
-	defer closeAll()
+	defer image.Close()
+	if c.crossCheck {
+		if err := crossCheck(ctx, c); err != nil {
+			return err
+		}
+	}
 	sum, err := qcow2.Digest(ctx, image, c.options())
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.args[0], err)
@@ -289,57 +370,50 @@ func digest(ctx context.Context, c *command) error {
 	return err
 }
 
-func openFile(name string) (*os.File, int64, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, 0, err
+// crossCheck fails where go-qcow2reader reads another disk than we do.
+func crossCheck(ctx context.Context, c *command) error {
+	if c.format == "raw" || c.snapshot != "" {
+		return errors.New("-cross-check is for qcow2 images, not for raw disks or snapshots")
 	}
-	size, err := f.Seek(0, io.SeekEnd) // of devices too
+	f, size, err := openFile(c)
 	if err != nil {
-		return nil, 0, errors.Join(fmt.Errorf("cannot read %s: %w", name, err), f.Close())
+		return err
+	}
+	defer f.Close()
+	theirs.SetDecompressor(theirs.CompressionTypeZstd, qcow2reader.Zstd)
+	err = qcow2reader.CrossCheck(ctx, f, size)
+	if errors.Is(err, qcow2reader.ErrDiffers) {
+		fmt.Fprintf(c.out, "%s: %v\n", c.args[0], err)
+		return errFindings
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.args[0], err)
+	}
+	return nil
+}
+
+// openFile opens a file to look at its metadata.
+func openFile(c *command) (*os.File, int64, error) {
+	f, size, err := diskfile.Open(c.args[0])
+	if err != nil || c.force {
+		return f, size, err
+	}
+	if err := qcow2.InUse(f); err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("cannot read %s: %w", c.args[0], inUse(err)), f.Close())
 	}
 	return f, size, nil
 }
 
-// source is a file that the image refers to.
-type source struct {
-	*os.File
-	size int64
-}
-
-func (s source) Size() int64 { return s.size }
-
 // open opens an image, with the files it refers to if -files allows them.
-func open(c *command, name string) (*qcow2.Image, func(), error) {
-	f, size, err := openFile(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	var o qcow2.OpenOptions
-	if c.files != "" {
-		o.Resolve = func(ref qcow2.Reference) (qcow2.Source, error) { return resolve(c.files, ref) }
-	}
-	image, err := qcow2.Open(f, size, o)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
-	}
-	return image, func() { _ = errors.Join(image.Close(), f.Close()) }, nil
+func open(c *command, name, format string) (*qcow2.Image, error) {
+	image, err := qcow2.OpenFile(name, qcow2.OpenOptions{Format: format, Dir: c.files, MaxDepth: c.depth, Snapshot: c.snapshot, Force: c.force})
+	return image, inUse(err)
 }
 
-// resolve opens a referenced file in dir. The name may not lead out of it.
-func resolve(dir string, ref qcow2.Reference) (qcow2.Source, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, err
+// inUse adds what to do.
+func inUse(err error) error {
+	if errors.Is(err, qcow2.ErrInUse) {
+		return fmt.Errorf("%w; -force reads it all the same", err)
 	}
-	defer root.Close()
-	f, err := root.Open(ref.Name)
-	if err != nil {
-		return nil, err
-	}
-	stat, err := f.Stat()
-	if err != nil || !stat.Mode().IsRegular() {
-		return nil, errors.Join(fmt.Errorf("%s: not a regular file", ref.Name), err, f.Close())
-	}
-	return source{f, stat.Size()}, nil
+	return err
 }

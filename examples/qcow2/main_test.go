@@ -46,7 +46,15 @@ func images(t *testing.T) []byte {
 		return b
 	})
 	change("leak.qcow2", func(b []byte) []byte { copy(b[len(b)-65536:], "\x00\x02"); return b })
+	change("aes.qcow2", func(b []byte) []byte { b[35] = 1; return b })
 	change("bits63.qcow2", func(b []byte) []byte { b[23] = 63; return b })
+	inner, err := os.ReadFile("zlib.qcow2")
+	require.NoError(t, err)
+	f, err := os.Create("inner.qcow2")
+	require.NoError(t, err)
+	_, err = qcow2.Compact(context.Background(), f, qcow2.Raw(bytes.NewReader(inner), int64(len(inner))), qcow2.CompactOptions{})
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
 	require.NoError(t, os.WriteFile("text", []byte("not an image"), 0o600))
 	require.NoError(t, os.WriteFile("raw", disk, 0o600))
 	return disk
@@ -88,6 +96,17 @@ func TestExitCodes(t *testing.T) {
 		"map -files missing backing.qcow2":                  2,
 		"digest zlib.qcow2":                                 0,
 		"digest text":                                       2,
+		"digest -cross-check backing.qcow2":                 2,
+		"digest -cross-check -f raw raw":                    2,
+		"digest -snapshot one zlib.qcow2":                   2,
+		"info -policy public inner.qcow2":                   1,
+		"info -policy public aes.qcow2":                     1,
+		"info -policy private aes.qcow2":                    0,
+		"info -policy public -backing-chain zlib.qcow2":     2,
+		"info -backing-chain backing.qcow2":                 2,
+		"info -backing-chain -files . backing.qcow2":        0,
+		"info -json -backing-chain -files . backing.qcow2":  0,
+		"map -depth 1 -files . backing.qcow2":               0,
 		"compare zlib.qcow2 zstd.qcow2":                     0,
 		"compare zlib.qcow2 text":                           2,
 		"compare zlib.qcow2":                                2,
@@ -164,9 +183,7 @@ func TestOutput(t *testing.T) {
 
 // TestProgram builds the program and looks at its real exit codes and streams.
 func TestProgram(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "qcow2")
-	out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput()
-	require.NoErrorf(t, err, "%s", out)
+	bin := buildProgram(t)
 	images(t)
 	for _, test := range []struct {
 		args   string
@@ -175,6 +192,8 @@ func TestProgram(t *testing.T) {
 	}{
 		{"check zlib.qcow2", 0, ""},
 		{"check leak.qcow2", 1, ""},
+		{"digest -cross-check zlib.qcow2", 0, ""},
+		{"digest -cross-check zstd.qcow2", 0, ""},
 		{"check text", 2, "qcow2: text: cannot check the image: not a qcow2 image: no qcow2 magic (value 0x6e6f7420 at offset 0)\n"},
 	} {
 		cmd := exec.Command(bin, strings.Fields(test.args)...)

@@ -15,6 +15,9 @@ var (
 	ErrShort   = errors.New("deflate data ends early")
 )
 
+// errFull ends the decoding at what does not fit into the buffer any more.
+var errFull = errors.New("the buffer is full")
+
 // An entry of a decoding table says what the next bits of the input mean.
 //
 //	bits 0 to 7    how many bits to consume, extra bits included
@@ -65,41 +68,54 @@ type stream struct {
 	n        uint   // how many were counted
 }
 
-// Decode fills dst with what the deflate stream in src decompresses to. The
-// stream may go on when dst is full, and src may go on behind the stream. If
+// Decode fills dst with what the deflate stream in src decompresses to. If
 // the stream ends before, Decode fails.
+//
+// The stream may go on when dst is full, and src may go on behind the stream.
+// As zlib does, and so QEMU, Decode reads on until something needs room in
+// dst, src ends, or the final block does: what is damaged up to there is an
+// error, such as noise behind a stream whose last block is not the final one.
 func (d *Decoder) Decode(dst, src []byte) error {
 	s := stream{dst: dst, src: src}
-	for s.out < len(dst) {
-		s.refill()
-		if s.n < 3 {
-			return ErrShort
-		}
-		final := s.bits&1 != 0
-		kind := s.bits >> 1 & 3
-		s.take(3)
-		var err error
-		switch kind {
-		case 0:
-			err = s.stored()
-		case 1:
-			d.fixedTables()
-			err = d.block(&s)
-		case 2:
-			if err = d.dynamicTables(&s); err == nil {
-				err = d.block(&s)
-			}
-		default:
-			err = ErrCorrupt
-		}
-		if err != nil {
+	for {
+		final, err := d.oneBlock(&s)
+		full := s.out == len(dst)
+		switch {
+		case full && (err == errFull || err == ErrShort): //nolint:errorlint // never wrapped
+			return nil
+		case err != nil:
 			return err
-		}
-		if final && s.out < len(dst) {
+		case final && full:
+			return nil
+		case final:
 			return ErrShort
 		}
 	}
-	return nil
+}
+
+// oneBlock decodes a block and says whether it is the last one.
+func (d *Decoder) oneBlock(s *stream) (final bool, err error) {
+	s.refill()
+	if s.n < 3 {
+		return false, ErrShort
+	}
+	final = s.bits&1 != 0
+	kind := s.bits >> 1 & 3
+	s.take(3)
+	switch kind {
+	case 0:
+		err = s.stored()
+	case 1:
+		d.fixedTables()
+		err = d.block(s)
+	case 2:
+		if err = d.dynamicTables(s); err == nil {
+			err = d.block(s)
+		}
+	default:
+		err = ErrCorrupt
+	}
+	return final, err
 }
 
 // refill makes at least 56 bits available, if the input has them.
@@ -132,13 +148,17 @@ func (s *stream) stored() error {
 	n := copy(s.dst[s.out:], s.src[s.in:min(len(s.src), s.in+length)])
 	s.in += n
 	s.out += n
-	if n < length && s.out < len(s.dst) {
-		return ErrShort
+	switch {
+	case n == length:
+		return nil
+	case s.out == len(s.dst):
+		return errFull
 	}
-	return nil
+	return ErrShort
 }
 
-// block decodes symbols to the end of the block, or until dst is full.
+// block decodes symbols to the end of the block, or until dst is full and more
+// would follow.
 func (d *Decoder) block(s *stream) error {
 	done, err := d.fast(s)
 	if done || err != nil {
@@ -291,18 +311,15 @@ func copyMatch(dst []byte, out, distance, length int) {
 
 // slow decodes one symbol after the other and looks at both ends each time.
 func (d *Decoder) slow(s *stream) error {
-	for s.out < len(s.dst) {
-		s.refill()
-		e := d.lit[s.bits&(1<<litBits-1)]
-		if e&entryLink != 0 && e&(entryOther|entryLiteral) == entryOther {
-			s.take(uint(e & 0xff))
-			e = d.lit[min(uint64(e>>16&0x7fff)+s.bits&(1<<(e>>8&31)-1), litTable-1)]
-		}
-		if int(s.n) < int(e&0xff) || s.n > 64 {
-			return ErrShort
-		}
+	for {
+		e, ok := s.code(d.lit[:], litBits)
 		switch {
+		case !ok:
+			return ErrShort
 		case e&entryLiteral != 0:
+			if s.out == len(s.dst) {
+				return errFull
+			}
 			s.take(uint(e & 0xff))
 			s.dst[s.out] = byte(e >> 16)
 			s.out++
@@ -311,33 +328,44 @@ func (d *Decoder) slow(s *stream) error {
 			s.take(uint(e & 0xff))
 			return nil
 		case e&entryOther != 0:
-			return s.invalid()
+			return ErrCorrupt
 		}
 		length := s.value(e)
-		s.refill()
-		if e = d.dist[s.bits&(1<<distBits-1)]; e&entryOther != 0 {
-			if e&entryLink == 0 {
-				return s.invalid()
-			}
-			s.take(uint(e & 0xff))
-			e = d.dist[min(uint64(e>>16&0x7fff)+s.bits&(1<<(e>>8&31)-1), distTable-1)]
-		}
-		if e&entryOther != 0 {
-			return s.invalid()
-		}
-		if int(s.n) < int(e&0xff) || s.n > 64 {
+		if e, ok = s.code(d.dist[:], distBits); !ok {
 			return ErrShort
 		}
+		if e&entryOther != 0 {
+			return ErrCorrupt
+		}
 		distance := s.value(e)
+		room := len(s.dst) - s.out
+		if room == 0 {
+			return errFull
+		}
 		if distance > s.out {
 			return ErrCorrupt
 		}
-		for range min(length, len(s.dst)-s.out) {
+		for range min(length, room) {
 			s.dst[s.out] = s.dst[s.out-distance]
 			s.out++
 		}
+		if length > room {
+			return errFull
+		}
 	}
-	return nil
+}
+
+// code looks the next code up. What it returns is not consumed, but for the
+// part that leads to a subtable; it is not ok if the input ends within the
+// code or its extra bits.
+func (s *stream) code(table []uint32, tableBits int) (uint32, bool) {
+	s.refill()
+	e := table[s.bits&(1<<tableBits-1)]
+	if e&entryLink != 0 && e&(entryOther|entryLiteral) == entryOther {
+		s.take(uint(e & 0xff))
+		e = table[min(uint64(e>>16&0x7fff)+s.bits&(1<<(e>>8&31)-1), uint64(len(table)-1))]
+	}
+	return e, s.n <= 64 && s.n >= uint(e&0xff)
 }
 
 // value consumes a code with its extra bits.
@@ -345,12 +373,4 @@ func (s *stream) value(e uint32) int {
 	v := int(e>>16) + int(s.bits&(1<<(e&63)-1)>>(e>>8&31))
 	s.take(uint(e & 0xff))
 	return v
-}
-
-// invalid tells a code that does not exist from one that is cut off.
-func (s *stream) invalid() error {
-	if s.in == len(s.src) && (s.n < maxCode || s.n > 64) {
-		return ErrShort
-	}
-	return ErrCorrupt
 }

@@ -20,6 +20,12 @@ var (
 
 const endOfBlock = 256
 
+// Table entries of one bit: an error, and the symbol 0.
+const (
+	oneBit = 1<<8 | 1
+	noCode = entryOther | oneBit
+)
+
 // litEntry is the table entry of a literal or length symbol, without bits.
 func litEntry(symbol int) uint32 {
 	switch {
@@ -45,15 +51,15 @@ func codeEntry(symbol int) uint32 { return uint32(symbol) << 16 }
 // buildTable fills table for the code lengths of a canonical Huffman code.
 // Index bits are the first tableBits bits of the input; longer codes have
 // links to subtables. Returns false if the lengths are not those of a complete
-// code; a code of one symbol with one bit, or of none, is complete enough,
-// as in zlib.
-func buildTable(table []uint32, tableBits int, lens []uint8, entry func(int) uint32) bool {
+// code. As in zlib a code of no symbol is complete enough, and where lone is
+// set also one of a single symbol with one bit; what is not a code is none.
+func buildTable(table []uint32, tableBits int, lens []uint8, entry func(int) uint32, none uint32, lone bool) bool {
 	var count [maxCode + 1]int
 	for _, l := range lens {
 		count[l]++
 	}
 	if count[0] == len(lens) {
-		fill(table[:1<<tableBits], entryOther)
+		fill(table[:1<<tableBits], none)
 		return true
 	}
 	left, longest := 1, 0
@@ -68,10 +74,10 @@ func buildTable(table []uint32, tableBits int, lens []uint8, entry func(int) uin
 		}
 	}
 	if left > 0 {
-		if longest != 1 {
+		if longest != 1 || !lone {
 			return false
 		}
-		fill(table[:1<<tableBits], entryOther)
+		fill(table[:1<<tableBits], none)
 	}
 	var sorted [288]uint16
 	for symbol, l := range lens {
@@ -164,11 +170,11 @@ func (d *Decoder) fixedTables() {
 			lens[n] = 7
 		}
 	}
-	buildTable(d.lit[:], litBits, lens[:], litEntry)
+	buildTable(d.lit[:], litBits, lens[:], litEntry, noCode, true)
 	for n := range 32 {
 		lens[n] = 5
 	}
-	buildTable(d.dist[:], distBits, lens[:32], distEntry)
+	buildTable(d.dist[:], distBits, lens[:32], distEntry, noCode, true)
 	d.fixed = true
 }
 
@@ -193,15 +199,16 @@ func (d *Decoder) dynamicTables(s *stream) error {
 		codeLens[at] = uint8(s.bits & 7)
 		s.take(3)
 	}
-	if !buildTable(d.code[:], codeBits, codeLens[:], codeEntry) {
+	// zlib reads a zero from each bit where no length has a code.
+	if !buildTable(d.code[:], codeBits, codeLens[:], codeEntry, oneBit, false) {
 		return ErrCorrupt
 	}
 	lens := d.lens[:nlit+ndist]
 	if err := d.readLengths(s, lens); err != nil {
 		return err
 	}
-	if lens[endOfBlock] == 0 || !buildTable(d.lit[:], litBits, lens[:nlit], litEntry) ||
-		!buildTable(d.dist[:], distBits, lens[nlit:], distEntry) {
+	if lens[endOfBlock] == 0 || !buildTable(d.lit[:], litBits, lens[:nlit], litEntry, noCode, true) ||
+		!buildTable(d.dist[:], distBits, lens[nlit:], distEntry, noCode, true) {
 		return ErrCorrupt
 	}
 	return nil
@@ -210,20 +217,19 @@ func (d *Decoder) dynamicTables(s *stream) error {
 // readLengths reads the run-length coded lengths of both codes.
 func (d *Decoder) readLengths(s *stream, lens []uint8) error {
 	for n := 0; n < len(lens); {
-		s.refill()
-		e := d.code[s.bits&(1<<codeBits-1)]
-		if e&entryOther != 0 {
-			return s.invalid()
+		e, ok := s.code(d.code[:], codeBits)
+		if !ok {
+			return ErrShort
 		}
 		length, symbol := uint(e&0xff), e>>16
 		var repeat, extra uint
 		value := uint8(0)
 		switch symbol {
 		case 16:
-			if n == 0 {
-				return ErrCorrupt
+			repeat, extra = 3, 2
+			if n > 0 {
+				value = lens[n-1]
 			}
-			repeat, extra, value = 3, 2, lens[n-1]
 		case 17:
 			repeat, extra = 3, 3
 		case 18:
@@ -237,7 +243,7 @@ func (d *Decoder) readLengths(s *stream, lens []uint8) error {
 		s.take(length)
 		repeat += uint(s.bits & (1<<extra - 1))
 		s.take(extra)
-		if n+int(repeat) > len(lens) {
+		if n+int(repeat) > len(lens) || symbol == 16 && n == 0 {
 			return ErrCorrupt
 		}
 		for range repeat {

@@ -51,6 +51,13 @@ type Digester interface {
 	InputsDigest(spec Spec) (string, error)
 }
 
+// A Declarer is a Builder that can tell which files, beside its packages', it
+// brings into the image of a spec: lines in the format of ledger.ParseRules. An
+// image of another Builder has no account of its files.
+type Declarer interface {
+	DeclaredFiles(spec Spec) (string, error)
+}
+
 // Spec says what to build. It has what every driver needs; what one tool needs
 // beyond it is in that driver's Config.
 type Spec struct {

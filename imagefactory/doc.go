@@ -30,11 +30,19 @@
 //	.work/NAME/BUILD/out/   what a builder wrote and nobody took over
 //	.work/NAME/build/       what the builder works in
 //	.work/.release/NAME/    releases that are sealed and not yet published everywhere
+//	.work/.cache/           what tests of any image need again: see Factory.Reader
 //
 // A failed run keeps its files until the next one of the same image begins: then
 // images, sandboxes and what the builder wrote go, and of the rest the ten newest
 // runs stay. A run that is published leaves nothing in .work. Releases are
 // removed by [Factory.Retire] alone.
+//
+// # Files
+//
+// Before an image is booted its disk is read, where its packages are Debian's and
+// its builder is a [builder.Declarer]: every file has to be a package's, declared,
+// or explained by a rule (package ledger; checks files.*). The release has the list as NAME-BUILD.files.gz, and what
+// differs from the previous release's list at the end of its .changes.
 //
 // # Failures and interruption
 //

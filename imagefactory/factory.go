@@ -67,6 +67,10 @@ type Factory struct {
 	Host builder.Host
 	// Sandbox boots the images for their tests. If nil, sandbox.QEMU{}.
 	Sandbox sandbox.Sandbox
+	// Reader reads images' disks, so that their files can be accounted for: see
+	// package ledger. Without a Kernel it is made of the image's own archive. Only
+	// images of Debian are read, whose builder is a builder.Declarer.
+	Reader sandbox.Reader
 	// Key signs the releases; it has its secret part, or Signer holds it.
 	// Required. Releases are verified against it and nothing else; Dir belongs
 	// to the key that it was used with first.
@@ -246,7 +250,7 @@ func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
 	if j.mirrors, err = f.mirrors(d.Mirrors); err != nil {
 		return nil, d.source.locate(fmt.Errorf("mirrors: %w", err))
 	}
-	if j.suite, err = parts.suite(d, j.mirrors); err != nil {
+	if j.suite, err = parts.suite(d, j.mirrors, j.fileChecks()...); err != nil {
 		return nil, err
 	}
 	for _, k := range d.spec(nil).TrustedKeys {

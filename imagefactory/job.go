@@ -25,6 +25,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
 )
 
@@ -32,6 +33,7 @@ import (
 const (
 	workName    = ".work"
 	releaseName = ".release" // below workName; no image is called so
+	cacheName   = ".cache"   // likewise
 )
 
 // job is one image's way through the factory.
@@ -586,13 +588,20 @@ func (j *job) runTest(ctx context.Context) error {
 	if err := j.test(ctx); err != nil {
 		return err
 	}
-	return j.save(ctx, testedFiles)
+	return j.save(ctx, j.testedFiles())
 }
 
 // test boots the image and holds it to its suite.
 func (j *job) test(ctx context.Context) (err error) {
 	suite := *j.suite
 	suite.Now, suite.Logger, suite.Facts = j.factory.Now, j.log, evidenceFacts
+	// Before a boot changes anything.
+	var files testsuite.Fact
+	if j.accountable() {
+		if files, err = j.accountFiles(ctx); err != nil {
+			return err
+		}
+	}
 	machine, err := j.boot(ctx)
 	if err != nil {
 		return err
@@ -600,9 +609,13 @@ func (j *job) test(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, contain(j.log, "sandbox", "Close", machine.Close)) }()
 	suite.Params.Hostname, suite.Params.OverlayBytes = machine.Hostname, machine.DiskBytes
 	err = contain(j.log, "profile "+suite.Profile.Name, "", func() (err error) {
-		if j.facts, err = suite.Gather(ctx, machine.Target); err == nil {
-			j.tests, err = suite.Judge(j.facts)
+		if j.facts, err = suite.Gather(ctx, machine.Target); err != nil {
+			return err
 		}
+		if j.accountable() {
+			j.facts.Facts[ledger.FactName] = files
+		}
+		j.tests, err = suite.Judge(j.facts)
 		return err
 	})
 	if err != nil {

@@ -110,13 +110,14 @@ func newDriver[D, T any](j *job, key string, drivers map[string]D, c Component, 
 	return made, nil
 }
 
-// suite is what the image is held to.
-func (p *parts) suite(d *Definition, mirrors map[string]string) (*testsuite.Suite, error) {
+// suite is what the image is held to, by its profile and by more checks.
+func (p *parts) suite(d *Definition, mirrors map[string]string, more ...testsuite.Check) (*testsuite.Suite, error) {
 	profile, ok := p.profiles[d.Test.Profile]
 	if !ok {
 		err := fmt.Errorf("image %s: test: %w", d.Name, nearest.Unknown("profile", d.Test.Profile, slices.Sorted(maps.Keys(p.profiles))))
 		return nil, d.source.locateAt(err, "test", "profile")
 	}
+	profile.Checks = slices.Concat(profile.Checks, more)
 	s := &testsuite.Suite{Profile: profile, Probes: p.probes, Params: testsuite.Params{
 		User: d.User, NTPServers: d.NTPServers, DiskBytes: int64(d.DiskBytes), RequiredPackages: d.Test.RequiredPackages,
 		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor), LVM: d.LVM,

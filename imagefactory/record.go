@@ -39,6 +39,14 @@ var (
 	testedFiles = []string{".test.json", ".test.xml", ".test.log"}
 )
 
+// testedFiles are the files of the test, with the ledger where there is one.
+func (j *job) testedFiles() []string {
+	if _, err := os.Stat(j.file(filesSuffix)); err != nil {
+		return testedFiles
+	}
+	return append(slices.Clone(testedFiles), filesSuffix)
+}
+
 func (j *job) recordFile() string { return filepath.Join(j.runDir, "run.json") }
 
 // save records a finished stage that wrote the given files.

@@ -164,7 +164,7 @@ func (j *job) runSeal(ctx context.Context) (string, error) {
 		return "", err
 	}
 	digests := map[string]signing.FileDigest{}
-	for _, suffix := range slices.Concat(builtFiles, testedFiles, []string{".changes"}) {
+	for _, suffix := range slices.Concat(builtFiles, j.testedFiles(), []string{".changes"}) {
 		name := filepath.Base(j.file(suffix))
 		// Linked, so that a run that is cut here can be taken up.
 		if err := os.Link(j.file(suffix), filepath.Join(staging, name)); err != nil {
@@ -238,7 +238,11 @@ func (j *job) writeChanges() error {
 			return err
 		}
 	}
-	return os.WriteFile(j.file(".changes"), packageChanges(had, have), 0o644)
+	files, err := j.fileChanges()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(j.file(".changes"), append(packageChanges(had, have), files...), 0o644)
 }
 
 func packageChanges(had, have []byte) []byte {

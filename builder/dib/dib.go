@@ -25,6 +25,14 @@
 // Elements are programs that run as root on the host and in the image: who may
 // write a definition or its elements is trusted.
 //
+// # Files
+//
+// An image of this package is held to an account of its files (package ledger).
+// What an element's scripts write is declared in its file "image-files", as
+// ledger.ParseRules reads it; what it has below static/ needs no word. Elements
+// that come with diskimage-builder are known to the driver as far as
+// examples/nightly uses them.
+//
 // # Limits
 //
 // Only Debian and amd64 or arm64 images are handled; the disk's size must be a

@@ -102,6 +102,7 @@ func TestMainJob(t *testing.T) {
 
 	var cut string
 	t.Run("a spoiled image is not published", func(t *testing.T) { n.spoiled(t, first) })
+	t.Run("every file of the released image is accounted for", func(t *testing.T) { n.accounted(t, first) })
 	t.Run("the released image stays in the sandbox", func(t *testing.T) { n.isolated(t, first) })
 	t.Run("unchanged", func(t *testing.T) {
 		require.Equal(t, 0, n.run(t, ""))
@@ -139,7 +140,10 @@ func TestMainJob(t *testing.T) {
 		}
 		changes, err := os.ReadFile(filepath.Join(n.out, image, got.Build, image+"-"+got.Build+".changes"))
 		require.NoError(t, err)
-		require.Empty(t, string(changes), "the same packages")
+		require.NotRegexp(t, `(?m)^[-+][a-z0-9]`, string(changes), "the same packages")
+		for line := range strings.Lines(string(changes)) { // such as the initial RAM disk
+			require.Regexp(t, `^[-+*]["/]`, line)
+		}
 		n.nothingLeft(t)
 	})
 }
@@ -192,7 +196,7 @@ func (n *nightly) complete(t *testing.T, r imagefactory.ImageReport) {
 	base := image + "-" + r.Build
 	for _, name := range []string{
 		base + ".qcow2", base + ".qcow2.asc", base + ".config.tar.gz", base + ".config.tar.gz.asc", base + ".packages",
-		base + ".changes", base + ".build.log", base + ".test.json", base + ".test.xml", base + ".test.log",
+		base + ".changes", base + ".build.log", base + ".test.json", base + ".test.xml", base + ".test.log", base + ".files.gz",
 		base + ".provenance.json", "SHA256SUMS", "SHA256SUMS.asc", "release.json",
 	} {
 		require.Contains(t, r.Artifacts, r.Release+"/"+name)
@@ -291,6 +295,18 @@ func (n *nightly) isolated(t *testing.T, release string) {
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
 	require.Contains(t, string(out), "--- PASS: TestBootImage")
+}
+
+// accounted runs the ledger's own test on the released image: that it names
+// every way in which the disk is spoiled, and nothing else. Without an image that
+// test is skipped where it stands.
+func (n *nightly) accounted(t *testing.T, release string) {
+	cmd := exec.Command("go", "test", "-count=1", "-v", "-timeout", "30m", "-run", "^TestFilesOfImage$", "../../imagefactory")
+	cmd.Env = append(os.Environ(), "IMAGEFACTORY_TEST_DIR="+n.out,
+		"IMAGEFACTORY_TEST_IMAGE="+filepath.Join(n.out, image, release, image+"-"+release+".qcow2"))
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Contains(t, string(out), "--- PASS: TestFilesOfImage")
 }
 
 func compact(t *testing.T, name string) string {

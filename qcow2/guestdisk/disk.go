@@ -101,6 +101,8 @@ type Volume struct {
 	Name      string   `json:"name"`
 	SizeBytes int64    `json:"size"`
 	Content   *Content `json:"content,omitempty"` // nil if its place is not simple
+	// OffsetBytes is where it begins in what holds it; 0 if its place is not simple.
+	OffsetBytes int64 `json:"offset,omitempty"`
 }
 
 // Firmware is the image property that fits: BIOS if the disk boots with it,

@@ -118,7 +118,8 @@ func (c *Content) volume(v view, lv section, start, extent int64) error {
 		if kind != nil && string(kind[1]) == "striped" && stripe != nil {
 			first, err := strconv.ParseInt(string(stripe[2]), 10, 31)
 			if err == nil {
-				if volume.Content, err = content(v.sub(start+product(first, extent), volume.SizeBytes), false); err != nil {
+				volume.OffsetBytes = start + product(first, extent)
+				if volume.Content, err = content(v.sub(volume.OffsetBytes, volume.SizeBytes), false); err != nil {
 					return err
 				}
 			}

@@ -9,6 +9,10 @@
 // guest is otherwise (its user, sudo, password, sshd, time servers) comes from
 // the image, so that it is the image that is tested.
 //
+// [Reader] reads the files of an image that is not booted, for package ledger: the
+// file systems are mounted by the kernel of another such machine, which has
+// nothing but them and a way to write to.
+//
 // # Security
 //
 // The guest is not trusted. It has no way to the host's loopback or to the

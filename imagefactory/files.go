@@ -1,0 +1,320 @@
+package imagefactory
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
+)
+
+// filesSuffix is that of the release's ledger, a compressed text of
+// ledger.Listing.
+const filesSuffix = ".files.gz"
+
+// accountable reports whether the image's files can be accounted for: its
+// packages are Debian's, and its builder tells what else it brings.
+func (j *job) accountable() bool {
+	_, ok := j.builder.(builder.Declarer)
+	return ok && j.def.OS.Distribution == "debian"
+}
+
+// fileChecks are what the image's files are held to.
+func (j *job) fileChecks() []testsuite.Check {
+	if !j.accountable() {
+		return nil
+	}
+	return ledger.Checks()
+}
+
+// accountFiles reads the image's disk, writes its ledger and returns what is
+// to be said of it, for ledger.Checks.
+func (j *job) accountFiles(ctx context.Context) (testsuite.Fact, error) {
+	var lines string
+	err := contain(j.log, "builder "+j.def.Builder.Driver, "DeclaredFiles", func() (err error) {
+		lines, err = j.builder.(builder.Declarer).DeclaredFiles(j.def.spec(j.mirrors))
+		return err
+	})
+	if err != nil {
+		return testsuite.Fact{}, fmt.Errorf("cannot tell the files that the definition brings: %w", err)
+	}
+	declared, err := ledger.ParseRules(lines)
+	if err != nil {
+		return testsuite.Fact{}, fmt.Errorf("the files that the definition brings: %w", err)
+	}
+	listing, findings, err := j.list(ctx)
+	if err != nil {
+		return testsuite.Fact{}, err
+	}
+	if err := j.writeFiles(listing); err != nil {
+		return testsuite.Fact{}, fmt.Errorf("cannot write the list of files: %w", err)
+	}
+	packages, err := ledger.DebianPackages(listing)
+	if err != nil {
+		return testsuite.Fact{}, err
+	}
+	archive, err := j.archive(j.def.OS.Arch)
+	if err != nil {
+		return testsuite.Fact{}, err
+	}
+	unlock, err := j.lockCache(ctx)
+	if err != nil {
+		return testsuite.Fact{}, err
+	}
+	manifests, err := archive.Manifests(ctx, packages)
+	unlock()
+	if err != nil {
+		return testsuite.Fact{}, err
+	}
+	more, err := ledger.Debian{Declared: declared, Manifests: manifests}.Account(listing)
+	if err != nil {
+		return testsuite.Fact{}, err
+	}
+	findings = append(findings, more...)
+	j.log.InfoContext(ctx, "accounted for the disk's files", "files", len(listing.Files), "packages", len(packages), "findings", len(findings))
+	return ledger.Fact(len(listing.Files), findings), nil
+}
+
+// list reads every file of the disk. What cannot hold files is passed over;
+// what might and cannot be read is a finding.
+func (j *job) list(ctx context.Context) (*ledger.Listing, []ledger.Finding, error) {
+	reader := j.factory.Reader
+	if reader.Kernel == "" {
+		made, err := j.makeReader(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		reader.Kernel, reader.Initrd = made.Kernel, made.Initrd
+	}
+	reader.WorkDir, reader.Logger = j.runDir, j.log
+	stream, volumes, err := reader.Open(ctx, j.built.ImagePath)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer stream.Close()
+	listing, err := ledger.ReadArchive(ctx, stream, ledger.Limits{}, ledger.KeepDebian)
+	if err != nil {
+		return nil, nil, err
+	}
+	places, err := mountPoints(listing, volumes)
+	if err != nil {
+		return nil, nil, err
+	}
+	listing.Mount(places)
+	var findings []ledger.Finding
+	for _, v := range volumes {
+		if !v.Read && !v.Harmless() {
+			findings = append(findings, ledger.Finding{Kind: ledger.Unexplained, Path: v.Name, Detail: "a part of the disk that is not known"})
+		}
+	}
+	return listing, findings, nil
+}
+
+// makeReader makes the reader of the archive that the image is built from.
+func (j *job) makeReader(ctx context.Context) (sandbox.Reader, error) {
+	archive, err := j.archive("amd64")
+	if err != nil {
+		return sandbox.Reader{}, err
+	}
+	unlock, err := j.lockCache(ctx)
+	if err != nil {
+		return sandbox.Reader{}, err
+	}
+	defer unlock()
+	options, err := archive.AptOptions(ctx)
+	if err != nil {
+		return sandbox.Reader{}, err
+	}
+	return sandbox.MakeReader(ctx, j.cacheDir(), options...)
+}
+
+// mountPoints tells where the volumes belong: the root is the one that has
+// /etc/fstab, which names the others by label or UUID.
+func mountPoints(l *ledger.Listing, volumes []sandbox.Volume) (map[string]string, error) {
+	root := ""
+	var fstab []byte
+	for _, v := range volumes {
+		if data, ok := l.Contents["/"+v.Name+"/etc/fstab"]; ok {
+			if root != "" {
+				return nil, errors.New("cannot list the disk's files: two volumes look like the root")
+			}
+			root, fstab = v.Name, data
+		}
+	}
+	if root == "" {
+		return nil, errors.New("cannot list the disk's files: no volume has /etc/fstab")
+	}
+	places := map[string]string{root: "/"}
+	for line := range strings.Lines(string(fstab)) {
+		f := strings.Fields(line)
+		if len(f) < 3 || strings.HasPrefix(f[0], "#") || !filepath.IsAbs(f[1]) || f[1] != filepath.Clean(f[1]) {
+			continue
+		}
+		key, value, _ := strings.Cut(f[0], "=")
+		for _, v := range volumes {
+			named := v.Read && (key == "LABEL" && value == v.Content.Label || key == "UUID" && strings.EqualFold(value, v.Content.UUID))
+			if _, has := places[v.Name]; named && !has && value != "" {
+				places[v.Name] = f[1]
+			}
+		}
+	}
+	return places, nil
+}
+
+func (j *job) writeFiles(l *ledger.Listing) error {
+	f, err := os.Create(j.file(filesSuffix))
+	if err != nil {
+		return err
+	}
+	z := gzip.NewWriter(f)
+	return errors.Join(l.WriteText(z), z.Close(), f.Close())
+}
+
+// cacheDir keeps what is made once for many images.
+func (j *job) cacheDir() string { return filepath.Join(j.dir, workName, cacheName) }
+
+// lockCache waits until no other run, of whatever image, writes to the cache.
+func (j *job) lockCache(ctx context.Context) (unlock func(), err error) {
+	const pause = 500 * time.Millisecond
+	if err := os.MkdirAll(j.cacheDir(), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(j.cacheDir())
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			f.Close()
+			return nil, fmt.Errorf("cannot lock %s: %w", j.cacheDir(), err)
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// archive is where the image's packages come from: its mirrors, with the keys
+// that its definition trusts and no others.
+func (j *job) archive(arch string) (*ledger.DebianArchive, error) {
+	spec := j.def.spec(j.mirrors)
+	dir := filepath.Join(j.cacheDir(), "debian-"+spec.Release+"-"+arch)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	keyring := filepath.Join(j.runDir, "ledger.gpg")
+	if err := writeKeyring(keyring, spec); err != nil {
+		return nil, fmt.Errorf("cannot read the trusted keys: %w", err)
+	}
+	mirror := strings.TrimRight(spec.Mirrors["debian"], "/")
+	security := strings.TrimRight(spec.Mirrors["debian-security"], "/")
+	if security == "" {
+		security = mirror + "-security"
+	}
+	main := []string{"main"}
+	return &ledger.DebianArchive{
+		Keyring: keyring, Arch: arch, Dir: dir,
+		Sources: []ledger.DebianSource{
+			{URL: mirror, Suite: spec.Release, Components: main},
+			{URL: mirror, Suite: spec.Release + "-updates", Components: main},
+			{URL: security, Suite: spec.Release + "-security", Components: main},
+		},
+	}, nil
+}
+
+// maxKeyFile bounds a file of trusted keys.
+const maxKeyFile = 4 << 20
+
+// writeKeyring writes the keys that the spec trusts, as apt reads them.
+func writeKeyring(name string, spec builder.Spec) error {
+	var out bytes.Buffer
+	for _, k := range spec.TrustedKeys {
+		f, err := os.Open(k.File)
+		if err != nil {
+			return err
+		}
+		data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+		read := openpgp.ReadKeyRing
+		if bytes.HasPrefix(bytes.TrimSpace(data), []byte("-----BEGIN")) {
+			read = openpgp.ReadArmoredKeyRing
+		}
+		keys, err := read(bytes.NewReader(data))
+		if err != nil {
+			return fmt.Errorf("%s: %w", k.File, err)
+		}
+		for _, key := range keys {
+			if len(k.Fingerprints) > 0 && !slices.Contains(k.Fingerprints, fmt.Sprintf("%X", key.PrimaryKey.Fingerprint)) {
+				continue
+			}
+			if err := key.Serialize(&out); err != nil {
+				return fmt.Errorf("%s: %w", k.File, err)
+			}
+		}
+	}
+	return os.WriteFile(name, out.Bytes(), 0o644)
+}
+
+// fileChanges compares the ledger with that of the previous release.
+func (j *job) fileChanges() ([]byte, error) {
+	now, err := os.ReadFile(j.file(filesSuffix))
+	if errors.Is(err, fs.ErrNotExist) || j.previous == nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	had, err := readRelease(j.previous, j.name+"-"+j.previous.Index.Build.String()+filesSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // an older release without
+	}
+	if err != nil {
+		return nil, err
+	}
+	was, err := unzip(had)
+	if err != nil {
+		return nil, err
+	}
+	is, err := unzip(now)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = ledger.Compare(&out, was, is)
+	return out.Bytes(), err
+}
+
+// maxFiles bounds the text of a ledger.
+const maxFiles = 1 << 30
+
+func unzip(data []byte) (io.Reader, error) {
+	z, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	return io.LimitReader(z, maxFiles), nil
+}

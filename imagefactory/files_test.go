@@ -1,0 +1,92 @@
+package imagefactory
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
+	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
+	"github.com/opentelekomcloud/go-imagefactory/internal/spoil"
+	"github.com/opentelekomcloud/go-imagefactory/publish"
+	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
+)
+
+// TestFilesOfImage spoils the disk of an image of examples/nightly in many ways
+// at once; each of them, and nothing else, has to be named. The environment
+// names the image, and a factory's directory whose cache is used.
+func TestFilesOfImage(t *testing.T) {
+	image, dir := os.Getenv("IMAGEFACTORY_TEST_IMAGE"), os.Getenv("IMAGEFACTORY_TEST_DIR")
+	if image == "" || dir == "" {
+		t.Skip("needs an image in IMAGEFACTORY_TEST_IMAGE and a directory in IMAGEFACTORY_TEST_DIR; the test of examples/nightly has them")
+	}
+	needs.Tools(t, "qemu-system-x86_64", "apt-get", "dpkg-deb")
+	definitions, err := LoadFile("../examples/nightly/nightly.yaml")
+	require.NoError(t, err)
+	f := &Factory{Dir: dir, Builders: []BuilderDriver{dib.Driver{}}, Targets: []TargetDriver{directory.Driver{Dir: dir}}}
+	parts, err := f.parts()
+	require.NoError(t, err)
+	j, err := f.newJob(parts, &definitions[0])
+	require.NoError(t, err)
+	j.dir, j.runDir, j.build = dir, t.TempDir(), publish.NewBuildID(f.now())
+	j.built = &builder.Result{ImagePath: spoil.Disk(t, image)}
+	require.True(t, j.accountable())
+	fact, err := j.accountFiles(t.Context())
+	require.NoError(t, err)
+
+	var want, got []string
+	for _, s := range spoil.DiskSpoils {
+		want = append(want, s.Finding)
+	}
+	for _, line := range strings.Split(strings.TrimSpace(fact.Output), "\n")[1:] {
+		kind, rest, _ := strings.Cut(line, " ")
+		name, _, _ := strings.Cut(rest, ": ")
+		got = append(got, kind+" "+name)
+	}
+	require.ElementsMatch(t, want, got)
+	facts := testsuite.Facts{Facts: map[string]testsuite.Fact{ledger.FactName: fact}}
+	for _, c := range ledger.Checks() {
+		require.Equal(t, testsuite.Fail, c.Judge(facts, testsuite.Params{}).Status, c.ID)
+	}
+	st, err := os.Stat(j.file(filesSuffix))
+	require.NoError(t, err)
+	t.Logf("the ledger has %d KiB", st.Size()>>10)
+}
+
+func TestMountPoints(t *testing.T) {
+	volume := func(name, label string) sandbox.Volume {
+		return sandbox.Volume{Name: name, Read: true, Content: &guestdisk.Content{Label: label, UUID: "AB-" + name}}
+	}
+	l := &ledger.Listing{Contents: map[string][]byte{"/p2/etc/fstab": []byte("# c\nLABEL=root / ext4 defaults 0 1\nUUID=ab-p1 /boot/efi vfat umask=0077 0 1\nLABEL=x ../y ext4\n")}}
+	volumes := []sandbox.Volume{volume("p1", "ESP"), volume("p2", "root"), volume("p3", "x")}
+	places, err := mountPoints(l, volumes)
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"p1": "/boot/efi", "p2": "/"}, places)
+	l.Contents["/p3/etc/fstab"] = nil
+	_, err = mountPoints(l, volumes)
+	require.ErrorContains(t, err, "two volumes look like the root")
+	_, err = mountPoints(&ledger.Listing{}, volumes)
+	require.ErrorContains(t, err, "no volume has /etc/fstab")
+}
+
+// TestFileChanges compares the ledgers of two releases.
+func TestFileChanges(t *testing.T) {
+	j := &job{name: "Standard_Test_1", runDir: t.TempDir(), build: publish.NewBuildID((&Factory{}).now())}
+	changes, err := j.fileChanges()
+	require.NoError(t, err)
+	require.Empty(t, changes, "without a ledger")
+	require.NoError(t, j.writeFiles(&ledger.Listing{Files: []ledger.File{{Path: "/a", Type: ledger.Directory}}}))
+	changes, err = j.fileChanges()
+	require.NoError(t, err)
+	require.Empty(t, changes, "without a previous release")
+	require.FileExists(t, filepath.Join(j.runDir, j.name+"-"+j.build.String()+".files.gz"))
+	require.Equal(t, append([]string{".test.json", ".test.xml", ".test.log"}, filesSuffix), j.testedFiles())
+}

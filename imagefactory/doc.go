@@ -41,8 +41,9 @@
 //
 // Before an image is booted its disk is read, where its packages are Debian's and
 // its builder is a [builder.Declarer]: every file has to be a package's, declared,
-// or explained by a rule (package ledger; checks files.*). The release has the list as NAME-BUILD.files.gz, and what
-// differs from the previous release's list at the end of its .changes.
+// or explained by a rule (package ledger; checks files.*). Elsewhere these checks
+// are skipped. The release has the list as NAME-BUILD.files.gz, and what differs from
+// the previous release's list at the end of its .changes.
 //
 // # Failures and interruption
 //

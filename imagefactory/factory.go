@@ -55,7 +55,8 @@ type Factory struct {
 	Builders []BuilderDriver
 	Targets  []TargetDriver
 	// Profiles are what definitions may have their images held to, by name. If
-	// nil, testsuite.OTC() alone.
+	// nil, there is otc alone: testsuite.OTC() and ledger.Checks(). An image's disk
+	// is read only where its profile has the latter.
 	Profiles []testsuite.Profile
 	// Probes read what the checks of Profiles need and the test suite does not
 	// gather itself.
@@ -69,7 +70,8 @@ type Factory struct {
 	Sandbox sandbox.Sandbox
 	// Reader reads images' disks, so that their files can be accounted for: see
 	// package ledger. Without a Kernel it is made of the image's own archive. Only
-	// images of Debian are read, whose builder is a builder.Declarer.
+	// images of Debian are read, whose builder is a builder.Declarer; the checks of
+	// other images' files are skipped.
 	Reader sandbox.Reader
 	// Key signs the releases; it has its secret part, or Signer holds it.
 	// Required. Releases are verified against it and nothing else; Dir belongs
@@ -250,7 +252,7 @@ func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
 	if j.mirrors, err = f.mirrors(d.Mirrors); err != nil {
 		return nil, d.source.locate(fmt.Errorf("mirrors: %w", err))
 	}
-	if j.suite, err = parts.suite(d, j.mirrors, j.fileChecks()...); err != nil {
+	if j.suite, err = parts.suite(d, j.mirrors); err != nil {
 		return nil, err
 	}
 	for _, k := range d.spec(nil).TrustedKeys {

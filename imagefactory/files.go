@@ -27,19 +27,28 @@ import (
 // ledger.Listing.
 const filesSuffix = ".files.gz"
 
-// accountable reports whether the image's files can be accounted for: its
-// packages are Debian's, and its builder tells what else it brings.
-func (j *job) accountable() bool {
-	_, ok := j.builder.(builder.Declarer)
-	return ok && j.def.OS.Distribution == "debian"
+// unaccountable says why the image's files cannot be accounted for, or "".
+func (j *job) unaccountable() string {
+	if _, ok := j.builder.(builder.Declarer); !ok {
+		return "the builder " + j.def.Builder.Driver + " does not declare what it brings beside packages"
+	}
+	if d := j.def.OS.Distribution; d != "debian" {
+		return "the packages of " + d + " cannot be compared with"
+	}
+	return ""
 }
 
-// fileChecks are what the image's files are held to.
-func (j *job) fileChecks() []testsuite.Check {
-	if !j.accountable() {
-		return nil
+// files accounts for the image's files, if a check asks for it, or says why that is
+// left out.
+func (j *job) files(ctx context.Context) (testsuite.Fact, error) {
+	asked := slices.ContainsFunc(j.suite.Profile.Checks, func(c testsuite.Check) bool { return slices.Contains(c.Needs, ledger.FactName) })
+	if !asked {
+		return testsuite.Fact{Omitted: "no check asks for it"}, nil
 	}
-	return ledger.Checks()
+	if why := j.unaccountable(); why != "" {
+		return testsuite.Fact{Omitted: why}, nil
+	}
+	return j.accountFiles(ctx)
 }
 
 // accountFiles reads the image's disk, writes its ledger and returns what is

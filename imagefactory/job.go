@@ -596,11 +596,9 @@ func (j *job) test(ctx context.Context) (err error) {
 	suite := *j.suite
 	suite.Now, suite.Logger, suite.Facts = j.factory.Now, j.log, evidenceFacts
 	// Before a boot changes anything.
-	var files testsuite.Fact
-	if j.accountable() {
-		if files, err = j.accountFiles(ctx); err != nil {
-			return err
-		}
+	files, err := j.files(ctx)
+	if err != nil {
+		return err
 	}
 	machine, err := j.boot(ctx)
 	if err != nil {
@@ -612,9 +610,7 @@ func (j *job) test(ctx context.Context) (err error) {
 		if j.facts, err = suite.Gather(ctx, machine.Target); err != nil {
 			return err
 		}
-		if j.accountable() {
-			j.facts.Facts[ledger.FactName] = files
-		}
+		j.facts.Facts[ledger.FactName] = files
 		j.tests, err = suite.Judge(j.facts)
 		return err
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/internal/nearest"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 )
 
 // parts are what definitions may name, by name.
@@ -32,7 +33,9 @@ func (t target) String() string { return "target " + t.driver }
 func (f *Factory) parts() (*parts, error) {
 	profiles := f.Profiles
 	if profiles == nil {
-		profiles = []testsuite.Profile{testsuite.OTC()}
+		otc := testsuite.OTC()
+		otc.Checks = slices.Concat(otc.Checks, ledger.Checks())
+		profiles = []testsuite.Profile{otc}
 	}
 	builders, berr := byName(f.logger(), "builder", f.Builders, BuilderDriver.Name)
 	targets, terr := byName(f.logger(), "target", f.Targets, TargetDriver.Name)
@@ -110,14 +113,13 @@ func newDriver[D, T any](j *job, key string, drivers map[string]D, c Component, 
 	return made, nil
 }
 
-// suite is what the image is held to, by its profile and by more checks.
-func (p *parts) suite(d *Definition, mirrors map[string]string, more ...testsuite.Check) (*testsuite.Suite, error) {
+// suite is what the image is held to.
+func (p *parts) suite(d *Definition, mirrors map[string]string) (*testsuite.Suite, error) {
 	profile, ok := p.profiles[d.Test.Profile]
 	if !ok {
 		err := fmt.Errorf("image %s: test: %w", d.Name, nearest.Unknown("profile", d.Test.Profile, slices.Sorted(maps.Keys(p.profiles))))
 		return nil, d.source.locateAt(err, "test", "profile")
 	}
-	profile.Checks = slices.Concat(profile.Checks, more)
 	s := &testsuite.Suite{Profile: profile, Probes: p.probes, Params: testsuite.Params{
 		User: d.User, NTPServers: d.NTPServers, DiskBytes: int64(d.DiskBytes), RequiredPackages: d.Test.RequiredPackages,
 		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor), LVM: d.LVM,

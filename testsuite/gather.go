@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -153,9 +154,15 @@ func (g *gatherer) omitted(name string) string {
 		return "nothing may be written on the machine"
 	case g.target.NoConsole && slices.Contains(consoleFacts, name):
 		return "the machine's console is not seen"
+	case strings.HasPrefix(name, offlineFact):
+		return "the disk is not read while the machine runs"
 	}
 	return ""
 }
+
+// offlineFact begins the names of facts that are read of a disk before it boots,
+// by others than Gather: see package ledger.
+const offlineFact = "disk-"
 
 // scriptFacts are the facts that gather.sh is to read.
 func (g *gatherer) scriptFacts() []string {
@@ -180,7 +187,7 @@ func (g *gatherer) ownProbes() []Probe {
 }
 
 func (g *gatherer) run(ctx context.Context) {
-	for _, name := range slices.Concat(changesTarget, consoleFacts) {
+	for _, name := range slices.Concat(changesTarget, consoleFacts, slices.Collect(maps.Keys(g.wanted))) {
 		if why := g.omitted(name); why != "" {
 			g.facts.Facts[name] = Fact{Omitted: why}
 		}

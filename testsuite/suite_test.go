@@ -6,7 +6,6 @@ import (
 	"encoding/xml"
 	"errors"
 	"flag"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -66,22 +65,6 @@ func TestProfileOTC(t *testing.T) {
 		assert.NotEmpty(t, c.References, c.ID)
 		assert.Contains(t, []Severity{Low, Medium, High, Critical}, c.Severity, c.ID)
 	}
-}
-
-// CHECKS.md is the list of checks for people.
-func TestChecksPage(t *testing.T) {
-	var b bytes.Buffer
-	p := OTC()
-	_, _ = fmt.Fprintf(&b, "# The %d checks of profile %s\n\nWritten by `go test ./testsuite -run TestChecksPage -update`.\n", len(p.Checks), p.Name)
-	group := ""
-	for _, c := range p.Checks {
-		if c.Group != group {
-			group = c.Group
-			fmt.Fprintf(&b, "\n## %s\n\n| check | severity | holds when | why | facts |\n| --- | --- | --- | --- | --- |\n", group)
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", c.ID, c.Severity, c.Title, c.Why, strings.Join(c.Needs, ", "))
-	}
-	golden(t, "CHECKS.md", b.Bytes())
 }
 
 func golden(t *testing.T, path string, got []byte) {

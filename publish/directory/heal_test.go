@@ -268,6 +268,21 @@ func TestTakenBackToDamaged(t *testing.T) {
 	assert.Equal(t, "dated latest dated withdrawn", state())
 }
 
+// A directory in the place of a file is not removed: somebody may need what is in it.
+func TestDirectoryInPlaceOfFile(t *testing.T) {
+	target := &directory.Target{Dir: t.TempDir()}
+	r := publishOne(t, target, "20180401")
+	image := filepath.Join(target.Dir, "Image", "20180401-000000", "Image-20180401-000000.qcow2")
+	require.NoError(t, os.Remove(image))
+	require.NoError(t, os.Mkdir(image, 0o755))
+	_, err := publish.Publish(t.Context(), target, r)
+	require.ErrorContains(t, err, image+" is a directory; move it away and publish again")
+	require.NoError(t, os.Remove(image))
+	_, err = publish.Publish(t.Context(), target, r)
+	require.NoError(t, err)
+	assert.Equal(t, "20180401-000000:latest", verify(t, target))
+}
+
 // Under a strict umask what is published can be read by everybody.
 func TestUmask(t *testing.T) {
 	old := syscall.Umask(0o077)

@@ -549,7 +549,8 @@ func (j *job) runInspect(ctx context.Context) error {
 		return err
 	}
 	if cross := j.factory.CrossCheck; cross != nil {
-		if err := cross(ctx, f, st.Size()); err != nil {
+		err := contain(j.log, "CrossCheck", "", func() error { return cross(ctx, f, st.Size()) })
+		if err != nil {
 			return err
 		}
 	}

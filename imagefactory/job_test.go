@@ -509,6 +509,8 @@ func TestInspectCrossChecks(t *testing.T) {
 	require.NoError(t, j.runInspect(t.Context()))
 	f.CrossCheck = func(_ context.Context, _ io.ReaderAt, size int64) error { return fmt.Errorf("other bytes in %d", size) }
 	require.ErrorContains(t, j.runInspect(t.Context()), "other bytes in")
+	f.CrossCheck = func(context.Context, io.ReaderAt, int64) error { panic("no reader") }
+	require.EqualError(t, j.runInspect(t.Context()), "CrossCheck panicked: no reader")
 }
 
 // TestInspectRefusesAnImageInTheDisk builds a disk that begins as an image.

@@ -585,6 +585,45 @@ func TestFetchDistrustsPartial(t *testing.T) {
 	})
 }
 
+// Provenance is about files that are fetched after it. It does not fit before
+// they are complete, and that is no reason to give up.
+func TestFetchGoesOnWithProvenance(t *testing.T) {
+	work := t.TempDir()
+	made, err := publishtest.Release(t.Context(), work, "Image", publish.NewBuildID(time.Date(2018, 1, 1, 0, 0, 0, 0, time.UTC)))
+	require.NoError(t, err)
+	key, err := signing.GenerateKey(signing.KeyConfig{Name: "signs provenance too"})
+	require.NoError(t, err)
+	signer, err := signing.NewSigner(key, signing.SignerConfig{})
+	require.NoError(t, err)
+	sealer := &signing.Sealer{Signers: []*signing.Signer{signer}}
+	image := filepath.Join(made.Dir, "Image-20180101-000000.qcow2")
+	_, err = sealer.Attest(t.Context(), filepath.Join(made.Dir, "Image-20180101-000000.provenance.json"),
+		signing.Provenance{BuildType: "https://example.com/type", BuilderID: "https://example.com/builder"}, image)
+	require.NoError(t, err)
+	for _, name := range []string{image + ".asc", filepath.Join(made.Dir, signing.SumsFile), filepath.Join(made.Dir, signing.SumsSig)} {
+		require.NoError(t, os.RemoveAll(name))
+	}
+	_, err = sealer.SignDir(t.Context(), made.Dir)
+	require.NoError(t, err)
+	keyring, err := signing.PinKeys(key)
+	require.NoError(t, err)
+	source := &directory.Target{Dir: work}
+
+	for how, damage := range map[string]func(image string) error{
+		"cut":     func(image string) error { return os.Truncate(image, 1000) },
+		"garbage": func(image string) error { return os.WriteFile(image, []byte("garbage"), 0o644) },
+		"missing": os.Remove,
+	} {
+		dir := t.TempDir()
+		part := filepath.Join(dir, "Image", ".fetch-20180101-000000")
+		require.NoError(t, os.CopyFS(part, os.DirFS(made.Dir)))
+		require.NoError(t, damage(filepath.Join(part, filepath.Base(image))))
+		r, err := publish.Fetch(t.Context(), source, "Image/20180101-000000", keyring, dir)
+		require.NoError(t, err, how)
+		assert.Equal(t, content(t, made.Dir), content(t, r.Dir), how)
+	}
+}
+
 // Whatever file of the release is changed in whatever way at the source, nothing
 // appears.
 func TestFetchChangedSource(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/flock"
@@ -159,6 +160,10 @@ func (f *Fetcher) complete(ctx context.Context, temp *os.Root, path string, o *o
 		wrong := f.wrong(v)
 		if len(wrong) == 0 {
 			return v, nil
+		}
+		if slices.ContainsFunc(wrong, func(file signing.File) bool { return file.Reason != signing.BadProvenance }) {
+			// The provenance is about a file that is yet to be completed.
+			wrong = slices.DeleteFunc(wrong, func(file signing.File) bool { return file.Reason == signing.BadProvenance })
 		}
 		for _, file := range wrong {
 			switch {

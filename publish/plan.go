@@ -133,7 +133,8 @@ func (s Step) String() string {
 //
 // Only complete releases that were not withdrawn get a label. Where earlier
 // trouble left several entries with one label, or one on an entry that cannot be
-// used, the plan leaves one on an entry that can.
+// used, the plan leaves one on an entry that can. What a rollback withdraws is
+// withdrawn last: the release in its place may turn out to be damaged.
 func Plan(have []Entry, want Desired) []Step {
 	have = byPreference(have)
 	next := Entry{Image: want.Image, Build: want.Build, Digest: want.Digest}
@@ -147,15 +148,15 @@ func Plan(have []Entry, want Desired) []Step {
 	if next.Withdrawn != "" {
 		steps = append(steps, Step{Op: ClearWithdrawn, Entry: next})
 	}
+	var withdrawals []Step
 	if want.Rollback != "" {
 		for i, e := range have {
 			if e.Build.Compare(want.Build) > 0 && e.Withdrawn == "" {
-				steps = append(steps, Step{Op: MarkWithdrawn, Entry: e, Reason: want.Rollback})
+				withdrawals = append(withdrawals, Step{Op: MarkWithdrawn, Entry: e, Reason: want.Rollback})
 				have[i].Withdrawn = want.Rollback
 			}
 		}
 	}
-
 	if prev, ok := heir(have, next); ok {
 		if from := others(have, Prev, prev.ID); !prev.Has(Prev) || len(from) > 0 {
 			steps = append(steps, Step{Op: Assign, Label: Prev, Entry: prev, From: from})
@@ -164,7 +165,7 @@ func Plan(have []Entry, want Desired) []Step {
 	if from := others(have, Latest, next.ID); !next.Has(Latest) || len(from) > 0 {
 		steps = append(steps, Step{Op: Assign, Label: Latest, Entry: next, From: from})
 	}
-	return steps
+	return append(steps, withdrawals...)
 }
 
 // heir returns what is to be prev when next is latest, if anything must have

@@ -224,6 +224,22 @@ func (c *change) try(ctx context.Context, want Desired) (damaged bool, err error
 	return false, nil
 }
 
+// doNewest makes the newest release latest that can be used and is not damaged.
+func (c *change) doNewest(ctx context.Context, image string) error {
+	for {
+		c.have = byPreference(c.have)
+		next, ok := newest(c.have)
+		if !ok {
+			return errors.New("there is no other release that could be latest; publish one first")
+		}
+		c.publication.Problems = nil
+		err := c.do(ctx, Desired{Image: image, Build: next.Build, Digest: next.Digest})
+		if again, _ := newest(byPreference(c.have)); !errors.Is(err, ErrIncomplete) || again.ID == next.ID {
+			return err
+		}
+	}
+}
+
 // step does a step and keeps account of it.
 func (c *change) step(ctx context.Context, s Step) error {
 	p := c.publication
@@ -291,25 +307,20 @@ func Rollback(ctx context.Context, t Target, image string, to BuildID, reason st
 
 // Withdraw takes a release back for the reason: it stays where it is but
 // loses its labels to the newest others, and no repeated Publish gives them back.
-// The only release that can be used is refused, for users would have none: publish
-// another first. After an error the Publication holds the steps that were done; a
+// The only release that can be used and is not damaged is refused, for users would
+// have none: publish another first. After an error the Publication holds the steps that were done; a
 // further call does the rest.
 func Withdraw(ctx context.Context, t Target, image string, build BuildID, reason string) (*Publication, error) {
 	p := new(Publication)
 	err := takeBack(ctx, t, image, build, reason, func(have []Entry, e Entry) error {
 		p.Entry = e
 		c := &change{t: t, have: have, publication: p}
-		rest := slices.DeleteFunc(slices.Clone(have), func(h Entry) bool { return h.ID == e.ID })
-		next, ok := newest(rest)
-		if !ok {
-			return errors.New("there is no other release that could be latest; publish one first")
+		mark := Step{Op: MarkWithdrawn, Entry: e, Reason: reason}
+		c.account(mark) // for the plan: it loses its labels, and is marked when another has them
+		if err := c.doNewest(ctx, image); err != nil || e.Withdrawn != "" {
+			return err
 		}
-		if e.Withdrawn == "" {
-			if err := c.step(ctx, Step{Op: MarkWithdrawn, Entry: e, Reason: reason}); err != nil {
-				return err
-			}
-		}
-		return c.do(ctx, Desired{Image: image, Build: next.Build, Digest: next.Digest})
+		return c.step(ctx, mark)
 	})
 	if err != nil {
 		return p, fmt.Errorf("cannot withdraw %s %s: %w", image, build, err)

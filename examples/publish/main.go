@@ -138,12 +138,16 @@ func run(ctx context.Context, args []string) error {
 		}
 	}
 	err := flags.Parse(args)
+	if slices.Contains([]string{"-h", "-help", "--help"}, name) || errors.Is(err, flag.ErrHelp) {
+		_, err := fmt.Print(usage)
+		return err
+	}
 	c.args = flags.Args()
 	wrong := !known || err != nil || len(c.args) != spec.args || c.maxAge < 0 || c.maxAge > maxDays ||
 		needs("from") && c.source == nil || !needs("from") && len(c.targets) == 0 ||
 		needs("keyring") && c.keyring == "" || needs("reason") && c.reason == ""
 	if wrong {
-		if err != nil && !errors.Is(err, flag.ErrHelp) {
+		if err != nil {
 			fmt.Fprintln(os.Stderr, "publish:", err)
 		}
 		fmt.Fprint(os.Stderr, usage)

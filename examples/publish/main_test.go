@@ -106,6 +106,16 @@ func TestProgram(t *testing.T) {
 	}
 }
 
+// Who asks for help did nothing wrong.
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{"-h"}, {"push", "-h"}, {"fetch", "--help"}} {
+		code, stdout, stderr := program(t, args...)
+		assert.Equal(t, 0, code, "%q", args)
+		assert.Contains(t, stdout, "usage: publish", "%q", args)
+		assert.Empty(t, stderr, "%q", args)
+	}
+}
+
 func TestFetch(t *testing.T) {
 	build := publish.NewBuildID(time.Date(2018, time.April, 1, 0, 0, 0, 0, time.UTC))
 	r, err := publishtest.Release(t.Context(), t.TempDir(), "Image", build)

@@ -378,3 +378,34 @@ func FuzzMarshal(f *testing.F) {
 		require.Equal(t, want, got, string(data))
 	})
 }
+
+// TestMarshalEnds: what holds itself, or stands for far more than it is, is an
+// error. The library would overflow the stack, which nothing can contain.
+func TestMarshalEnds(t *testing.T) {
+	type ring struct {
+		Name string
+		Next *ring `yaml:"next,omitempty"`
+	}
+	type child struct {
+		Name   string
+		Parent *ring `yaml:"-"`
+	}
+	pointers := &ring{Name: "a"}
+	pointers.Next = &ring{Name: "b", Next: pointers}
+	self := map[string]any{}
+	self["self"] = self
+	list := make([]any, 1)
+	list[0] = list
+	var wide any = "x"
+	for range 60 {
+		wide = []any{wide, wide}
+	}
+	for name, v := range map[string]any{"pointers": pointers, "map": self, "list": list, "wide": wide} {
+		_, err := Marshal(v)
+		assert.ErrorContains(t, err, "cannot write", name)
+	}
+
+	data, err := Marshal([]any{&ring{Name: "a", Next: &ring{Name: "b"}}, child{Name: "c", Parent: pointers}, pointers.Next.Name, nil})
+	require.NoError(t, err)
+	assert.Equal(t, "- name: a\n  next:\n    name: b\n- name: c\n- b\n- null\n", string(data))
+}

@@ -34,7 +34,9 @@
 // label that is missing, dangles or points elsewhere is set anew by the next
 // publication. What is no release, and leftovers that cannot be removed, stay and
 // hinder nobody. A file or directory in the place of a label or of a release is
-// not replaced: the error says to move it away. Target.Verify finds all of it.
+// not replaced: the error says to move it away. Target.Verify finds all of it but
+// what has no name of a release's. A file of which only the content changed is
+// mended when it is removed and its release is published again.
 //
 // # Security
 //

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -231,6 +232,55 @@ func TestTakenBack(t *testing.T) {
 	_, err = publish.Rollback(t.Context(), target, "Image", day(t, "20180901"), "it was another image's")
 	require.NoError(t, err)
 	assert.Equal(t, "20180801-000000:prev 20180901-000000:latest", verify(t, target))
+}
+
+// A release that turns out to be damaged when it is gone back to leaves users the
+// one that they had.
+func TestTakenBackToDamaged(t *testing.T) {
+	target := &directory.Target{Dir: t.TempDir()}
+	for _, d := range []string{"20180401", "20180501", "20180601", "20180701"} {
+		publishOne(t, target, d)
+	}
+	damage := func(build string) {
+		flip(t, filepath.Join(target.Dir, "Image", build, "Image-"+build+".qcow2"))
+	}
+	state := func() string {
+		have, err := target.List(t.Context(), "Image")
+		require.NoError(t, err)
+		var out []string
+		for _, e := range have {
+			out = append(out, e.State())
+		}
+		return strings.Join(out, " ")
+	}
+	damage("20180401-000000")
+	p, err := publish.Rollback(t.Context(), target, "Image", day(t, "20180401"), "the others do not boot")
+	require.ErrorIs(t, err, publish.ErrIncomplete)
+	assert.Empty(t, p.Steps)
+	assert.Equal(t, "dated dated prev latest", state())
+
+	damage("20180601-000000")
+	_, err = publish.Withdraw(t.Context(), target, "Image", day(t, "20180701"), "it does not boot")
+	require.NoError(t, err)
+	assert.Equal(t, "dated latest dated withdrawn", state())
+	_, err = publish.Withdraw(t.Context(), target, "Image", day(t, "20180501"), "nor does it")
+	require.ErrorContains(t, err, "no other release that could be latest")
+	assert.Equal(t, "dated latest dated withdrawn", state())
+}
+
+// A directory in the place of a file is not removed: somebody may need what is in it.
+func TestDirectoryInPlaceOfFile(t *testing.T) {
+	target := &directory.Target{Dir: t.TempDir()}
+	r := publishOne(t, target, "20180401")
+	image := filepath.Join(target.Dir, "Image", "20180401-000000", "Image-20180401-000000.qcow2")
+	require.NoError(t, os.Remove(image))
+	require.NoError(t, os.Mkdir(image, 0o755))
+	_, err := publish.Publish(t.Context(), target, r)
+	require.ErrorContains(t, err, image+" is a directory; move it away and publish again")
+	require.NoError(t, os.Remove(image))
+	_, err = publish.Publish(t.Context(), target, r)
+	require.NoError(t, err)
+	assert.Equal(t, "20180401-000000:latest", verify(t, target))
 }
 
 // Under a strict umask what is published can be read by everybody.

@@ -349,6 +349,9 @@ func (d *imageDir) repair(ctx context.Context, r *publish.Release) (err error) {
 		if err := d.copy(ctx, beside, r, f.Name, buf); err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)
 		}
+		if info, err := d.Lstat(name); err == nil && info.IsDir() {
+			return fmt.Errorf("%s is a directory; move it away and publish again", filepath.Join(d.path, name))
+		}
 		if err := d.Rename(beside, name); err != nil {
 			return err
 		}

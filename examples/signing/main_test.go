@@ -239,7 +239,8 @@ func TestSecondSignal(t *testing.T) {
 	patience := time.After(20 * time.Second)
 	for {
 		select {
-		case <-ended:
+		case err := <-ended:
+			require.Error(t, err)
 			return
 		case <-patience:
 			require.NoError(t, cmd.Process.Kill())

@@ -64,7 +64,10 @@ func decodeSignatures(data []byte) ([]byte, error) {
 			if len(packets) > 0 {
 				return nil, errors.New("there is something besides the armored signature")
 			}
-			return nil, errors.New("it is " + describe(data) + ", not an OpenPGP signature")
+			if what := describe(data); what != describe([]byte(armorBegin(openpgp.SignatureType))) {
+				return nil, errors.New("it is " + what + ", not an OpenPGP signature")
+			}
+			return nil, errors.New("the armor is damaged: its first line is not as it must be")
 		}
 		block, after, err := decodeBlock(after, openpgp.SignatureType, true)
 		if err != nil {
@@ -102,7 +105,15 @@ func decodeBlock(data []byte, kind string, strict bool) (block, rest []byte, err
 	var text strings.Builder
 	var crc string
 	end := "-----END " + kind + "-----"
-	for line, rest = cutLine(rest); line != end; line, rest = cutLine(rest) {
+	for {
+		at := rest
+		if line, rest = cutLine(rest); line == end {
+			break
+		}
+		if strings.HasPrefix(line, end+"-----BEGIN PGP ") { // cat put it behind a file without a last newline
+			rest = at[len(end):]
+			break
+		}
 		if line == "" && len(rest) == 0 || strings.HasPrefix(line, "-----") {
 			return nil, nil, errors.New("it is cut short: the armor has no end line")
 		}

@@ -56,8 +56,12 @@ var kinds = []struct {
 	{"\x7fELF", "a program"},
 }
 
-// privatePEM is any private key in PEM form but those that kinds has.
-var privatePEM = regexp.MustCompile(`^-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY`)
+// privatePEM is any private key in PEM form but those that kinds has. Parameters
+// or text of openssl may stand before it.
+var privatePEM = regexp.MustCompile(`(?m)^-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY`)
+
+// agentKeyFile is a file in GnuPG's private-keys-v1.d, of either format.
+var agentKeyFile = regexp.MustCompile(`(?m)\A\([0-9]+:(protected-|shadowed-)?private-key|^Key: \((protected-|shadowed-)?private-key`)
 
 // describe names what data is, for an error. It never quotes it.
 func describe(data []byte) string {
@@ -77,8 +81,11 @@ func describe(data []byte) string {
 			return k.what
 		}
 	}
-	if privatePEM.MatchString(head) {
+	if privatePEM.Match(text[:min(len(text), 64<<10)]) {
 		return "a private key in PEM form"
+	}
+	if agentKeyFile.MatchString(head) {
+		return "a private key of gpg-agent"
 	}
 	lower := strings.ToLower(head)
 	if strings.HasPrefix(lower, "<!doctype html") || strings.HasPrefix(lower, "<html") || strings.HasPrefix(lower, "<head") || strings.HasPrefix(lower, "<!--") {

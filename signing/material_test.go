@@ -301,6 +301,7 @@ func TestKeyringsAsTheyAreWritten(t *testing.T) {
 	for name, ring := range map[string]string{
 		"blank lines":        "\n\n" + armored + "\n\n\n" + second + "\n\n",
 		"no last line end":   strings.TrimSuffix(second+armored, "\n"),
+		"no line end":        strings.TrimSuffix(second, "\n") + armored,
 		"CR LF":              strings.ReplaceAll(second+armored, "\n", "\r\n"),
 		"text between":       "pub ed25519 2022-03-02\nuid Crafted: é\n" + second + "# and ours:\n" + armored + "that is all\n",
 		"byte order mark":    "\xef\xbb\xbf" + second + armored,
@@ -431,6 +432,10 @@ func mistakes(t *testing.T, secret string) map[string]mistake {
 		"PKCS #8":                {armored("PRIVATE KEY", pkcs8), "a private key in PEM form"},
 		"PKCS #8, encrypted":     {armored("ENCRYPTED PRIVATE KEY", pkcs8), "a private key in PEM form"},
 		"PKCS #1":                {armored("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey)), "a private key in PEM form"},
+		"EC with parameters":     {armored("EC PARAMETERS", []byte{6, 0}) + armored("EC PRIVATE KEY", pkcs8), "a private key in PEM form"},
+		"PEM of a bag":           {"Bag Attributes\n    friendlyName: " + secret + "\n" + armored("PRIVATE KEY", pkcs8), "a private key in PEM form"},
+		"gpg-agent key":          {"Created: 20261125T040944\nKey: (private-key (ecc (curve Ed25519)(d #" + secret + "#)))\n", "a private key of gpg-agent"},
+		"gpg-agent key, old":     {"(21:protected-private-key(3:ecc(1:d" + secret + ")))", "a private key of gpg-agent"},
 		"PEM public key":         {armored("PUBLIC KEY", pkcs8), "a public key in PEM form"},
 		"certificate":            {armored("CERTIFICATE", certificate), "an X.509 certificate"},
 		"DER certificate":        {string(certificate), "DER"},
@@ -493,6 +498,7 @@ func TestSignatureFilesAsTheyAreWritten(t *testing.T) {
 		"blank line between": one + "\n\n" + two,
 		"blank lines around": "\n\n" + one + two + "\n\n",
 		"no last line end":   one + strings.TrimSuffix(two, "\n"),
+		"no line end":        strings.TrimSuffix(one, "\n") + two,
 		"CR LF":              strings.ReplaceAll(one+two, "\n", "\r\n"),
 		"white space":        strings.ReplaceAll(one+two, "\n", " \t\n"),
 		"blank line inside":  one + strings.Replace(two, "\n=", "\n\n=", 1),
@@ -515,9 +521,24 @@ func TestSignatureFilesAsTheyAreWritten(t *testing.T) {
 		"twice":         one + two + one,
 		"quoted":        "> " + strings.ReplaceAll(one+two, "\n", "\n> "),
 		"vertical tab":  one + "\v\n" + two,
+		"glued text":    strings.TrimSuffix(one, "\n") + "text\n" + two,
+		"glued other":   one + strings.TrimSuffix(two, "\n") + "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----\n",
 	} {
 		_, err := v.Detached(t.Context(), "a", bytes.NewReader(data), strings.NewReader(sig))
 		require.ErrorIs(t, err, signing.Malformed, name)
+	}
+}
+
+// TestDamagedBeginLine: a signature that has lost its lines, or has others, is not
+// called something other than a signature.
+func TestDamagedBeginLine(t *testing.T) {
+	c := craft(t, nil)
+	sig := string(must(signing.Armor(c.sign(data, at, nil))))
+	v := verifier(pinned(t, c.key()))
+	for _, damaged := range []string{strings.ReplaceAll(sig, "\n", "\r"), "  " + strings.ReplaceAll(sig, "\n", "\n  ")} {
+		_, err := v.Detached(t.Context(), "a", bytes.NewReader(data), strings.NewReader(damaged))
+		require.ErrorIs(t, err, signing.Malformed)
+		require.NotContains(t, err.Error(), "not an OpenPGP signature")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -224,4 +225,28 @@ func TestProgramWithGnuPG(t *testing.T) {
 	require.NoError(t, os.WriteFile(ring, []byte("keys:\n- fingerprint: "+fpr+"\n  file: public\n"), 0o644))
 	v := p.json(1, "verify-dir", "-json", "-keyring", ring, dir)
 	require.Equal(t, "untrusted", v.Files[0].Status)
+}
+
+// TestSecondSignal: what waits for somebody to write into a pipe can be ended.
+func TestSecondSignal(t *testing.T) {
+	p := build(t)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	cmd := exec.Command(p.path, "keys", "-keyring", pipe)
+	require.NoError(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	patience := time.After(20 * time.Second)
+	for {
+		select {
+		case err := <-ended:
+			require.Error(t, err)
+			return
+		case <-patience:
+			require.NoError(t, cmd.Process.Kill())
+			t.Fatal("it does not end")
+		case <-time.After(50 * time.Millisecond):
+			_ = cmd.Process.Signal(syscall.SIGTERM) // which may have ended it
+		}
+	}
 }

@@ -139,7 +139,8 @@ func (i *Image) inTable(l1Entry uint64, l1Index, at int64, p purpose) (extent, e
 		return extent{}, err
 	}
 	e := extent{kind: r.kind, host: r.host + at%units, length: left*units - at%units}
-	if r.kind != kindBad && (r.kind != kindCompressed || p != toRead) {
+	misplaced := r.hasData() && i.h.Incompatible.Has(ExternalData) && e.host != at
+	if r.kind != kindBad && !misplaced && (r.kind != kindCompressed || p != toRead) {
 		return e, nil
 	}
 	number := n / (i.cluster / units)
@@ -149,6 +150,9 @@ func (i *Image) inTable(l1Entry uint64, l1Index, at int64, p purpose) (extent, e
 	}
 	if _, _, fault := i.unit(b[0], b[1], n%(i.cluster/units)); fault != "" {
 		return extent{}, malformed(table+number*i.h.l2EntrySize(), b[0], "%s", fault)
+	}
+	if misplaced {
+		return extent{}, malformed(table+number*i.h.l2EntrySize(), b[0], "a cluster elsewhere in the data file than in the guest's disk")
 	}
 	e.entry, e.begin, e.length = b[0], at-at%i.cluster, i.cluster-at%i.cluster
 	return e, nil
@@ -178,6 +182,9 @@ func (i *Image) unit(entry, bitmap uint64, n int64) (kind clusterKind, host int6
 	case kindZero, kindZeroAlloc:
 		if i.h.Version == 2 {
 			return kindBad, 0, "a zero cluster in a version 2 image"
+		}
+		if host%i.cluster != 0 {
+			return kindBad, 0, "a zero cluster that is not aligned"
 		}
 		return kind, host, ""
 	case kindNormal:

@@ -136,7 +136,7 @@ func (h *Header) l2Bits() uint32 {
 // parseHeader decodes the fields; it judges only what it needs to decode.
 func parseHeader(b []byte) (Header, error) {
 	be := binary.BigEndian
-	if len(b) < 8 {
+	if len(b) < 4 {
 		v := uint64(0)
 		for _, c := range b {
 			v = v<<8 | uint64(c)
@@ -145,6 +145,9 @@ func parseHeader(b []byte) (Header, error) {
 	}
 	if m := be.Uint32(b); m != magic {
 		return Header{}, &FormatError{Kind: ErrNotQCOW2, Value: uint64(m), Text: "no qcow2 magic"}
+	}
+	if len(b) < 8 {
+		return Header{}, malformed(int64(len(b)), uint64(len(b)), "the file ends within the header")
 	}
 	h := Header{Version: be.Uint32(b[4:]), RefcountOrder: 4, HeaderLength: headerLengthV2}
 	if h.Version != 2 && h.Version != 3 {

@@ -3,12 +3,15 @@ package qcow2_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -16,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
 )
 
@@ -212,6 +216,61 @@ func TestDamagedTables(t *testing.T) {
 	r := image(put64(40, 1<<40))
 	_, err := qcow2.Open(r, r.Size(), qcow2.OpenOptions{})
 	require.ErrorIs(t, err, qcow2.ErrMalformed)
+}
+
+// TestPlaces has entries whose clusters are not aligned, or not where a data
+// file must have them. QEMU and we read the same ones.
+func TestPlaces(t *testing.T) {
+	dir := t.TempDir()
+	const cluster, copied = 65536, 1 << 63
+	edits := map[string]func(entry uint64) uint64{
+		"as it is":       func(e uint64) uint64 { return e },
+		"zero":           func(e uint64) uint64 { return e | 1 },
+		"next":           func(e uint64) uint64 { return e + cluster },
+		"zero, next":     func(e uint64) uint64 { return e + cluster | 1 },
+		"first":          func(uint64) uint64 { return copied },
+		"unaligned":      func(e uint64) uint64 { return e + 512 },
+		"zero unaligned": func(e uint64) uint64 { return e + 512 | 1 },
+		"no place":       func(uint64) uint64 { return 0 },
+	}
+	for name, options := range map[string]string{
+		"inside": "extended_l2=off", "external": "data_file=a,extended_l2=off", "raw": "data_file=b,data_file_raw=on",
+		"extended": "extended_l2=on", "external extended": "data_file=c,extended_l2=on",
+	} {
+		qemuImg(t, dir, "create", "-q", "-f", "qcow2", "-o", options, "image", "1M")
+		qemuIO(t, dir, "image", "write -P 5 0 1M")
+		path := filepath.Join(dir, "image")
+		good, err := os.ReadFile(path)
+		require.NoError(t, err)
+		l1 := binary.BigEndian.Uint64(good[40:])
+		entry := binary.BigEndian.Uint64(good[l1:])&^copied + 3*8
+		if strings.Contains(options, "extended_l2=on") {
+			entry += 3 * 8
+		}
+		for what, edit := range edits {
+			b := bytes.Clone(good)
+			binary.BigEndian.PutUint64(b[entry:], edit(binary.BigEndian.Uint64(b[entry:])))
+			require.NoError(t, os.WriteFile(path, b, 0o600))
+			convert := exec.Command(needs.Tools(t, "qemu-img")[0], "convert", "-f", "qcow2", "-O", "raw", "image", "image.raw")
+			convert.Dir = dir
+			refused := convert.Run() != nil
+			image, err := qcow2.OpenFile(path, qcow2.OpenOptions{Dir: dir})
+			require.NoError(t, err)
+			content := make([]byte, image.Size())
+			_, read := image.ReadAt(content, 0)
+			_, walked := qcow2.Digest(context.Background(), image, qcow2.Options{})
+			require.NoError(t, image.Close())
+			if refused {
+				require.ErrorIs(t, read, qcow2.ErrMalformed, "%s: %s", name, what)
+				require.ErrorIs(t, walked, qcow2.ErrMalformed, "%s: %s", name, what)
+				continue
+			}
+			require.NoError(t, errors.Join(read, walked), "%s: %s", name, what)
+			want, err := os.ReadFile(path + ".raw")
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(want, content), "%s: %s", name, what)
+		}
+	}
 }
 
 func TestDamagedCompression(t *testing.T) {

@@ -188,6 +188,7 @@ func TestInspectHostile(t *testing.T) {
 		"other magic":       {put32(0, 0x7f454c46), qcow2.ErrNotQCOW2, 0, ""},
 		"version 1":         {put32(4, 1), qcow2.ErrUnsupported, 4, ""},
 		"cut header":        {func(b []byte) []byte { return b[:100] }, qcow2.ErrMalformed, 100, ""},
+		"cut version":       {func(b []byte) []byte { return b[:5] }, qcow2.ErrMalformed, 5, ""},
 		"cluster_bits 63":   {put32(20, 63), qcow2.ErrMalformed, 20, qcow2.FindInvalidValue},
 		"cluster_bits 8":    {put32(20, 8), qcow2.ErrMalformed, 20, qcow2.FindInvalidValue},
 		"unknown feature":   {put64(72, 1<<40), qcow2.ErrUnsupported, 72, qcow2.FindUnknownFeatures},

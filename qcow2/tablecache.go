@@ -41,7 +41,7 @@ type run struct {
 // summary is what an L2 table says.
 type summary struct {
 	runs []run // nil if there are too many
-	zero bool  // all of it reads as zero, whatever the image's backing file holds
+	zero bool  // all of it reads as zero, wherever it is used and whatever the image's backing file holds
 }
 
 // entry returns the one or two words of the table entry at offset.
@@ -153,6 +153,7 @@ func (c *tableCache) summarize(i *Image, table int64) (summary, error) {
 	out := summary{zero: true}
 	size, unit := i.h.l2EntrySize(), i.unitSize()
 	per := i.cluster / unit
+	external := i.h.Incompatible.Has(ExternalData) // each cluster has its place
 	many := false
 	for at := int64(0); at < i.cluster && (!many || out.zero); at += int64(len(c.buf)) {
 		if _, err := readFull(i.r, c.buf, table+at); err != nil {
@@ -166,7 +167,7 @@ func (c *tableCache) summarize(i *Image, table int64) (summary, error) {
 			}
 			for n := range per {
 				kind, host, _ := i.unit(entry, bitmap, n)
-				out.zero = out.zero && (kind == kindZero || kind == kindZeroAlloc || kind == kindUnallocated && i.backing == nil)
+				out.zero = out.zero && (kind == kindZero || kind == kindZeroAlloc && !external || kind == kindUnallocated && i.backing == nil)
 				if last := len(out.runs) - 1; many || last >= 0 && out.runs[last].goesOn(kind, host, first+n, unit) {
 					continue
 				}

@@ -278,6 +278,9 @@ func convert(ctx context.Context, c *command) error {
 	if c.args[1] == "-" {
 		return stream(&interruptible{ctx: ctx, w: c.out})
 	}
+	if err := freeOutput(c.args[1]); err != nil {
+		return err
+	}
 	o := diskfile.Options{SizeBytes: image.Size(), IsInput: image.Uses, Stream: stream, NoSync: !c.sync}
 	return diskfile.Write(ctx, c.args[1], o, func(dst io.WriterAt) error {
 		return qcow2.Convert(ctx, dst, image, c.options())
@@ -293,15 +296,35 @@ func compact(ctx context.Context, c *command) error {
 	default:
 		return fmt.Errorf("unknown compression %q: choose zlib or zstd", c.compression)
 	}
+	if c.args[1] == "-" {
+		return errors.New("cannot compact to the standard output: name a file, as ./-")
+	}
 	image, err := open(c, c.args[0], c.format)
 	if err != nil {
 		return err
 	}
 	defer image.Close()
+	if err := freeOutput(c.args[1]); err != nil {
+		return err
+	}
 	return diskfile.Write(ctx, c.args[1], diskfile.Options{IsInput: image.Uses, NoSync: !c.sync}, func(dst io.WriterAt) error {
 		_, err := qcow2.Compact(ctx, dst, image, o)
 		return err
 	})
+}
+
+// freeOutput returns an error if QEMU has the output open for writing: what it
+// wrote from then on would be lost.
+func freeOutput(name string) error {
+	f, _, err := diskfile.Open(name)
+	if err != nil {
+		return nil //nolint:nilerr // new, or no file: that is for diskfile.Write to say
+	}
+	defer f.Close()
+	if err := qcow2.InUse(f); err != nil {
+		return fmt.Errorf("cannot write %s: %w", name, err)
+	}
+	return nil
 }
 
 // interruptible writes to where a write may wait for ever.

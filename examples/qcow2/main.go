@@ -15,8 +15,8 @@
 // An image that needs a backing file or an external data file is refused,
 // unless -files DIR names the directory that they lie in; at most -depth N of
 // them may follow each other. All but check read an internal snapshot with
-// -snapshot ID. A file that QEMU has open for writing is refused without
-// -force.
+// -snapshot ID. A file that QEMU has open for writing is refused as input
+// without -force, and as output always.
 //
 // OUT may be a new or old file, a link to one, or a block device; for convert
 // also a pipe, or - for the standard output. The package diskfile says what

@@ -115,6 +115,7 @@ func TestExitCodes(t *testing.T) {
 		"convert text out2.raw":                             2,
 		"compact -compression zstd -workers 2 zlib.qcow2 c": 0,
 		"compact -compression lzma zlib.qcow2 c2":           2,
+		"compact zlib.qcow2 -":                              2,
 	} {
 		t.Run(line, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -221,6 +222,37 @@ func TestOutputsOfTheProgram(t *testing.T) {
 	got, err := os.ReadFile("raw")
 	require.NoError(t, err)
 	assert.True(t, bytes.Equal(disk, got))
+}
+
+// TestOutputInUse has QEMU open what would be written over.
+func TestOutputInUse(t *testing.T) {
+	qemuIO := needs.Tools(t, "qemu-io")[0]
+	bin := buildProgram(t)
+	images(t)
+	require.NoError(t, os.WriteFile("disk", make([]byte, 1<<20), 0o600))
+	cmd := exec.Command(qemuIO, "-f", "raw", "disk")
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = io.WriteString(in, "length\n")
+	require.NoError(t, err)
+	r := bufio.NewReader(out)
+	for line := ""; !strings.Contains(line, "1 MiB"); { // it is open
+		line, err = r.ReadString('\n')
+		require.NoError(t, err)
+	}
+	for _, line := range []string{"convert zlib.qcow2 disk", "compact zlib.qcow2 disk", "convert -force zlib.qcow2 disk"} {
+		code, _, stderr := runProgram(t, bin, strings.Fields(line)...)
+		assert.Equal(t, 2, code, line)
+		assert.Contains(t, stderr, "cannot write disk: the file is in use", line)
+	}
+	require.NoError(t, in.Close())
+	_, _ = io.Copy(io.Discard, r)
+	require.NoError(t, cmd.Wait())
+	code, _, stderr := runProgram(t, bin, "convert", "zlib.qcow2", "disk")
+	assert.Zero(t, code, stderr)
 }
 
 // TestRawInputs gives raw disks to each command that reads a disk.

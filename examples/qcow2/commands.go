@@ -318,7 +318,7 @@ func compact(ctx context.Context, c *command) error {
 func freeOutput(name string) error {
 	f, _, err := diskfile.Open(name)
 	if err != nil {
-		return nil //nolint:nilerr // new, or no file: that is for diskfile.Write to say
+		return nil // new, or no file: that is for diskfile.Write to say
 	}
 	defer f.Close()
 	if err := qcow2.InUse(f); err != nil {

@@ -121,6 +121,9 @@ func readValueJSON(dec *json.Decoder, depth int) (any, error) {
 // list.
 func items(v any, plural, singular []string) (list []object, isList bool, err error) {
 	if o, ok := v.(object); ok {
+		if err := onlyOne(o, slices.Concat(plural, singular)); err != nil {
+			return nil, false, err
+		}
 		inner := o.get(plural...)
 		if many, ok := inner.([]any); ok {
 			v = many
@@ -148,6 +151,25 @@ func items(v any, plural, singular []string) (list []object, isList bool, err er
 		return nil, true, fmt.Errorf("the list has more than %d entries", maxItems)
 	}
 	return list, true, nil
+}
+
+// onlyOne reports what an answer should be about and is not there, or of which
+// there is more than one, so that one would be read and the other lost.
+func onlyOne(o object, names []string) error {
+	seen := make(map[string]bool)
+	for _, m := range o {
+		if !slices.Contains(names, m.name) {
+			continue
+		}
+		if m.value == nil && len(o) == 1 {
+			return fmt.Errorf("%s is null", m.name)
+		}
+		if seen[m.name] {
+			return fmt.Errorf("%s is there twice", m.name)
+		}
+		seen[m.name] = true
+	}
+	return nil
 }
 
 // An Image is what an API tells of a registered image.

@@ -327,6 +327,9 @@ func (f *Factory) host() builder.Host {
 // passphrase, as nightly runs want it: keep the file where only the factory
 // reads it, or sign with an agent.
 func OpenKey(file string) (key *signing.Key, made bool, err error) {
+	if st, err := os.Stat(file); err == nil && !st.Mode().IsRegular() { // it would wait for a pipe's writer
+		return nil, false, fmt.Errorf("cannot load the secret key %s: not a regular file", file)
+	}
 	key, err = signing.LoadKey(file, nil)
 	if err == nil || !errors.Is(err, os.ErrNotExist) {
 		return key, false, err

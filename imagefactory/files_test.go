@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -89,4 +90,12 @@ func TestFileChanges(t *testing.T) {
 	require.Empty(t, changes, "without a previous release")
 	require.FileExists(t, filepath.Join(j.runDir, j.name+"-"+j.build.String()+".files.gz"))
 	require.Equal(t, append([]string{".test.json", ".test.xml", ".test.log"}, filesSuffix), j.testedFiles())
+}
+
+// A pipe is not waited for, since nobody may write to it.
+func TestOpenKeyOfAPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "signing.key")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	_, _, err := OpenKey(pipe)
+	require.EqualError(t, err, "cannot load the secret key "+pipe+": not a regular file")
 }

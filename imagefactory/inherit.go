@@ -122,7 +122,28 @@ func twice(node *strictyaml.Node) error {
 	return errors.Join(errs...)
 }
 
-var hasVersion = regexp.MustCompile(`[0-9]`)
+var (
+	hasVersion    = regexp.MustCompile(`[0-9]`)
+	releaseNumber = regexp.MustCompile(`^[0-9.]+(_SP[0-9]+)?`)
+)
+
+// ofAnotherRelease is whether a name differs from the inherited one in the
+// number of the release: Standard_Debian_12 from Standard_Debian_9, but not
+// Standard_Debian_9.13 or Beta_Debian_9_minimal.
+func ofAnotherRelease(name string, inherited Definition) bool {
+	split := func(name string) (system, number string) {
+		_, name, _ = strings.Cut(name, "_")
+		at := hasVersion.FindStringIndex(name)
+		if at == nil {
+			return name, ""
+		}
+		return name[:at[0]], releaseNumber.FindString(name[at[0]:])
+	}
+	system, number := split(name)
+	oldSystem, old := split(inherited.Name)
+	same := strings.HasPrefix(number+".", old+".") || strings.HasPrefix(old+"_", number+"_") || strings.HasPrefix(inherited.OS.Version+".", number+".")
+	return old != "" && number != "" && system == oldSystem && !same
+}
 
 // stale reports what an image of another release than the inherited one's has
 // to say itself, because it follows from the release, and does not.
@@ -141,6 +162,10 @@ func stale(node *strictyaml.Node, inherited, d Definition) error {
 	}
 	newVersion := d.OS.Version != inherited.OS.Version
 	if !newVersion && codename(d) == codename(inherited) {
+		if (os == nil || os.Get("version") == nil) && ofAnotherRelease(d.Name, inherited) {
+			return value(node, "name").At(fmt.Errorf("name: %s is not of the release of %s, which is %q: say os.version, and what else follows from the release",
+				d.Name, inherited.Name, release(inherited)))
+		}
 		return nil
 	}
 	versioned := func(names []string) bool { return slices.ContainsFunc(names, hasVersion.MatchString) }

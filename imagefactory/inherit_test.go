@@ -195,7 +195,24 @@ func TestInheritingForAnotherReleaseNamesWhatIsStale(t *testing.T) {
 		_, err := parse("f.yaml", "/", []byte(text))
 		assert.ErrorContains(t, err, want, text)
 	}
-	_, err := parse("f.yaml", "/", []byte(next+"    name: Standard_Debian_12\n"+version+repositories))
+	for from, names := range map[string][2][]string{
+		"Standard_Debian_9":     {{"Standard_Debian_12", "Beta_Debian_8.7", "Standard_Debian_12_amd64_bios"}, {"Standard_Debian_9.13", "Beta_Debian_9_minimal", "Standard_Web_2", "Standard_Debian_Web_2"}},
+		"Standard_Ubuntu_16.04": {{"Standard_Ubuntu_18.04"}, {"Standard_Ubuntu_16.04.3", "Standard_Ubuntu_16"}},
+		"Enterprise_SLES12_SP1": {{"Enterprise_SLES12_SP2", "Enterprise_SLES15"}, {"Enterprise_SLES12_SP1_mine", "Enterprise_SLES12_mine"}},
+	} {
+		entry, err := LookupImage(from)
+		require.NoError(t, err)
+		for i, list := range names {
+			for _, name := range list {
+				assert.Equal(t, i == 0, ofAnotherRelease(name, entry.Definition()), "%s from %s", name, from)
+			}
+		}
+	}
+	_, err := parse("f.yaml", "/", []byte(image+"    name: Standard_Debian_12\n"))
+	assert.ErrorContains(t, err, `f.yaml:3:11: name: Standard_Debian_12 is not of the release of Standard_Debian_9, which is "9 stretch": say os.version`)
+	_, err = parse("f.yaml", "/", []byte(image+"    name: Standard_Debian_12\n    os: {version: \"9\"}\n"))
+	assert.NoError(t, err, "said so")
+	_, err = parse("f.yaml", "/", []byte(next+"    name: Standard_Debian_12\n"+version+repositories))
 	assert.NoError(t, err)
 	_, err = parse("f.yaml", "/", []byte(image+"    name: Standard_Debian_9_mine\n    os: {version: \"9\"}\n"))
 	assert.NoError(t, err, "the same release")

@@ -145,7 +145,7 @@ func ExampleFactory() {
 		Name: "Standard_Debian_12", DiskBytes: 4 * imagefactory.GiB,
 		OS:         imagefactory.OS{Distribution: "debian", Version: "12", Codename: "bookworm"},
 		Builder:    imagefactory.Component{Driver: "upstream", Config: upstream{Image: image}},
-		Mirrors:    map[string]string{"debian": "http://deb.debian.org/debian"},
+		Mirrors:    map[string]string{"debian": "http://mirror.example/debian"},
 		UVPMonitor: imagefactory.UVPMonitor{State: testsuite.UVPOptional, Reason: "not in Debian's archive"},
 		// Trusted keys and publish targets have defaults that are not wanted here.
 		TrustedKeys: []imagefactory.TrustedKey{{File: image}},

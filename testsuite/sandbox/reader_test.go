@@ -158,6 +158,7 @@ func TestReader(t *testing.T) {
 // TestReaderRefuses has disks that cannot be read to their end: the archive
 // must not look complete.
 func TestReaderRefuses(t *testing.T) {
+	needs.Tools(t, "mkfs.ext4")
 	r := newReader(t)
 	dir := t.TempDir()
 	raw := filepath.Join(dir, "raw")

@@ -88,10 +88,13 @@ done 2>/dev/null
 :
 X
 
-# lib.sh: the arguments of the sshd that listens, or none where systemd does.
+# lib.sh: the arguments of the sshd that listens, or none where systemd does. They
+# are given to a command of root's: only those of a process that is root's count,
+# whatever a user's process calls itself, and no log file is written for them.
 cat >>"$tmp/lib.sh" <<'X'
 sshd_arguments() {
 	for d in /proc/[0-9]*; do
+		[ "$(awk '$1 == "Uid:" {print $2, $3, $4, $5}' "$d/status")" = "0 0 0 0" ] || continue
 		title=$(tr '\0\n' '  ' <"$d/cmdline") || continue
 		title=${title#sshd: }
 		case "$title" in
@@ -100,7 +103,7 @@ sshd_arguments() {
 		*) continue ;;
 		esac
 		case "$(readlink "$d/exe")" in */sshd*) ;; *) continue ;; esac
-		echo "${title#*/sshd}"
+		echo "${title#*/sshd}" | sed 's/ -E *[^ ]*//g'
 		return
 	done 2>/dev/null
 }

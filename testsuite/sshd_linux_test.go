@@ -84,8 +84,9 @@ Subsystem sftp /usr/lib/openssh/sftp-server
 `
 
 // gather starts the sshd with the arguments after -D in a namespace where /etc/ssh
-// holds the configuration, and runs gather.sh there for what it says of sshd.
-func (s *realSSHD) gather(t *testing.T, config string, arguments ...string) Facts {
+// holds the configuration, and runs gather.sh there for what it says of sshd. With an
+// impostor a user's process runs too that has it for its title.
+func (s *realSSHD) gather(t *testing.T, config string, impostor string, arguments ...string) Facts {
 	t.Helper()
 	g := &gatherer{target: Target{User: "linux"}, facts: Facts{Facts: map[string]Fact{}}, wanted: map[string]bool{
 		"sshd-processes": true, "sshd-config": true, "sshd-match": true, "sshd-views": true,
@@ -104,6 +105,8 @@ printf 'Match Address 203.0.113.9\n PermitRootLogin yes\n' >/etc/ssh/included
 chmod 600 /etc/ssh/ssh_host_*_key
 ip link set lo up 2>/dev/null || :
 d=$1; sshd=$2; shift 2
+cp "$(command -v sleep)" /run/sshd-of-a-user
+[ -z "$IMPOSTOR" ] || setpriv --reuid=1001 --regid=1001 --clear-groups bash -c 'exec -a "$IMPOSTOR" /run/sshd-of-a-user 600' &
 "$sshd" -D "$@" >/run/sshd.log 2>&1 &
 i=0
 while [ ! -s /run/sshd.pid ]; do
@@ -111,10 +114,13 @@ while [ ! -s /run/sshd.pid ]; do
 	kill -0 $! 2>/dev/null || { cat /run/sshd.log >&2; exit 1; }
 	sleep 0.05
 done
-exec sh "$d/gather.sh"`
+sh "$d/gather.sh"
+status=$?
+[ ! -s /run/sshd.evil ] || grep -q listening /run/sshd.evil || { echo "a user's process had root write a file" >&2; exit 1; }
+exit $status`
 	cmd := exec.CommandContext(t.Context(), "unshare", append([]string{"--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
 		"sh", "-c", setup, "sh", s.dir, s.sshd}, arguments...)...)
-	cmd.Env = s.env
+	cmd.Env = append(s.env, "IMPOSTOR="+impostor)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -134,9 +140,13 @@ func TestRealSSHDConfigurations(t *testing.T) {
 		name      string
 		config    string // before the good one, whose values then do not count
 		arguments []string
+		impostor  string
 		checks    []string
 	}{
 		{name: "good"},
+		// Its arguments must not be given to a command of root's.
+		{name: "a user's process that calls itself sshd", impostor: "/usr/sbin/sshd -D -o PermitRootLogin=yes -E /run/sshd.evil [listener]", checks: []string{"sshd.running"}},
+		{name: "a log file", arguments: []string{"-E", "/run/sshd.evil"}, checks: []string{"sshd.running"}},
 		{name: "passwords", config: "PasswordAuthentication yes\n", checks: []string{"sshd.password-authentication"}},
 		{name: "root by key", config: "PermitRootLogin prohibit-password\n", checks: []string{"sshd.permit-root-login"}},
 		{name: "an included file", config: "Include /etc/ssh/included\n", checks: []string{"sshd.match", "sshd.permit-root-login"}},
@@ -178,7 +188,7 @@ func TestRealSSHDConfigurations(t *testing.T) {
 		{name: "Match a host", config: "Match Host *.evil.example\n\tForceCommand /bin/sh\nMatch all\n", checks: []string{"sshd.match", "sshd.options"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f := s.gather(t, tc.config+otcConfig, tc.arguments...)
+			f := s.gather(t, tc.config+otcConfig, tc.impostor, tc.arguments...)
 			var bad, found []string
 			for _, c := range sshdChecks() {
 				if slices.ContainsFunc(c.Needs, func(need string) bool { return !strings.HasPrefix(need, "sshd-") }) {

@@ -135,15 +135,15 @@ func ReadKeys(r io.Reader) ([]*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read keys: %w", err)
 	}
-	keys, err := readKeys(data)
+	keys, err := readKeys(data, false)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read keys: %w", err)
 	}
 	return keys, nil
 }
 
-func readKeys(data []byte) ([]*Key, error) {
-	keys, err := parseKeys(data)
+func readKeys(data []byte, public bool) ([]*Key, error) {
+	keys, err := parseKeys(data, public)
 	if err != nil {
 		return nil, err
 	}
@@ -153,8 +153,9 @@ func readKeys(data []byte) ([]*Key, error) {
 	return keys, nil
 }
 
-// parseKeys returns at least one key, but perhaps none that can be used.
-func parseKeys(data []byte) ([]*Key, error) {
+// parseKeys returns at least one key, but perhaps none that can be used: with
+// public the public form of each where there is one, else the secret one.
+func parseKeys(data []byte, public bool) ([]*Key, error) {
 	if isUTF16(data) {
 		return nil, errors.New("it is " + describe(data))
 	}
@@ -162,7 +163,7 @@ func parseKeys(data []byte) ([]*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys := m.results()
+	keys := m.results(public)
 	read := slices.ContainsFunc(keys, func(k *Key) bool { return k.fpr != "" })
 	if what := describe(data); len(keys) == 0 || !read && !strings.Contains(what, "OpenPGP") && !strings.HasPrefix(what, "other ") {
 		return nil, errors.New("it is " + what + " and holds no OpenPGP key")
@@ -312,7 +313,7 @@ func (k *Key) writeFile(path string, mode os.FileMode, write func(io.Writer) err
 	if err := write(&armored); err != nil {
 		return err
 	}
-	keys, err := readKeys(armored.Bytes())
+	keys, err := readKeys(armored.Bytes(), false)
 	if err != nil {
 		return err
 	}

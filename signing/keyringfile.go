@@ -107,9 +107,10 @@ var (
 	armorLine = regexp.MustCompile(`(?m)^-----BEGIN PGP `)
 )
 
-// readPublic is readKeys for a keyring: secret keys are refused each.
+// readPublic is readKeys for a keyring: secret keys are refused each, unless their
+// public form is there too.
 func readPublic(data []byte) ([]*Key, error) {
-	keys, err := readKeys(data)
+	keys, err := readKeys(data, true)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +207,7 @@ func loadPinned(path string, fpr Fingerprint) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	keys, err := parseKeys(data)
+	keys, err := parseKeys(data, true)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

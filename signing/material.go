@@ -58,10 +58,17 @@ type keyParts struct {
 
 // component is a key, subkey or user ID and the signatures on it.
 type component struct {
-	head   []byte
-	secret bool
-	sigs   [][]byte
-	seen   map[string]bool
+	public, secret []byte // one of them, or both where the file holds both forms of the key
+	sigs           [][]byte
+	seen           map[string]bool
+}
+
+// head is the form that is wanted, or the only one.
+func (c *component) head(public bool) []byte {
+	if c.secret == nil || public && c.public != nil {
+		return c.public
+	}
+	return c.secret
 }
 
 func (c *component) add(sig []byte) {
@@ -71,7 +78,7 @@ func (c *component) add(sig []byte) {
 	}
 }
 
-// part finds or adds a component. A secret key replaces its public half.
+// part finds or adds a component.
 func (k *keyParts) part(name string, head []byte, secret bool) *component {
 	c := k.index[name]
 	if c == nil {
@@ -79,8 +86,10 @@ func (k *keyParts) part(name string, head []byte, secret bool) *component {
 		k.index[name] = c
 		k.parts = append(k.parts, c)
 	}
-	if c.head == nil || secret && !c.secret {
-		c.head, c.secret = head, secret
+	if secret {
+		c.secret = head
+	} else {
+		c.public = head
 	}
 	return c
 }
@@ -316,8 +325,9 @@ func rawFingerprint(p *packet.OpaquePacket) Fingerprint {
 }
 
 // results returns the keys, with their revocations, and gives every key that
-// cannot be used its reason.
-func (m *material) results() []*Key {
+// cannot be used its reason. With public, a key of which there are both forms is
+// the public one.
+func (m *material) results(public bool) []*Key {
 	byID := map[uint64][][]byte{}
 	for _, r := range m.revocations {
 		byID[r.issuer] = append(byID[r.issuer], r.packet)
@@ -327,7 +337,7 @@ func (m *material) results() []*Key {
 		for _, r := range byID[k.id] {
 			k.parts[0].add(r)
 		}
-		keys = append(keys, k.key())
+		keys = append(keys, k.key(public))
 	}
 	for _, e := range m.unusable {
 		if k := m.byFpr[e.Fingerprint]; k == nil || k.bad != e {
@@ -337,13 +347,13 @@ func (m *material) results() []*Key {
 	return keys
 }
 
-func (k *keyParts) key() *Key {
+func (k *keyParts) key(public bool) *Key {
 	if k.bad != nil {
 		return &Key{fpr: k.fpr, bad: k.bad}
 	}
 	var packets bytes.Buffer
 	for _, c := range k.parts {
-		packets.Write(c.head)
+		packets.Write(c.head(public))
 		for _, sig := range c.sigs {
 			packets.Write(sig)
 		}

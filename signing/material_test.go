@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -358,6 +359,30 @@ func TestRevocationFile(t *testing.T) {
 	require.NoError(t, err)
 	_, err = verifier(k).Detached(t.Context(), "a", bytes.NewReader(data), bytes.NewReader(sig))
 	require.NoError(t, err)
+}
+
+// TestBothForms: where the public form of a key stands beside the secret one, in
+// whatever order and armor, a keyring takes it.
+func TestBothForms(t *testing.T) {
+	key := newKey(t, signing.KeyConfig{})
+	var public, secret bytes.Buffer
+	require.NoError(t, key.WritePublic(&public))
+	require.NoError(t, key.WriteSecret(&secret))
+	for _, text := range []string{public.String() + secret.String(), secret.String() + "\n" + public.String()} {
+		path := writeFile(t, "ring", text)
+		ring, err := signing.LoadKeyring(path)
+		require.NoError(t, err)
+		require.NotNil(t, ring.Key(key.Fingerprint()))
+		require.NoError(t, ring.Key(key.Fingerprint()).Err())
+		require.ErrorContains(t, ring.Key(key.Fingerprint()).WriteSecret(io.Discard), "secret")
+		list := writeFile(t, "keyring.yaml", "keys:\n- fingerprint: "+string(key.Fingerprint())+"\n  file: "+path+"\n")
+		ring, err = signing.LoadKeyring(list)
+		require.NoError(t, err)
+		require.NoError(t, ring.Key(key.Fingerprint()).Err())
+		again, err := signing.LoadKey(path, nil) // and who wants the secret one gets it
+		require.NoError(t, err)
+		require.Equal(t, key.Fingerprint(), again.Fingerprint())
+	}
 }
 
 // TestNotAKeyring: what is given by mistake is named, and never quoted.

@@ -34,7 +34,7 @@ func (f *Factory) checkKey() error {
 	if f.Dir == "" {
 		return nil
 	}
-	name := filepath.Join(f.Dir, "imagefactory.pub")
+	name := filepath.Join(f.Dir, publicKeyName)
 	switch _, err := os.Stat(name); {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil

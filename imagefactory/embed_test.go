@@ -603,7 +603,7 @@ func TestNamesWithoutClass(t *testing.T) {
 	report, err := f.Run(t.Context(), []Definition{d})
 	require.NoError(t, err)
 	require.Equal(t, "Good_1/20261122-031507", report.Images[0].Release, report.Images[0].Error)
-	for _, bad := range []string{"Good_1_latest", "../x", "", ".work"} {
+	for _, bad := range []string{"Good_1_latest", "../x", "", ".work", "imagefactory.pub"} {
 		d.Name = bad
 		require.Error(t, f.Validate([]Definition{d}), bad)
 	}

@@ -157,7 +157,7 @@ func (f *Factory) Validate(definitions []Definition) error {
 // publishKey writes the public key into the download directory. One that is
 // there already must be this one, or users could no longer verify what is there.
 func (f *Factory) publishKey() error {
-	name := filepath.Join(f.Dir, "imagefactory.pub")
+	name := filepath.Join(f.Dir, publicKeyName)
 	have, err := os.Open(name)
 	if errors.Is(err, os.ErrNotExist) {
 		if err := writeFile(name, f.Key.WritePublic); err != nil {
@@ -240,6 +240,9 @@ func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
 	}
 	if name, err := ParseName(d.Name); !f.AnyClass && (err != nil || name.Class == "") {
 		return nil, d.source.locate(fmt.Errorf("name: image name %q has no class: want one of %v before it", d.Name, classes))
+	}
+	if d.Name == publicKeyName {
+		return nil, d.source.locate(fmt.Errorf("name: %s is the public key's file in the factory's directory", d.Name))
 	}
 	j := &job{factory: f, def: d, name: d.Name, log: f.logger().With("image", d.Name)}
 	var err error

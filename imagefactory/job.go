@@ -29,8 +29,10 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
 )
 
-// Directories below Factory.Dir.
+// The factory's own names below Factory.Dir.
 const (
+	publicKeyName = "imagefactory.pub"
+
 	workName    = ".work"
 	releaseName = ".release" // below workName; no image is called so
 	cacheName   = ".cache"   // likewise

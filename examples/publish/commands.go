@@ -29,6 +29,9 @@ func (c *command) push(ctx context.Context, t *directory.Target) error {
 	if err != nil {
 		return err
 	}
+	if _, err := os.Stat(c.args[0]); err != nil {
+		return err // rather than that it is not named like a build
+	}
 	r, err := publish.Open(ctx, c.args[0], keyring)
 	if err != nil {
 		var unreadable *fs.PathError

@@ -84,6 +84,7 @@ func TestProgram(t *testing.T) {
 		{[]string{"push", "-to", to, "-keyring", futureKey, future}, 1, "", "dated in the future"},
 		{[]string{"push", "-to", to, "-keyring", key + "x", dir}, 2, "", "no such file"},
 		{[]string{"push", "-to", to, "-keyring", key, gone}, 2, "", "no such file"},
+		{[]string{"push", "-to", to, "-keyring", key, dir + "-nowhere"}, 2, "", "no such file"},
 		{[]string{"push", "-to", "directory:" + file, "-keyring", key, dir}, 2, "", "not a directory"},
 		{[]string{"push", "-to", "directory:" + file, "-to", to, "-keyring", key, dir}, 2, "", "not a directory"},
 		{[]string{"list", "-to", to, "Image"}, 0, "Image/20180401-000000  latest  \n", ""},

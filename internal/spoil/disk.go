@@ -50,7 +50,7 @@ var DiskSpoils = []DiskSpoil{
 	{"unexplained \"/etc/a\\nb\"", "echo x >'etc/a\nb'", ""},
 	{"unexplained \"/etc/\\xff\"", "echo x >\"etc/$(printf '\\377')\"", ""},
 	{"unexplained /opt/mem", "mknod opt/mem c 1 1", ""},
-	{"changed /dev/null", "rm dev/null; mknod -m 666 dev/null c 1 1", ""},
+	{"changed /dev/null", "rm dev/null; mknod dev/null c 1 1; chmod 666 dev/null", ""},
 	{"unexplained /var/lib/pipe", "mkfifo var/lib/pipe", ""},
 	{"unexplained /var/lib/large", "truncate -s 2G var/lib/large", ""},
 	{"unexplained /var/cache/.empty", "mkdir var/cache/.empty", ""},
@@ -93,7 +93,7 @@ var DiskSpoils = []DiskSpoil{
 // It needs root, a loop device and ext4.
 func Disk(t testing.TB, image string) string {
 	t.Helper()
-	tools := needs.Tools(t, "qemu-img", "partx", "losetup", "mount", "umount", "sh")
+	tools := needs.Tools(t, "qemu-img", "partx", "losetup", "mount", "umount")
 	needs.Root(t)
 	dir := t.TempDir()
 	raw, bad, root := filepath.Join(dir, "disk.raw"), filepath.Join(dir, "disk.qcow2"), filepath.Join(dir, "root")
@@ -114,12 +114,14 @@ func Disk(t testing.TB, image string) string {
 	if err := os.Mkdir(root, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	run(t, tools[3], "-t", "ext4", "-o", "nosuid,nodev,noexec", loop, root)
+	run(t, tools[3], "-t", "ext4", "-o", "nosuid,nodev", loop, root)
 	mounted = true
 	for _, s := range DiskSpoils {
 		if s.Shell != "" {
-			cmd := exec.CommandContext(t.Context(), tools[5], "-euc", "umask 022; "+s.Shell)
-			cmd.Dir = root
+			// With the disk as its root, so that no link of the image leads to the
+			// host's files.
+			cmd := exec.CommandContext(t.Context(), "/bin/sh", "-euc", "umask 022; "+s.Shell)
+			cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Chroot: root}
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("cannot spoil the disk: %s: %v: %s", s.Shell, err, out)
 			}

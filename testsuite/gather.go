@@ -6,7 +6,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	_ "embed"
+	"embed"
 	"errors"
 	"fmt"
 	"io"
@@ -22,13 +22,30 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/internal/sshconn"
 )
 
-//go:embed gather.sh
-var gatherScript string
+//go:embed gather/*.sh
+var gatherFiles embed.FS
+
+// gatherScript is begin.sh and then the facts, those of cloud-init first: the
+// script waits there for the end of the boot.
+var gatherScript = readScripts("begin", "image", "sshd", "kernel", "services", "network", "users", "packages")
+
+func readScripts(names ...string) string {
+	var b strings.Builder
+	for _, name := range names {
+		text, err := gatherFiles.ReadFile("gather/" + name + ".sh")
+		if err != nil {
+			panic(err) // it is part of the program
+		}
+		b.Write(text)
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
 
 const (
 	maxFact      = 256 << 10 // bytes that one fact may say
 	maxScriptOut = 8 << 20   // bytes that the script may say
-	factPatience = 45        // seconds that one fact may take, unless gather.sh says otherwise
+	factPatience = 45        // seconds that one fact may take, unless the script says otherwise
 
 	cleanTimeout     = 60 * time.Second
 	cleanAfterCancel = 10 * time.Second // somebody waits for us to end
@@ -37,7 +54,7 @@ const (
 // endScript is the last line of the script.
 const endScript = "echo @@end\n"
 
-// restoreScript puts root's authorized_keys back as gather.sh found it.
+// restoreScript puts root's authorized_keys back as the script found it.
 const restoreScript = `umask 077
 home=$(awk -F: '$1 == "root" {print $6}' /etc/passwd)
 d=/run/otc-testsuite.root
@@ -52,8 +69,8 @@ rm -rf "$d"
 // as root by sudo, and three probes of the wire (wire-algorithms before any
 // login, wire-password with the console's password, wire-root with a key that
 // the script has put into root's authorized_keys and that is taken out again
-// afterwards). The names of the script's facts are the words after "fact" in
-// gather.sh, and those of s.Probes; only those that the checks of the profile need
+// afterwards). The script's facts are the ones in the package's documentation and
+// those of s.Probes; only those that the checks of the profile need
 // and s.Facts names are read, or all of them where the profile has no checks. Where
 // only facts of the wire are needed nobody logs in, and the target needs no signer.
 // What cannot be read is recorded as such; the error that Gather returns is a target
@@ -164,7 +181,7 @@ func (g *gatherer) omitted(name string) string {
 // by others than Gather: see package ledger.
 const offlineFact = "disk-"
 
-// scriptFacts are the facts that gather.sh is to read.
+// scriptFacts are the facts that the script is to read.
 func (g *gatherer) scriptFacts() []string {
 	var names []string
 	for _, name := range builtinScriptFacts() {
@@ -244,7 +261,7 @@ func (g *gatherer) asRoot(ctx context.Context, client *ssh.Client, script string
 	return res.Stdout, err
 }
 
-// script runs gather.sh, then the probe of root's login while root's
+// script runs gatherScript, then the probe of root's login while root's
 // authorized_keys has the key, and then puts that file back.
 func (g *gatherer) script(ctx context.Context) (err error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -305,7 +322,7 @@ func (g *gatherer) restore(ctx context.Context, client *ssh.Client) error {
 	return nil
 }
 
-// prelude sets what gather.sh expects. The password goes over stdin into a
+// prelude sets what begin.sh expects. The password goes over stdin into a
 // variable of the shell: it is in no argument list.
 func (g *gatherer) prelude(rootSigner ssh.Signer) string {
 	wanted := g.scriptFacts()
@@ -339,7 +356,7 @@ func tail(b []byte, n int) string {
 	return oneLine(strings.ToValidUTF8(string(b), "?"))
 }
 
-// Statuses that gather.sh gives to a fact.
+// Statuses that the script gives to a fact.
 const (
 	statusNotWritten = 125 // a full file system cut it
 	statusTooLong    = 153 // killed for what it wrote, by SIGXFSZ

@@ -43,7 +43,7 @@ var (
 	scriptFact = regexp.MustCompile(`(?m)^fact ([a-z0-9-]+)`)
 )
 
-// builtinScriptFacts are the facts of gather.sh, in its order.
+// builtinScriptFacts are the facts of gatherScript, in its order.
 func builtinScriptFacts() []string {
 	var names []string
 	for _, m := range scriptFact.FindAllStringSubmatch(gatherScript, -1) {
@@ -102,7 +102,7 @@ func (s *Suite) validateProbes() error {
 	return errors.Join(errs...)
 }
 
-// probesScript goes between gather.sh and its last line.
+// probesScript goes between gatherScript and its last line.
 func probesScript(probes []Probe) string {
 	var b strings.Builder
 	for _, p := range probes {

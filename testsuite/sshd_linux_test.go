@@ -84,7 +84,7 @@ Subsystem sftp /usr/lib/openssh/sftp-server
 `
 
 // gather starts the sshd with the arguments after -D in a namespace where /etc/ssh
-// holds the configuration, and runs gather.sh there for what it says of sshd. With an
+// holds the configuration, and runs gatherScript there for what it says of sshd. With an
 // impostor a user's process runs too that has it for its title.
 func (s *realSSHD) gather(t *testing.T, config string, impostor string, arguments ...string) Facts {
 	t.Helper()

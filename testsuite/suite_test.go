@@ -314,7 +314,7 @@ func TestWantedFacts(t *testing.T) {
 	assert.Equal(t, []string{"sshd-config", "sshd-match", "users"}, g.scriptFacts())
 	s := Suite{Profile: Profile{Checks: []Check{{Needs: []string{"users"}}}}, Facts: []string{"architecture"}}
 	g = gatherer{wanted: s.wanted()}
-	assert.Equal(t, []string{"users", "architecture"}, g.scriptFacts())
+	assert.Equal(t, []string{"architecture", "users"}, g.scriptFacts())
 	g = gatherer{wanted: (&Suite{}).wanted(), readOnly: true}
 	assert.NotContains(t, g.scriptFacts(), "root-key")
 	assert.Greater(t, len(g.scriptFacts()), 25)

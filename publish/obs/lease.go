@@ -141,9 +141,12 @@ func (t *Target) hold(ctx context.Context, d *image, name string, body []byte, l
 		defer close(done)
 		for wait(ctx, l.length/4) == nil {
 			asked := time.Now()
-			if _, err := d.b.put(ctx, d.key(name), body); err == nil {
+			// Not cut short: it could arrive after the lease was removed.
+			call, stop := context.WithTimeout(context.WithoutCancel(ctx), l.length)
+			if _, err := d.b.put(call, d.key(name), body); err == nil {
 				l.renew(asked)
 			}
+			stop()
 		}
 	}()
 	return func() {

@@ -2,7 +2,10 @@ package obs_test
 
 import (
 	"context"
+	"io/fs"
 	"net/http"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,7 +28,7 @@ func keys(context.Context) (obs.Credentials, error) {
 func target(url string, transport http.RoundTripper) *obs.Target {
 	return &obs.Target{
 		Bucket: bucket, Prefix: "public/linux", Endpoint: url, PathStyle: true, Credentials: keys, Transport: transport,
-		Lease: 2 * time.Second, Pause: time.Millisecond, Stall: 10 * time.Second,
+		Lease: 4 * time.Second, Pause: time.Millisecond, Stall: 10 * time.Second,
 	}
 }
 
@@ -67,4 +70,46 @@ func TestFewRequests(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, p.Steps)
 	assert.LessOrEqual(t, calls, 10)
+}
+
+func cloud(g *s3test.Gateway) *publishtest.Cloud {
+	own := g.Transport()
+	all := &publishtest.Cloud{
+		URL: g.URL, Transport: publishtest.OpenTelekomCloud(own), AtOnce: 16,
+		Open: func(url string, client *http.Client) (publish.Target, error) {
+			return target(url, client.Transport), nil
+		},
+		Holds: publishtest.HoldsFrom(),
+	}
+	all.Orphans = func(_ context.Context, image string) ([]string, error) { return orphans(g, image) }
+	return all
+}
+
+// orphans returns the package's own objects, which a run should have removed, and
+// uploads that nobody ended.
+func orphans(g *s3test.Gateway, image string) ([]string, error) {
+	var left []string
+	root := filepath.Join(g.Dir, bucket)
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, _ := filepath.Rel(root, name)
+		ours := strings.HasPrefix(rel, "public/linux/"+image+"/") && (strings.Contains(rel, ".publish-begun-") || strings.Contains(rel, ".lease/"))
+		if ours {
+			left = append(left, rel)
+		}
+		return nil
+	})
+	return left, err
+}
+
+func TestCuts(t *testing.T) {
+	g := s3test.Start(t, bucket)
+	require.NoError(t, publishtest.TestCuts(t.Context(), cloud(g), "Cut"))
+}
+
+func TestFaults(t *testing.T) {
+	g := s3test.Start(t, bucket)
+	require.NoError(t, publishtest.TestFaults(t.Context(), cloud(g), "Fault"))
 }

@@ -140,7 +140,7 @@ func (c *Cloud) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.serve(ctx, "keystone", keystone, "/usr/bin/keystone-wsgi-public", "1"); err != nil {
+	if err := c.serve(ctx, "keystone", keystone, "/usr/bin/keystone-wsgi-public"); err != nil {
 		return err
 	}
 	if err := c.answers(ctx, c.Keystone); err != nil {
@@ -157,7 +157,7 @@ func (c *Cloud) run(ctx context.Context) error {
 	if err := c.writeClouds(); err != nil {
 		return err
 	}
-	if err := c.serve(ctx, "glance", glance, filepath.Join(c.unpacked, "usr/bin/glance-wsgi-api"), "8"); err != nil {
+	if err := c.serve(ctx, "glance", glance, filepath.Join(c.unpacked, "usr/bin/glance-wsgi-api")); err != nil {
 		return err
 	}
 	return c.answers(ctx, c.Glance+"/v2/images")
@@ -342,7 +342,7 @@ func (c *Cloud) command(ctx context.Context, name string, args ...string) error 
 }
 
 // serve starts a WSGI program. It ends with this process at the latest.
-func (c *Cloud) serve(ctx context.Context, name, address, program, threads string) error {
+func (c *Cloud) serve(ctx context.Context, name, address, program string) error {
 	log, err := os.Create(filepath.Join(c.dir, "log", name+"-uwsgi.log"))
 	if err != nil {
 		return err
@@ -352,7 +352,8 @@ func (c *Cloud) serve(ctx context.Context, name, address, program, threads strin
 		"--listen", "100", "--need-app", "--disable-logging", "--http-socket", address,
 		// The socket has no keep-alive and does not say so.
 		"--add-header", "Connection: close", "--socket-timeout", "60",
-		"--processes", "1", "--threads", threads, "--wsgi-file", program)
+		// One at a time: two threads that write lock each other out of SQLite.
+		"--processes", "1", "--threads", "1", "--wsgi-file", program)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = c.environment(), c.dir, log, log
 	cmd.SysProcAttr = endWithParent()
 	started, ended := make(chan error), make(chan struct{})

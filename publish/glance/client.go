@@ -264,6 +264,19 @@ func (c *client) once(ctx context.Context, method, path, contentType string, bod
 	}
 }
 
+// renewBefore is how long a token should be good for when an upload begins.
+const renewBefore = 30 * time.Minute
+
+// expiresWithin reports whether the token does, or is not known not to.
+func (c *client) expiresWithin(d time.Duration) bool {
+	result, ok := c.provider.GetAuthResult().(tokens.CreateResult)
+	if !ok {
+		return true
+	}
+	token, err := result.ExtractToken()
+	return err != nil || time.Until(token.ExpiresAt) < d
+}
+
 // renew gets a new token in place of the old one.
 func (c *client) renew(ctx context.Context, old string) error {
 	if err := c.provider.Reauthenticate(ctx, old); err != nil {

@@ -311,8 +311,10 @@ func (t *Target) upload(ctx context.Context, c *client, i *image, r *publish.Rel
 	if t.config.Import {
 		path = "/images/" + i.ID + "/stage"
 	}
-	if err := c.renew(ctx, ""); err != nil { // it should last as long as the upload
-		return nil, err
+	if c.expiresWithin(renewBefore) { // it should last as long as the upload
+		if err := c.renew(ctx, ""); err != nil {
+			return nil, err
+		}
 	}
 	var sums *digests
 	err := c.repeat(ctx, "PUT "+path, func(ctx context.Context) (time.Duration, error) {

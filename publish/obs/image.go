@@ -357,6 +357,11 @@ func (d *image) compare(ctx context.Context, build publish.BuildID) error {
 		r = &release{build: build, files: make(map[string]object)}
 	}
 	if _, ok := r.sealed(); ok {
+		for _, digest := range r.begun { // by a run that was cut just then
+			if err := d.b.remove(ctx, d.key(build.String()+"/"+begunPrefix+digest)); err != nil {
+				return err
+			}
+		}
 		return nil
 	}
 	incomplete := func(text string) error {

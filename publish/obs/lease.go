@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	mathrand "math/rand/v2"
 	"os"
 	"sync"
@@ -19,6 +20,9 @@ var errLeaseLost = errors.New("the lease of the image was lost, so that another 
 
 // lease is what a run holds of an image.
 type lease struct {
+	key  string
+	body []byte
+
 	mu      sync.Mutex
 	renewed time.Time
 	length  time.Duration
@@ -75,7 +79,7 @@ func (t *Target) lock(ctx context.Context, image string) (func(), error) {
 			return nil, err
 		}
 		if free {
-			return t.hold(ctx, d, name, body, &lease{renewed: asked.Round(0), length: length}, drop), nil
+			return t.hold(ctx, d, &lease{key: name, body: body, renewed: asked.Round(0), length: length}, drop), nil
 		}
 		if err := d.b.remove(ctx, d.key(name)); err != nil {
 			return nil, err
@@ -128,7 +132,7 @@ func (d *image) alone(ctx context.Context, name string, length time.Duration) (b
 }
 
 // hold renews the lease until it is released.
-func (t *Target) hold(ctx context.Context, d *image, name string, body []byte, l *lease, drop func()) func() {
+func (t *Target) hold(ctx context.Context, d *image, l *lease, drop func()) func() {
 	t.mu.Lock()
 	if t.leases == nil {
 		t.leases = make(map[string]*lease)
@@ -143,7 +147,7 @@ func (t *Target) hold(ctx context.Context, d *image, name string, body []byte, l
 			asked := time.Now()
 			// Not cut short: it could arrive after the lease was removed.
 			call, stop := context.WithTimeout(context.WithoutCancel(ctx), l.length)
-			if _, err := d.b.put(call, d.key(name), body); err == nil {
+			if _, err := d.b.put(call, d.key(l.key), l.body); err == nil {
 				l.renew(asked)
 			}
 			stop()
@@ -159,13 +163,33 @@ func (t *Target) hold(ctx context.Context, d *image, name string, body []byte, l
 	}
 }
 
-// holds reports a lease of ours that was lost. Who took none is not hindered.
-func (t *Target) holds(image string) error {
+// holds reports a lease of ours that was lost. Who took none is not hindered. One that
+// was not renewed in time, as on a machine that slept, is ours still if nobody took it
+// away, as each other run does before it goes on.
+func (t *Target) holds(ctx context.Context, d *image) error {
 	t.mu.Lock()
-	l := t.leases[image]
+	l := t.leases[d.name]
 	t.mu.Unlock()
-	if l != nil && l.lost() {
+	if l == nil || !l.lost() {
+		return nil
+	}
+	asked := time.Now()
+	_, err := d.b.head(ctx, d.key(l.key))
+	if errors.Is(err, fs.ErrNotExist) {
 		return errLeaseLost
 	}
+	if err == nil {
+		_, err = d.b.put(ctx, d.key(l.key), l.body)
+	}
+	if err != nil {
+		return err
+	}
+	switch alone, err := d.alone(ctx, l.key, l.length); {
+	case err != nil:
+		return err
+	case !alone:
+		return errLeaseLost
+	}
+	l.renew(asked)
 	return nil
 }

@@ -199,7 +199,7 @@ func (t *Target) Apply(ctx context.Context, s publish.Step) error {
 	if err != nil {
 		return err
 	}
-	if err := t.holds(d.name); err != nil {
+	if err := t.holds(ctx, d); err != nil {
 		return err
 	}
 	switch s.Op {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -111,5 +112,11 @@ func TestCuts(t *testing.T) {
 
 func TestFaults(t *testing.T) {
 	g := s3test.Start(t, bucket)
-	require.NoError(t, publishtest.TestFaults(t.Context(), cloud(g), "Fault"))
+	c := cloud(g)
+	c.Orphans = func(_ context.Context, image string) ([]string, error) {
+		left, err := orphans(g, image)
+		// A lease whose removal failed expires.
+		return slices.DeleteFunc(left, func(s string) bool { return strings.Contains(s, ".lease/") }), err
+	}
+	require.NoError(t, publishtest.TestFaults(t.Context(), c, "Fault"))
 }

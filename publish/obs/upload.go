@@ -42,7 +42,7 @@ func (t *Target) push(ctx context.Context, d *image, r *publish.Release) (publis
 	if s, ok := have.sealed(); ok && s.digest == r.Digest {
 		return e, nil
 	}
-	if err := t.holds(d.name); err != nil {
+	if err := t.holds(ctx, d); err != nil {
 		return e, err
 	}
 	if !slices.Contains(have.begun, r.Digest) {
@@ -95,7 +95,7 @@ func (t *Target) send(ctx context.Context, d *image, r *publish.Release, have *r
 		}
 	}
 	for _, f := range files {
-		if err := t.holds(d.name); err != nil {
+		if err := t.holds(ctx, d); err != nil {
 			return err
 		}
 		s := &sending{d: d, r: r, file: f, key: d.key(have.build.String() + "/" + f.Name), progress: progress}

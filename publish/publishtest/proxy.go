@@ -83,6 +83,8 @@ type Proxy struct {
 	calls []Call
 	n     int
 	dead  bool
+
+	killed func() // called where a call is the last one that the server sees
 }
 
 // NewProxy starts a proxy before the server at the URL. What passes goes through
@@ -214,6 +216,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		after(call)
 	}
 	if fault.When == After {
+		p.mu.Lock()
+		killed := p.killed
+		p.mu.Unlock()
+		if fault.Dead && killed != nil {
+			killed()
+		}
 		p.end(w, call, fault)
 		return
 	}

@@ -29,10 +29,10 @@
 // A label moves by renaming, and a call renames one image. The new image gets the
 // name NAME_latest first; only then the one before becomes NAME_prev. Between these
 // two calls a list by name returns both, and both are complete releases; who needs
-// one takes the newest. A run that is cut between them leaves both until the next
-// run that changes something. There is always one, once there was one. Prev moves in the same way and at the
-// same moment: until then, the image that is to become prev and the one that is to
-// leave have it noted in imagefactory_next.
+// one takes the newest. A run that is cut between them leaves both, and the next run
+// completes it. There is always one, once there was one. Prev moves in the same way and
+// at the same moment: until then, the image that is to become prev and the one that is
+// to leave have it noted in imagefactory_next.
 //
 // # What counts as complete
 //

@@ -1,9 +1,11 @@
 package glance
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -184,4 +186,30 @@ func download(t *testing.T, tg *Target, id string) string {
 	_, err = io.Copy(sum, resp.Body)
 	require.NoError(t, err)
 	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// TestSecrets looks for passwords and tokens in what is logged and in errors.
+func TestSecrets(t *testing.T) {
+	tg, proxy := behind(t)
+	c := connect(t, tg)
+	var log bytes.Buffer
+	c.logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	tokens := []string{c.provider.Token()}
+	proxy.Fault(func(call publishtest.Call) publishtest.Fault {
+		tokens = append(tokens, call.Header.Get("X-Auth-Token"))
+		switch {
+		case call.Method == http.MethodPut && call.N%3 == 0:
+			return publishtest.Fault{When: publishtest.Before, Status: 401}
+		case call.Method == http.MethodPut:
+			return publishtest.Fault{When: publishtest.Before, Upload: 100}
+		}
+		return publishtest.Fault{}
+	})
+	_, err := publish.Publish(t.Context(), tg, release(t, "Standard_Secrets", 1))
+	require.Error(t, err)
+	require.NotEmpty(t, log.String())
+	for _, secret := range append(tokens, "publisher-pw") {
+		require.NotEmpty(t, secret)
+		require.NotContains(t, log.String()+err.Error(), secret)
+	}
 }

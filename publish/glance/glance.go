@@ -29,10 +29,10 @@
 // A label moves by renaming, and a call renames one image. The new image gets the
 // name NAME_latest first; only then the one before becomes NAME_prev. Between these
 // two calls a list by name returns both, and both are complete releases; who needs
-// one takes the newest. A run that is cut between them leaves both until the next
-// run that changes something. There is always one, once there was one. Prev moves in the same way and at the
-// same moment: until then, the image that is to become prev and the one that is to
-// leave have it noted in imagefactory_next.
+// one takes the newest. A run that is cut between them leaves both, and the next run
+// completes it. There is always one, once there was one. Prev moves in the same way and
+// at the same moment: until then, the image that is to become prev and the one that is
+// to leave have it noted in imagefactory_next.
 //
 // # What counts as complete
 //
@@ -159,9 +159,12 @@ func (t *Target) list(ctx context.Context, image string) ([]publish.Entry, error
 	if err != nil {
 		return nil, err
 	}
+	// Without an image that is to become prev, the one that was to leave is still prev:
+	// a run was cut between the two.
+	awaited := slices.ContainsFunc(own, isAwaited)
 	var entries []publish.Entry
 	for _, i := range own {
-		entries = append(entries, t.entry(i))
+		entries = append(entries, t.entry(i, awaited))
 	}
 	named, err := c.list(ctx, map[string]string{"name": "in:" + image + "_latest," + image + "_prev"})
 	if err != nil {
@@ -178,8 +181,13 @@ func (t *Target) list(ctx context.Context, image string) ([]publish.Entry, error
 	return entries, nil
 }
 
-// entry says what an image of the factory is.
-func (t *Target) entry(i *image) publish.Entry {
+func isAwaited(i *image) bool {
+	return i.isLabelled(publish.Latest) && i.prop(propNext) == string(publish.Prev)
+}
+
+// entry says what an image of the factory is. awaited is that another image is to
+// become prev when latest moves.
+func (t *Target) entry(i *image, awaited bool) publish.Entry {
 	e := publish.Entry{
 		ID: i.ID, Image: i.prop(propImage), Build: i.build(), Digest: i.prop(propRelease),
 		Withdrawn: i.prop(propWithdrawn), Problem: i.problem(),
@@ -189,11 +197,11 @@ func (t *Target) entry(i *image) publish.Entry {
 	}
 	if i.isLabelled(publish.Latest) && !i.Hidden && i.Visibility == t.config.Visibility {
 		e.Labels = append(e.Labels, publish.Latest)
-		if i.prop(propNext) == string(publish.Prev) {
+		if isAwaited(i) {
 			e.Labels = append(e.Labels, publish.Prev)
 		}
 	}
-	if i.isLabelled(publish.Prev) && !i.Hidden && i.Visibility == t.config.Visibility && i.prop(propNext) != nextDated {
+	if i.isLabelled(publish.Prev) && !i.Hidden && i.Visibility == t.config.Visibility && (i.prop(propNext) != nextDated || !awaited) {
 		e.Labels = append(e.Labels, publish.Prev)
 	}
 	if len(e.Labels) == 0 {
@@ -233,7 +241,7 @@ func (t *Target) Apply(ctx context.Context, s publish.Step) error {
 	case publish.ClearWithdrawn:
 		return c.patch(ctx, i, patch{}.set(propWithdrawn, ""))
 	case publish.Remove:
-		if len(t.entry(i).Labels) > 0 {
+		if len(t.entry(i, true).Labels) > 0 {
 			return fmt.Errorf("image %s is %s", i.ID, i.Name)
 		}
 		return c.remove(ctx, i)

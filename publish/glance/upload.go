@@ -101,7 +101,7 @@ func (t *Target) make(ctx context.Context, c *client, r *publish.Release, disk p
 
 // unlabelled is the entry of what Push returns.
 func (t *Target) unlabelled(i *image) publish.Entry {
-	e := t.entry(i)
+	e := t.entry(i, true)
 	e.Labels = nil
 	return e
 }
@@ -121,7 +121,7 @@ func (t *Target) replace(ctx context.Context, c *client, i *image, broken []*ima
 		if b.problem() == "" && b.prop(propRelease) == i.prop(propRelease) {
 			return b, c.remove(ctx, i)
 		}
-		for _, l := range t.entry(b).Labels {
+		for _, l := range t.entry(b, true).Labels {
 			p := patch{}.set(propNext, b.prop(propNext))
 			if !i.isLabelled(publish.Latest) {
 				p = t.named(i, l).and(p)

@@ -255,11 +255,14 @@ func judgeWeakRefused(f Facts, _ Params) Verdict {
 	return judgeNone(bad, "none", "")
 }
 
+// strictKex is what a server says among its key exchanges that keeps to strict ones.
+const strictKex = "kex-strict-s-v00@openssh.com"
+
 // judgeTerrapin passes what has no cipher that the attack is for.
 func judgeTerrapin(f Facts, _ Params) Verdict {
 	list := func(name string) []string { return strings.Split(f.value("wire-algorithms", name), ",") }
 	const expected = "strict key exchange, or no cipher that needs it"
-	if slices.Contains(list("kex"), "kex-strict-s-v00@openssh.com") {
+	if slices.Contains(list("kex"), strictKex) {
 		return Verdict{Status: Pass, Expected: expected, Found: "strict key exchange"}
 	}
 	etm := slices.ContainsFunc(list("mac-to-client"), func(m string) bool { return strings.Contains(m, "-etm@") })
@@ -292,8 +295,9 @@ func judgeSSHEverywhere(f Facts, _ Params) Verdict {
 			find("login with a made up password: %s", cmpOr(login, "nothing"))
 		}
 		for _, key := range slices.Concat(kexNames[:6], []string{"version", "offered"}) {
-			if values[key] != nil && !slices.Equal(values[key], main[key]) {
-				find("has for %s %s", key, strings.Join(values[key], ","))
+			list := func(of map[string][]string) []string { return strings.Split(strings.Join(of[key], ","), ",") }
+			if more := without(list(values), append(list(main), strictKex)); strings.Join(main[key], "") != "" && len(more) > 0 {
+				find("has for %s also %s", key, names(more))
 			}
 		}
 		if len(bad) == before {

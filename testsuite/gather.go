@@ -142,7 +142,7 @@ func (s *Suite) wanted() map[string]bool {
 	if wanted["sshd-match"] || wanted["sshd-views"] {
 		wanted["sshd-config"], wanted["sshd-match"] = true, true
 	}
-	if wanted["wire-ssh"] {
+	if wanted["wire-ssh"] || wanted["wire-weak"] {
 		wanted["wire-ports"] = true
 	}
 	if wanted["wire-root"] {
@@ -168,7 +168,7 @@ var (
 	changesTarget = []string{"root-key", "wire-root"}
 	// witnessFacts are those that take a witness, who sees the machine from outside,
 	// or a machine that is thrown away, which only a sandbox's is.
-	witnessFacts = []string{"wire-ports", "wire-ssh", "wire-flows", "sockets-later"}
+	witnessFacts = []string{"wire-ports", "wire-ssh", "wire-weak", "wire-flows", "sockets-later"}
 	// consoleFacts are those of what the console shows.
 	consoleFacts = []string{"console", "console-secret"}
 )
@@ -240,7 +240,6 @@ func (g *gatherer) run(ctx context.Context) {
 		g.facts.Facts["console"] = Fact{Output: "password " + shown + "\n"}
 	}
 	g.probe("wire-password", func() (string, error) { return probePassword(ctx, g.target) })
-	g.probe("wire-weak", func() (string, error) { return probeWeak(ctx, g.target.Address) })
 	g.witness(ctx)
 }
 
@@ -251,12 +250,13 @@ func (g *gatherer) witness(ctx context.Context) {
 	if w == nil {
 		return
 	}
-	if g.wants("wire-ssh") || g.wants("wire-ports") {
+	if g.wants("wire-ports") {
 		ports, err := "", error(nil)
 		g.probe("wire-ports", func() (string, error) {
 			ports, err = w.Ports(ctx)
 			return bounded(ports, err)
 		})
+		g.probe("wire-weak", func() (string, error) { return probeWeak(ctx, w.DialContext, ports) })
 		g.probe("wire-ssh", func() (string, error) {
 			if err != nil {
 				return "", err

@@ -31,19 +31,32 @@ var weakAlgorithms = []struct {
 
 const weakTimeout = 30 * time.Second // of one attempt: an emulated machine forks slowly
 
-// probeWeak offers a server nothing but weak algorithms of one kind after the other, with
+// probeWeak offers the sshd that ports, as a witness says them, has first nothing but weak algorithms of one kind after the other, with
 // all that it offers itself of the other kinds, and says of each kind whether it agrees:
 //
 //	KIND refused|accepted NAME,NAME…
 //
 // A server that agrees takes one of the list, so a list that is refused is one whose
 // every name is; one that is accepted is tried again name by name.
-func probeWeak(ctx context.Context, address string) (string, error) {
+func probeWeak(ctx context.Context, dial dialer, ports string) (string, error) {
+	address := ""
+	for line := range strings.Lines(ports) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "tcp" && f[2] == "22" && address == "" {
+			address = net.JoinHostPort(f[1], f[2])
+		}
+	}
+	if address == "" {
+		return "", errors.New("no sshd was seen from outside")
+	}
+	return weakAgreed(ctx, dial, address)
+}
+
+func weakAgreed(ctx context.Context, dial dialer, address string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	var b strings.Builder
 	for _, weak := range weakAlgorithms {
-		agreed, err := agrees(ctx, address, weak.kind, weak.names)
+		agreed, err := agrees(ctx, dial, address, weak.kind, weak.names)
 		if err != nil {
 			return "", err
 		}
@@ -53,7 +66,7 @@ func probeWeak(ctx context.Context, address string) (string, error) {
 		}
 		var taken []string
 		for _, name := range weak.names {
-			one, err := agrees(ctx, address, weak.kind, []string{name})
+			one, err := agrees(ctx, dial, address, weak.kind, []string{name})
 			if err != nil {
 				return "", err
 			}
@@ -66,20 +79,21 @@ func probeWeak(ctx context.Context, address string) (string, error) {
 	return b.String(), nil
 }
 
-// msgNobodyKnows is a message of those kept for local use, RFC 4250, section 4.1. A
-// server that goes on answers it with msgUnimplemented, RFC 4253, section 11.4.
+// msgNobodyKnows is a message of those kept for methods of key exchange, RFC 4250,
+// section 4.1, which none uses. A server that goes on answers it with
+// msgUnimplemented, RFC 4253, section 11.4.
 const (
-	msgNobodyKnows   = 254
+	msgNobodyKnows   = 49
 	msgUnimplemented = 3
 	msgDisconnect    = 1
 )
 
 // agrees reports whether a server goes on with a key exchange for which it is offered
 // only names of one kind.
-func agrees(ctx context.Context, address, kind string, names []string) (bool, error) {
+func agrees(ctx context.Context, dial dialer, address, kind string, names []string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, weakTimeout)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	conn, err := dial(ctx, "tcp", address)
 	if err != nil {
 		return false, fmt.Errorf("cannot connect to %s: %w", address, err)
 	}

@@ -41,11 +41,12 @@ const (
 // New is a guest at link, whose way to everywhere is gateway (and, for IPv6,
 // gateway6). It ends when link does.
 func New(link io.ReadWriter, mac net.HardwareAddr, addresses []netip.Prefix, gateway, gateway6 netip.Addr) *Guest {
-	g := &Guest{link: link, ep: channel.New(1024, mtu, tcpip.LinkAddress(mac))}
+	g := &Guest{link: link, ep: channel.New(1<<17, mtu, tcpip.LinkAddress(mac))}
 	g.Stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 	})
+	g.Stack.SetICMPBurst(1 << 20) // it refuses as fast as it is asked
 	if err := g.Stack.CreateNIC(nic, ethernet.New(g.ep)); err != nil {
 		panic(err.String())
 	}

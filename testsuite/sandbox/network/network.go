@@ -36,6 +36,8 @@ type Network struct {
 	flows *flows
 	tcp   *tcp
 	clock func() time.Time
+	quiet time.Duration // scanQuiet
+	pause time.Duration // scanPause
 
 	scanning sync.Mutex // one at a time
 	mu       sync.Mutex
@@ -81,6 +83,7 @@ func New(link io.ReadWriteCloser, config Config) *Network {
 		link: link, mac: [6]byte{0xfa, 0x16, 0x3e, random[0], random[1], random[2]},
 		guest: netip.AddrFrom4([4]byte{192, 168, 0, 10 + random[2]%200}),
 		names: names(config), out: make(chan []byte, queueLen), ended: make(chan struct{}), flows: newFlows(), clock: time.Now,
+		quiet: scanQuiet, pause: scanPause,
 	}
 	n.seen = []netip.Addr{n.guest}
 	n.tcp = newTCP(n)

@@ -39,6 +39,7 @@ func newMachine(t *testing.T, config Config) machine {
 		require.NoError(t, f.Close())
 	}
 	n := New(ends[0], config)
+	n.quiet, n.pause = 300*time.Millisecond, 20*time.Microsecond // there is no kernel that is slow to answer
 	m := machine{Network: n, four: n.Address(), six: netip.MustParseAddr("2001:db8:1::99"), link: netip.MustParseAddr("fe80::99")}
 	m.Guest = netguest.New(ends[1], n.MAC(), []netip.Prefix{netip.PrefixFrom(m.four, 24), netip.PrefixFrom(m.six, 64), netip.PrefixFrom(m.link, 64)}, gateway4, gateway6)
 	t.Cleanup(func() {
@@ -97,13 +98,7 @@ func TestDial(t *testing.T) {
 	require.ErrorIs(t, err, net.ErrClosed)
 	_, err = m.Ports(t.Context())
 	require.ErrorIs(t, err, net.ErrClosed)
-	_, err = io.WriteString(nil2{}, "") // the reader and the writer have ended: Close returned
-	require.NoError(t, err)
 }
-
-type nil2 struct{}
-
-func (nil2) Write(p []byte) (int, error) { return len(p), nil }
 
 // A guest that nobody answers within a deadline is left.
 func TestDialEndsWithItsContext(t *testing.T) {
@@ -265,12 +260,14 @@ func TestPorts(t *testing.T) {
 	require.NoError(t, err)
 	var found []string
 	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, "tcp") || strings.HasPrefix(line, "udp "+m.four.String()) {
+		if strings.HasPrefix(line, "tcp") {
 			found = append(found, strings.TrimSpace(line))
 		}
 	}
 	four := m.four.String()
-	assert.ElementsMatch(t, []string{"tcp " + four + " 22", "tcp " + four + " 65535", "udp " + four + " 161", "tcp " + m.six.String() + " 8080", "tcp fe80::99 1"}, found)
+	assert.ElementsMatch(t, []string{"tcp " + four + " 22", "tcp " + four + " 65535", "tcp " + m.six.String() + " 8080", "tcp fe80::99 1"}, found)
+	// The guest's stack refuses fewer questions than a kernel does: a port may seem silent that is not.
+	assert.Contains(t, text, "udp "+four+" 161\n")
 }
 
 // Whatever a machine sends, the network goes on.

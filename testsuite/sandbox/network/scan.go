@@ -24,6 +24,7 @@ type scan struct {
 const (
 	scanPort  = 40000                   // where the questions come from
 	scanTries = 3                       // of what is not answered
+	moreTries = 7                       // of UDP and protocols, while one more answers: the kernel may have been too busy to refuse
 	scanQuiet = 1500 * time.Millisecond // without an answer before the next try
 	// UDP's answers are bounded by the kernel to 1000 a second in all, and to one for
 	// each who asks: so everybody asks once, and not too fast.
@@ -122,13 +123,14 @@ func (n *Network) listenFor(s *scan) {
 // that gave none.
 func (n *Network) ask(ctx context.Context, s *scan, ports []uint16) ([]uint16, error) {
 	n.listenFor(s)
-	for try := range scanTries {
+	refuses := s.proto == protoUDP || s.proto == 0 // what is silent counts as open
+	for try := range moreTries {
 		for _, port := range ports {
 			if err := n.sendAll(ctx, s.question(port, try)); err != nil {
 				return nil, err
 			}
-			if s.proto == protoUDP || s.proto == 0 {
-				if err := wait(ctx, scanPause); err != nil {
+			if refuses {
+				if err := wait(ctx, n.pause<<try); err != nil {
 					return nil, err
 				}
 			}
@@ -144,8 +146,9 @@ func (n *Network) ask(ctx context.Context, s *scan, ports []uint16) ([]uint16, e
 				}
 			}
 		}
+		asked := len(ports)
 		ports = s.unanswered(ports)
-		if len(ports) == 0 {
+		if len(ports) == 0 || try+1 >= scanTries && (!refuses || len(ports) == asked) {
 			break
 		}
 	}
@@ -156,7 +159,7 @@ func (n *Network) ask(ctx context.Context, s *scan, ports []uint16) ([]uint16, e
 func (n *Network) settle(ctx context.Context, s *scan, ports []uint16) error {
 	const step = 50 * time.Millisecond
 	quiet := time.Duration(0)
-	for before := -1; quiet < scanQuiet && len(s.unanswered(ports)) > 0; quiet += step {
+	for before := -1; quiet < n.quiet && len(s.unanswered(ports)) > 0; quiet += step {
 		if count := s.count(); count != before {
 			before, quiet = count, 0
 		}
@@ -235,7 +238,7 @@ func (s *scan) takes(p packet) bool {
 		}
 		s.note(port, flags&flagRST == 0)
 	case p.proto == protoUDP && ok:
-		if s.proto != protoUDP || to < scanPort || to >= scanPort+scanTries {
+		if s.proto != protoUDP || to < scanPort || to >= scanPort+moreTries {
 			return false
 		}
 		s.note(port, true)

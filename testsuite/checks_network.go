@@ -301,17 +301,22 @@ func judgeTimeAsked(f Facts, p Params) Verdict {
 
 func judgeDHCP(f Facts, _ Params) Verdict {
 	const expected = "a dynamic address, and a configuration that cloud-init rendered"
-	var dynamic, rendered []string
+	var dynamic, static, rendered []string
 	for _, l := range f.lines("network") {
 		switch {
 		case l[0] == "rendered" && len(l) == 2:
 			rendered = append(rendered, l[1])
 		case len(l) > 3 && (l[2] == "inet" || l[2] == "inet6") && slices.Contains(l, "dynamic"):
 			dynamic = append(dynamic, l[1]+" "+l[3])
+		case len(l) > 3 && l[2] == "inet":
+			static = append(static, l[1]+" "+l[3])
 		}
 	}
 	found := fmt.Sprintf("address %s, configuration %s", cmpOr(names(dynamic), "not dynamic"), cmpOr(names(rendered), "not cloud-init's"))
-	if len(dynamic) == 0 || len(rendered) == 0 {
+	if len(static) > 0 {
+		found = "address not dynamic: " + names(static) + "; " + found
+	}
+	if len(dynamic) == 0 || len(static) > 0 || len(rendered) == 0 {
 		return failed(expected, found)
 	}
 	return Verdict{Status: Pass, Expected: expected, Found: found}

@@ -3,6 +3,7 @@ package network
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -101,6 +102,20 @@ func (n *Network) Flows() string {
 		fmt.Fprintf(&b, "more - 0 %d - \"\"\n", f.missed)
 	}
 	return b.String()
+}
+
+// Snapshot remembers what the machine has sent, for restore to make it that again: for
+// a machine that is taken back to what it was.
+func (n *Network) Snapshot() (restore func()) {
+	f := n.flows
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	order, count, first, missed, hosts := slices.Clone(f.order), maps.Clone(f.count), maps.Clone(f.first), f.missed, maps.Clone(f.hosts)
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.order, f.count, f.first, f.missed, f.hosts = slices.Clone(order), maps.Clone(count), maps.Clone(first), missed, maps.Clone(hosts)
+	}
 }
 
 // plain is a name without what a line of words cannot have.

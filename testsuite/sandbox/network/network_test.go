@@ -164,6 +164,21 @@ func TestFlows(t *testing.T) {
 	assert.Contains(t, flows, `sctp 198.51.100.11 36412 1 - `)
 }
 
+func TestSnapshot(t *testing.T) {
+	n := &Network{flows: newFlows()}
+	n.flows.add(flow{proto: "dhcp"}, "", nil)
+	before, restore := n.Flows(), n.Snapshot()
+	n.flows.resolved("home.example", []netip.Addr{baitTime})
+	n.flows.add(flow{proto: "ntp", addr: baitTime}, "", []byte("x"))
+	for range 2 {
+		require.NotEqual(t, before, n.Flows())
+		restore()
+		require.Equal(t, before, n.Flows())
+		n.flows.add(flow{proto: "ntp", addr: baitTime}, "", []byte("x"))
+		assert.NotContains(t, n.Flows(), "home.example")
+	}
+}
+
 func TestFlowsAreBounded(t *testing.T) {
 	f := newFlows()
 	for i := range maxFlows + 5 {

@@ -189,6 +189,7 @@ var spoils = []struct {
 	{checks: []string{"net.listeners-loopback"}, fact: "sockets", old: "tcp 3600007F:0035", new: "tcp 3600007F:0036"},
 	{checks: []string{"net.sockets-other"}, fact: "sockets", old: "device net", new: "protocol net:[4026531840] SCTP 1\ndevice net"},
 	{checks: []string{"net.sockets-other"}, fact: "sockets", old: "raw6 00000000000000000000000000000000:003A", new: "raw6 00000000000000000000000000000000:0006"},
+	{checks: []string{"net.sockets-other"}, fact: "sockets", old: "holder 0 377 dbus.service /usr/bin/dbus-daemon", new: "holder 0 377 evil.service /usr/bin/python3"},
 	{checks: []string{"net.sockets-other"}, fact: "sockets", old: "packet 2:88cc", new: "packet 2:0004"},
 	{checks: []string{"net.sockets-other"}, fact: "sockets", old: "socket net:[4026531840] packet", new: "socket net:[4026531840] unix @x 7\nsocket net:[4026531840] packet"},
 	{checks: []string{"net.sockets-other"}, fact: "sockets", old: "device net", new: "something new\ndevice net"},

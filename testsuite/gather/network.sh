@@ -36,6 +36,8 @@ tables_of() { # ID DIRECTORY
 }
 sockets() {
 	namespaces >"$tmp/ns" && [ -s "$tmp/ns" ] || return 1
+	# What is held before and after the tables are read should be in one of them.
+	find /proc/[0-9]*/fd -lname 'socket:*' -printf 'before %p %l\n' >"$tmp/before" 2>/dev/null
 	while read -r id file; do
 		echo "ns $id $file"
 		case "$file" in
@@ -44,7 +46,7 @@ sockets() {
 		esac
 	done <"$tmp/ns" >"$tmp/sockets"
 	{
-		cat "$tmp/sockets"
+		cat "$tmp/before" "$tmp/sockets"
 		{
 			awk '{n = split(FILENAME, f, "/"); u = $0; sub(".*/", "", u); if ($0 ~ /^(0:|[0-9]+:name=systemd)/) print "unit", f[3], u == "" ? "-" : u}' /proc/[0-9]*/cgroup
 			find /proc/[0-9]*/exe -maxdepth 0 -printf 'exe %p %l\n'
@@ -54,9 +56,10 @@ sockets() {
 		$1 == "unit" {unit[$2] = $3; next}
 		$1 == "exe" {split($2, f, "/"); exe[f[3]] = substr($0, length($1 $2) + 3); next}
 		$1 == "known" {known[$2] = 1; next}
+		$1 == "before" {before[$2 $3] = 1; next}
 		$1 == "fd" {
 			split($2, f, "/"); inode = $3; gsub("[^0-9]", "", inode)
-			if (known[inode]) next
+			if (known[inode] || !wanted[inode] && !before[$2 $3]) next
 			key = (wanted[inode] ? inode : 0) " " f[3]
 			if (!said[key]++) print "holder", key, (f[3] in unit ? unit[f[3]] : "-"), exe[f[3]]
 			next

@@ -240,6 +240,7 @@ func (n *Network) packet(p packet, whole []byte) {
 	}
 	src, dst, ported := p.ports()
 	switch {
+	case lateAnswer(p):
 	case p.proto == protoTCP && ported:
 		n.tcp.receive(p, whole)
 	case p.proto == protoUDP && ported && len(p.payload) >= headerUDP:
@@ -254,6 +255,22 @@ func (n *Network) packet(p packet, whole []byte) {
 		}
 		n.flows.add(f, "", p.payload)
 	}
+}
+
+// lateAnswer reports whether a packet refuses what a scan asked that has ended.
+func lateAnswer(p packet) bool {
+	if !(&scan{from: scanners[p.dst.Is6()]}).isAsker(p.dst) || p.fragment || len(p.payload) == 0 {
+		return false
+	}
+	switch p.proto {
+	case protoICMP:
+		return p.payload[0] == 3
+	case protoICMP6:
+		return p.payload[0] == 1 || p.payload[0] == 4
+	case protoSCTP:
+		return len(p.payload) > 12 && p.payload[12] != 1 // INIT
+	}
+	return false
 }
 
 func protoName(proto byte) string {

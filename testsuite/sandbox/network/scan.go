@@ -23,7 +23,7 @@ type scan struct {
 
 const (
 	scanPort  = 40000                   // where the questions come from
-	scanTries = 3                       // of what is not answered
+	scanTries = 2                       // of what is not answered, at least
 	moreTries = 7                       // of UDP and protocols, while one more answers: the kernel may have been too busy to refuse
 	scanQuiet = 1500 * time.Millisecond // without an answer before the next try
 	// UDP's answers are bounded by the kernel to 1000 a second in all, and to one for

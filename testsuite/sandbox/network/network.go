@@ -52,7 +52,6 @@ var (
 
 	gateway4  = netip.MustParseAddr("192.168.0.1")
 	resolver4 = netip.MustParseAddr("100.125.4.25")
-	subnet4   = netip.MustParsePrefix("192.168.0.0/24")
 	gateway6  = netip.MustParseAddr("fe80::f816:3eff:fe00:1")
 	subnet6   = netip.MustParsePrefix("2001:db8:1::/64")
 	resolver6 = netip.MustParseAddr("2001:db8:53::53")

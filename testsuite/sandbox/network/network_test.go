@@ -93,7 +93,7 @@ func TestDial(t *testing.T) {
 	require.Error(t, err)
 	_, err = m.DialContext(t.Context(), "udp", "192.168.0.1:1")
 	require.ErrorContains(t, err, "want tcp and an address")
-	require.NoError(t, m.Network.Close())
+	require.NoError(t, m.Close())
 	_, err = m.DialContext(t.Context(), "tcp", netip.AddrPortFrom(m.four, 22).String())
 	require.ErrorIs(t, err, net.ErrClosed)
 	_, err = m.Ports(t.Context())
@@ -127,7 +127,7 @@ func TestListen(t *testing.T) {
 			_, _ = io.Copy(c, c)
 		}
 	}()
-	c, err := m.Guest.Dial(t.Context(), at)
+	c, err := m.Dial(t.Context(), at)
 	require.NoError(t, err)
 	echo(t, c, "metadata")
 	require.NoError(t, l.Close())
@@ -140,7 +140,7 @@ func TestListen(t *testing.T) {
 
 func TestFlows(t *testing.T) {
 	m := newMachine(t, Config{})
-	c, err := m.Guest.Dial(t.Context(), netip.MustParseAddrPort("198.51.100.9:443"))
+	c, err := m.Dial(t.Context(), netip.MustParseAddrPort("198.51.100.9:443"))
 	require.NoError(t, err)
 	_, err = io.WriteString(c, "hello \"home\"\n"+strings.Repeat("x", 1000))
 	require.NoError(t, err)

@@ -285,7 +285,8 @@ func (s *scan) refusal(p packet) bool {
 	if s.proto == 0 {
 		// Protocol unreachable, or an unknown next header: of UDP and its kin
 		// a port that is refused says that the protocol is spoken.
-		s.note(uint16(proto), !(p.proto == protoICMP && code == 2 || p.proto == protoICMP6 && kind == 4))
+		unknown := p.proto == protoICMP && code == 2 || p.proto == protoICMP6 && kind == 4
+		s.note(uint16(proto), !unknown)
 		return true
 	}
 	s.note(be.Uint16(inner[2:]), false)

@@ -281,8 +281,9 @@ func TestPorts(t *testing.T) {
 	}
 	four := m.four.String()
 	assert.ElementsMatch(t, []string{"tcp " + four + " 22", "tcp " + four + " 65535", "tcp " + m.six.String() + " 8080", "tcp fe80::99 1"}, found)
-	// The guest's stack refuses fewer questions than a kernel does: a port may seem silent that is not.
-	assert.Contains(t, text, "udp "+four+" 161\n")
+	// The guest's stack refuses fewer questions in a second than a kernel does: ports may
+	// seem silent that are not, and where they are many they are only counted.
+	assert.Regexp(t, "(?m)^udp "+four+" 161$|^silent udp "+four, text)
 }
 
 // Whatever a machine sends, the network goes on.

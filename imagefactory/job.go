@@ -639,7 +639,7 @@ func (j *job) boot(ctx context.Context) (*sandbox.Machine, error) {
 	var machine *sandbox.Machine
 	err := contain(j.log, "sandbox", "Boot", func() (err error) {
 		machine, err = box.Boot(ctx, sandbox.Image{
-			Path: j.built.ImagePath, User: j.def.User,
+			Path: j.built.ImagePath, User: j.def.User, TimeServers: j.def.NTPServers,
 			WorkDir: j.runDir, ConsoleLog: filepath.Join(j.runDir, "console.log"), Logger: j.log,
 		})
 		if err == nil && machine == nil {

@@ -23,6 +23,18 @@
 //	                 cipher-to-server, cipher-to-client, mac-to-server, mac-to-client, …
 //	wire-password    "login accepted|refused|undecided", then "offered", "tried" and "partial" with METHOD,METHOD…
 //	wire-root        the same, of root by a key that is in root's authorized_keys
+//
+// Those that a [Witness] sees, or that take a machine that is thrown away:
+//
+//	wire-ports       "address ADDRESS" of what was asked, "tcp|udp|sctp ADDRESS PORT" and "protocol ADDRESS NUMBER" of what
+//	                 answers, "silent tcp|udp|sctp|protocol ADDRESS COUNT" where a filter keeps many from refusing
+//	wire-flows       PROTOCOL ADDRESS PORT COUNT NAME "FIRST BYTES" of what the machine has sent of its own accord
+//	wire-ssh         after "### ADDRESS:PORT" of each open port of TCP "not SSH", or the lines of wire-algorithms and wire-password
+//	wire-weak        KIND accepted|refused NAME,NAME… of algorithms that were offered to sshd and no others
+//	sockets-later    sockets, when all else has been read and the network was restarted
+//
+// And what is known without a look:
+//
 //	console          "password shown|absent"
 //	script           "complete" where the facts below are all there; its error is why they are not
 //
@@ -47,7 +59,10 @@
 //	services         systemctl show of some units, an empty line between two
 //	failed-units     systemctl list-units --failed
 //	processes        PID NAME
-//	sockets          ss -lnp, each line with "tcp " or "udp " before it
+//	sockets          of each network namespace "ns ID FILE", "socket ID TABLE LOCAL INODE" as below /proc/net, "protocol ID
+//	                 NAME COUNT", "device ID NAME", and "holder INODE PID UNIT EXECUTABLE", the inode 0 of sockets in no table
+//	net-state        what decides where packets go: device, xdp, route, rule, proxy, xfrm, qdisc, table, ipvs, nft, bpf, each
+//	                 with what the kernel says of it
 //	ntp-config       files of chrony, ntp and systemd-timesyncd, without comments
 //	hostname         "kernel NAME", "file NAME", "resolves ADDRESS"
 //	network          ip -o addr, ip route of the default, "rendered FILE" of what cloud-init configured
@@ -83,5 +98,7 @@
 // # Limits
 //
 // The machine needs POSIX sh, sudo, coreutils, procfs, systemd and iproute2.
-// Time synchronisation itself is not judged: a sandbox has no network.
+// That the clock is right is not judged: the witness sees that the image's time
+// servers are asked and answers for them. Programs that are attached to the kernel
+// and held by no process (eBPF of control groups) are not seen.
 package testsuite

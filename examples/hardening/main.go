@@ -122,7 +122,9 @@ func (o *options) facts(ctx context.Context, suite *testsuite.Suite, stderr io.W
 		}
 		return suite.Gather(ctx, target)
 	}
-	machine, err := box.Boot(ctx, sandbox.Image{Path: o.image, User: suite.Params.User, Logger: slog.New(slog.NewTextHandler(stderr, nil))})
+	machine, err := box.Boot(ctx, sandbox.Image{
+		Path: o.image, User: suite.Params.User, TimeServers: suite.Params.NTPServers, Logger: slog.New(slog.NewTextHandler(stderr, nil)),
+	})
 	if err != nil {
 		return testsuite.Facts{}, err
 	}

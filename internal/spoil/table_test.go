@@ -27,7 +27,10 @@ var one = flag.String("spoil", "", "try only rows whose names match this regular
 const minRows = 60
 
 // unspoiled are the checks that no row breaks, and why.
-var unspoiled = map[string]string{}
+var unspoiled = map[string]string{
+	"sshd.terrapin":     "no option of this sshd turns strict key exchange off; the test of it has recorded offers",
+	"sshd.weak-refused": "this sshd agrees to nothing that it does not offer; the test against the distribution's sshd tries that",
+}
 
 func TestTable(t *testing.T) {
 	rows := table(t)

@@ -72,7 +72,7 @@ type Sandbox struct {
 	// Facts are what each machine says of itself, by name; a Fact with an Error
 	// is one that could not be read. They may be those of a machine of one's
 	// own, as testsuite.LoadFacts has them. The names that begin with "wire-",
-	// and "console" and "script", are not the script's and not used. If nil,
+	// and "console", "script" and "sockets-later", are not the script's and not used. If nil,
 	// those of Good, with the image's user in the place of linux.
 	Facts map[string]testsuite.Fact
 }
@@ -169,7 +169,7 @@ func answer(facts map[string]testsuite.Fact) func(string, ssh.Channel) int {
 		}
 		w := bufio.NewWriter(ch)
 		for _, name := range slices.Sorted(maps.Keys(facts)) {
-			if strings.HasPrefix(name, "wire-") || name == "console" || name == "script" {
+			if strings.HasPrefix(name, "wire-") || name == "console" || name == "script" || name == "sockets-later" {
 				continue
 			}
 			f, status := facts[name], 0

@@ -1,6 +1,7 @@
 package imagefactory
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,10 +22,9 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
 )
 
-// TestFilesOfImage spoils the disk of an image of examples/nightly in many ways
-// at once; each of them, and nothing else, has to be named. The environment
-// names the image, and a factory's directory whose cache is used.
-func TestFilesOfImage(t *testing.T) {
+// imageJob is the job of an image of examples/nightly, which the environment names
+// with a factory's directory whose cache is used.
+func imageJob(t *testing.T) (j *job, image string) {
 	image, dir := os.Getenv("IMAGEFACTORY_TEST_IMAGE"), os.Getenv("IMAGEFACTORY_TEST_DIR")
 	if image == "" || dir == "" {
 		t.Skip("needs an image in IMAGEFACTORY_TEST_IMAGE and a directory in IMAGEFACTORY_TEST_DIR; the test of examples/nightly has them")
@@ -32,27 +32,44 @@ func TestFilesOfImage(t *testing.T) {
 	needs.Tools(t, "qemu-system-x86_64", "apt-get", "dpkg-deb")
 	definitions, err := LoadFile("../examples/nightly/nightly.yaml")
 	require.NoError(t, err)
-	f := &Factory{Dir: dir, Builders: []BuilderDriver{dib.Driver{}}, Targets: []TargetDriver{directory.Driver{Dir: dir}}}
+	f := &Factory{
+		Dir: dir, Builders: []BuilderDriver{dib.Driver{}}, Targets: []TargetDriver{directory.Driver{Dir: dir}},
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
 	parts, err := f.parts()
 	require.NoError(t, err)
-	j, err := f.newJob(parts, &definitions[0])
+	j, err = f.newJob(parts, &definitions[0])
 	require.NoError(t, err)
 	j.dir, j.runDir, j.build = dir, t.TempDir(), publish.NewBuildID(f.now())
-	j.built = &builder.Result{ImagePath: spoil.Disk(t, image)}
+	j.built = &builder.Result{ImagePath: image}
 	require.Empty(t, j.unaccountable())
-	fact, err := j.accountFiles(t.Context())
-	require.NoError(t, err)
+	return j, image
+}
 
-	var want, got []string
-	for _, s := range spoil.DiskSpoils {
-		want = append(want, s.Finding)
-	}
+// found are kind and path of a fact's findings.
+func found(fact testsuite.Fact) []string {
+	var got []string
 	for _, line := range strings.Split(strings.TrimSpace(fact.Output), "\n")[1:] {
 		kind, rest, _ := strings.Cut(line, " ")
 		name, _, _ := strings.Cut(rest, ": ")
 		got = append(got, kind+" "+name)
 	}
-	require.ElementsMatch(t, want, got)
+	return got
+}
+
+// TestFilesOfImage spoils the disk of an image of examples/nightly in many ways
+// at once; each of them, and nothing else, has to be named.
+func TestFilesOfImage(t *testing.T) {
+	j, image := imageJob(t)
+	j.built.ImagePath = spoil.Disk(t, image)
+	fact, _, err := j.accountFiles(t.Context())
+	require.NoError(t, err)
+
+	var want []string
+	for _, s := range spoil.DiskSpoils {
+		want = append(want, s.Finding)
+	}
+	require.ElementsMatch(t, want, found(fact))
 	facts := testsuite.Facts{Facts: map[string]testsuite.Fact{ledger.FactName: fact}}
 	for _, c := range ledger.Checks() {
 		require.Equal(t, testsuite.Fail, c.Judge(facts, testsuite.Params{}).Status, c.ID)
@@ -60,6 +77,22 @@ func TestFilesOfImage(t *testing.T) {
 	st, err := os.Stat(j.file(filesSuffix))
 	require.NoError(t, err)
 	t.Logf("the ledger has %d KiB", st.Size()>>10)
+}
+
+func TestBootOfImage(t *testing.T) {
+	j, _ := imageJob(t)
+	listing, places, findings, err := j.list(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, findings)
+	declared, err := j.declaredFiles()
+	require.NoError(t, err)
+	m, err := j.boot(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, m.Close()) }()
+	fact, err := j.accountBoot(t.Context(), m, &accounted{listing, places, declared})
+	require.NoError(t, err)
+	t.Log(fact.Output)
+	require.Empty(t, found(fact))
 }
 
 func TestMountPoints(t *testing.T) {

@@ -1,7 +1,7 @@
 # Where the console's password stands, and who can read it there. $forms are the
 # ways to write it, one a line.
 
-fact console-secret 120 <<'X'
+fact console-secret 240 <<'X'
 # Files that the login hint is shown from or logged to, and every file that
 # holds the password: mode, owner, and whether another user can read it.
 ask() {
@@ -26,7 +26,7 @@ while read -r f; do
 done <"$tmp/hints"
 X
 
-fact console-leaks 120 <<'X'
+fact console-leaks 240 <<'X'
 # What is no file and holds the password: processes, the journal's fields, what
 # systemd tells everybody of its units, and what the kernel does.
 [ -n "$forms" ] || exit 0

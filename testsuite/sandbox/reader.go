@@ -103,6 +103,9 @@ func (r Reader) Open(ctx context.Context, image string) (archive io.ReadCloser, 
 // OpenOverlay is Open for the disk of a machine that was powered off. Below the
 // overlay it reads the image that the machine was made from and no other file.
 func (r Reader) OpenOverlay(ctx context.Context, o *Overlay) (archive io.ReadCloser, volumes []Volume, err error) {
+	if o == nil || o.path == "" {
+		return nil, nil, errors.New("cannot read the disk of a machine: there is none")
+	}
 	fail := func(err error) (io.ReadCloser, []Volume, error) {
 		return nil, nil, fmt.Errorf("cannot read the disk of a machine of %s: %w", o.image, err)
 	}

@@ -38,7 +38,7 @@ func Fact(files int, findings []Finding) testsuite.Fact {
 
 const refAuthentic = "OTC image factory introduction: authenticity of the packages is cryptographically verified"
 
-const refSecret = "OTC image factory introduction: the password is shown at the console and not readable by local users"
+const refConsole = "OTC image factory introduction: the password is shown at the console and not readable by local users"
 
 // Checks hold a disk to its ledger; they need the fact FactName.
 func Checks() []testsuite.Check {
@@ -106,7 +106,7 @@ func BootChecks() []testsuite.Check {
 	for i := range checks {
 		checks[i].Group, checks[i].Needs, checks[i].References = "boot", []string{BootFactName}, []string{refAuthentic}
 	}
-	checks[3].References = []string{refSecret}
+	checks[3].References = []string{refConsole}
 	return checks
 }
 

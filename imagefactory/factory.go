@@ -55,8 +55,9 @@ type Factory struct {
 	Builders []BuilderDriver
 	Targets  []TargetDriver
 	// Profiles are what definitions may have their images held to, by name. If
-	// nil, there is otc alone: testsuite.OTC() and ledger.Checks(). An image's disk
-	// is read only where its profile has the latter.
+	// nil, there is otc alone: testsuite.OTC(), ledger.Checks() and ledger.BootChecks().
+	// An image's disk is read only where its profile has one of the latter two, and
+	// its machine is rebooted, powered off and read only where it has the last.
 	Profiles []testsuite.Profile
 	// Probes read what the checks of Profiles need and the test suite does not
 	// gather itself.

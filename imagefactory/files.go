@@ -38,100 +38,198 @@ func (j *job) unaccountable() string {
 	return ""
 }
 
+// accounted is what is known of the image's disk before it is booted.
+type accounted struct {
+	listing  *ledger.Listing
+	places   map[string]string // of its volumes
+	declared []ledger.Rule
+}
+
+// asks reports whether a check of the suite needs a fact.
+func (j *job) asks(fact string) bool {
+	return slices.ContainsFunc(j.suite.Profile.Checks, func(c testsuite.Check) bool { return slices.Contains(c.Needs, fact) })
+}
+
 // files accounts for the image's files, if a check asks for it, or says why that is
-// left out.
-func (j *job) files(ctx context.Context) (testsuite.Fact, error) {
-	asked := slices.ContainsFunc(j.suite.Profile.Checks, func(c testsuite.Check) bool { return slices.Contains(c.Needs, ledger.FactName) })
-	if !asked {
-		return testsuite.Fact{Omitted: "no check asks for it"}, nil
+// left out. The disk is read too where a check asks what a boot wrote to it.
+func (j *job) files(ctx context.Context) (testsuite.Fact, *accounted, error) {
+	if !j.asks(ledger.FactName) && !j.asks(ledger.BootFactName) {
+		return testsuite.Fact{Omitted: "no check asks for it"}, nil, nil
 	}
 	if why := j.unaccountable(); why != "" {
-		return testsuite.Fact{Omitted: why}, nil
+		return testsuite.Fact{Omitted: why}, nil, nil
 	}
 	return j.accountFiles(ctx)
 }
 
 // accountFiles reads the image's disk, writes its ledger and returns what is
 // to be said of it, for ledger.Checks.
-func (j *job) accountFiles(ctx context.Context) (testsuite.Fact, error) {
+func (j *job) accountFiles(ctx context.Context) (testsuite.Fact, *accounted, error) {
+	fail := func(err error) (testsuite.Fact, *accounted, error) { return testsuite.Fact{}, nil, err }
+	declared, err := j.declaredFiles()
+	if err != nil {
+		return fail(err)
+	}
+	listing, places, findings, err := j.list(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	if err := j.writeFiles(listing); err != nil {
+		return fail(fmt.Errorf("cannot write the list of files: %w", err))
+	}
+	packages, err := ledger.DebianPackages(listing)
+	if err != nil {
+		return fail(err)
+	}
+	archive, err := j.archive(j.def.OS.Arch)
+	if err != nil {
+		return fail(err)
+	}
+	unlock, err := j.lockCache(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	manifests, err := archive.Manifests(ctx, packages)
+	unlock()
+	if err != nil {
+		return fail(err)
+	}
+	more, err := ledger.Debian{Declared: declared, Manifests: manifests}.Account(listing)
+	if err != nil {
+		return fail(err)
+	}
+	findings = append(findings, more...)
+	j.log.InfoContext(ctx, "accounted for the disk's files", "files", len(listing.Files), "packages", len(packages), "findings", len(findings))
+	return ledger.Fact(len(listing.Files), findings), &accounted{listing, places, declared}, nil
+}
+
+// declaredFiles are the rules of what the definition brings beside packages.
+func (j *job) declaredFiles() ([]ledger.Rule, error) {
 	var lines string
 	err := contain(j.log, "builder "+j.def.Builder.Driver, "DeclaredFiles", func() (err error) {
 		lines, err = j.builder.(builder.Declarer).DeclaredFiles(j.def.spec(j.mirrors))
 		return err
 	})
 	if err != nil {
-		return testsuite.Fact{}, fmt.Errorf("cannot tell the files that the definition brings: %w", err)
+		return nil, fmt.Errorf("cannot tell the files that the definition brings: %w", err)
 	}
 	declared, err := ledger.ParseRules(lines)
 	if err != nil {
-		return testsuite.Fact{}, fmt.Errorf("the files that the definition brings: %w", err)
+		return nil, fmt.Errorf("the files that the definition brings: %w", err)
 	}
-	listing, findings, err := j.list(ctx)
+	return declared, nil
+}
+
+// bootFiles accounts for what the first boot and another one wrote to the machine's
+// disk, if a check asks for it, or says why that is left out. It ends the machine.
+func (j *job) bootFiles(ctx context.Context, m *sandbox.Machine, before *accounted) (testsuite.Fact, error) {
+	switch {
+	case !j.asks(ledger.BootFactName):
+		return testsuite.Fact{Omitted: "no check asks for it"}, nil
+	case before == nil:
+		return testsuite.Fact{Omitted: "the disk was not read before the boot: " + j.unaccountable()}, nil
+	case m.PowerOff == nil:
+		return testsuite.Fact{Omitted: "the sandbox does not let a machine's disk be read"}, nil
+	}
+	fact, err := j.accountBoot(ctx, m, before)
+	if err != nil && ctx.Err() == nil {
+		// The guest's doing, or a disk that cannot be read any more: its checks cannot pass.
+		return testsuite.Fact{Error: oneLine(err.Error())}, nil
+	}
+	return fact, err
+}
+
+// accountBoot returns what is to be said of what boots wrote, for ledger.BootChecks.
+func (j *job) accountBoot(ctx context.Context, m *sandbox.Machine, before *accounted) (testsuite.Fact, error) {
+	var overlay *sandbox.Overlay
+	err := contain(j.log, "sandbox", "PowerOff", func() (err error) {
+		if m.Reboot != nil {
+			if err := m.Reboot(ctx); err != nil {
+				return err
+			}
+		}
+		overlay, err = m.PowerOff(ctx)
+		return err
+	})
 	if err != nil {
 		return testsuite.Fact{}, err
 	}
-	if err := j.writeFiles(listing); err != nil {
-		return testsuite.Fact{}, fmt.Errorf("cannot write the list of files: %w", err)
-	}
-	packages, err := ledger.DebianPackages(listing)
+	reader, err := j.reader(ctx)
 	if err != nil {
 		return testsuite.Fact{}, err
 	}
-	archive, err := j.archive(j.def.OS.Arch)
+	stream, volumes, err := reader.OpenOverlay(ctx, overlay)
 	if err != nil {
 		return testsuite.Fact{}, err
 	}
-	unlock, err := j.lockCache(ctx)
+	defer stream.Close()
+	after, err := ledger.ReadArchive(ctx, stream, ledger.Limits{}, ledger.KeepBoot, m.Target.Password)
 	if err != nil {
 		return testsuite.Fact{}, err
 	}
-	manifests, err := archive.Manifests(ctx, packages)
-	unlock()
-	if err != nil {
-		return testsuite.Fact{}, err
-	}
-	more, err := ledger.Debian{Declared: declared, Manifests: manifests}.Account(listing)
+	after.Mount(before.places) // as the image's, whatever the guest wrote to its fstab
+	findings := unknownVolumes(volumes)
+	more, err := ledger.Boot{
+		Declared: before.declared, User: m.Target.User, Key: m.Target.Signer.PublicKey(), HostKey: m.Target.HostKey, Hostname: m.Hostname,
+	}.Account(before.listing, after)
 	if err != nil {
 		return testsuite.Fact{}, err
 	}
 	findings = append(findings, more...)
-	j.log.InfoContext(ctx, "accounted for the disk's files", "files", len(listing.Files), "packages", len(packages), "findings", len(findings))
-	return ledger.Fact(len(listing.Files), findings), nil
+	j.log.InfoContext(ctx, "accounted for what the boots wrote", "files", len(after.Files), "findings", len(findings))
+	fact := ledger.Fact(len(after.Files), findings)
+	if secret := m.Target.Password; secret != "" { // a file may be called so
+		fact.Output = strings.ReplaceAll(fact.Output, secret, "[redacted]")
+	}
+	return fact, nil
 }
 
 // list reads every file of the disk. What cannot hold files is passed over;
 // what might and cannot be read is a finding.
-func (j *job) list(ctx context.Context) (*ledger.Listing, []ledger.Finding, error) {
-	reader := j.factory.Reader
-	if reader.Kernel == "" {
-		made, err := j.makeReader(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		reader.Kernel, reader.Initrd = made.Kernel, made.Initrd
+func (j *job) list(ctx context.Context) (*ledger.Listing, map[string]string, []ledger.Finding, error) {
+	reader, err := j.reader(ctx)
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	reader.WorkDir, reader.Logger = j.runDir, j.log
 	stream, volumes, err := reader.Open(ctx, j.built.ImagePath)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	defer stream.Close()
 	listing, err := ledger.ReadArchive(ctx, stream, ledger.Limits{}, ledger.KeepDebian)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	places, err := mountPoints(listing, volumes)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	listing.Mount(places)
+	return listing, places, unknownVolumes(volumes), nil
+}
+
+func unknownVolumes(volumes []sandbox.Volume) []ledger.Finding {
 	var findings []ledger.Finding
 	for _, v := range volumes {
 		if !v.Read && !v.Harmless() {
 			findings = append(findings, ledger.Finding{Kind: ledger.Unexplained, Path: v.Name, Detail: "a part of the disk that is not known"})
 		}
 	}
-	return listing, findings, nil
+	return findings
+}
+
+// reader is the factory's, made if it must be.
+func (j *job) reader(ctx context.Context) (sandbox.Reader, error) {
+	reader := j.factory.Reader
+	if reader.Kernel == "" {
+		made, err := j.makeReader(ctx)
+		if err != nil {
+			return sandbox.Reader{}, err
+		}
+		reader.Kernel, reader.Initrd = made.Kernel, made.Initrd
+	}
+	reader.WorkDir, reader.Logger = j.runDir, j.log
+	return reader, nil
 }
 
 // makeReader makes the reader of the archive that the image is built from.

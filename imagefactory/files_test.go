@@ -1,6 +1,7 @@
 package imagefactory
 
 import (
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -23,10 +24,9 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
 )
 
-// TestFilesOfImage spoils the disk of an image of examples/nightly in many ways
-// at once; each of them, and nothing else, has to be named. The environment
-// names the image, and a factory's directory whose cache is used.
-func TestFilesOfImage(t *testing.T) {
+// imageJob is the job of an image of examples/nightly, which the environment names
+// with a factory's directory whose cache is used.
+func imageJob(t *testing.T) (j *job, image string) {
 	image, dir := os.Getenv("IMAGEFACTORY_TEST_IMAGE"), os.Getenv("IMAGEFACTORY_TEST_DIR")
 	if image == "" || dir == "" {
 		t.Skip("needs an image in IMAGEFACTORY_TEST_IMAGE and a directory in IMAGEFACTORY_TEST_DIR; the test of examples/nightly has them")
@@ -34,41 +34,70 @@ func TestFilesOfImage(t *testing.T) {
 	needs.Tools(t, "qemu-system-x86_64", "apt-get", "dpkg-deb")
 	definitions, err := LoadFile("../examples/nightly/nightly.yaml")
 	require.NoError(t, err)
-	f := &Factory{Dir: dir, Builders: []BuilderDriver{dib.Driver{}}, Targets: []TargetDriver{directory.Driver{Dir: dir}}}
+	f := &Factory{
+		Dir: dir, Builders: []BuilderDriver{dib.Driver{}}, Targets: []TargetDriver{directory.Driver{Dir: dir}},
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
 	parts, err := f.parts()
 	require.NoError(t, err)
-	j, err := f.newJob(parts, &definitions[0])
+	j, err = f.newJob(parts, &definitions[0])
 	require.NoError(t, err)
 	j.dir, j.runDir, j.build = dir, t.TempDir(), publish.NewBuildID(f.now())
-	var rows []spoil.Spoil
-	want := map[string]bool{}
-	all, err := spoil.Table()
-	require.NoError(t, err)
-	for _, row := range all {
-		for id := range row.Fails {
-			if row.When != spoil.OnDisk || !strings.HasPrefix(id, "files.") {
-				continue
-			}
-			rows = append(rows, row)
-			for _, name := range row.Texts(id) {
-				want[id+" "+name] = true
-			}
-		}
-	}
-	j.built = &builder.Result{ImagePath: spoil.Disk(t, image, rows)}
+	j.built = &builder.Result{ImagePath: image}
 	require.Empty(t, j.unaccountable())
-	fact, err := j.accountFiles(t.Context())
-	require.NoError(t, err)
+	return j, image
+}
 
-	judge := map[string]string{"unexplained": "files.explained", "changed": "files.unmodified", "missing": "files.unmodified missing",
-		"permissions": "files.permissions", "unsigned": "files.signed"}
+// found are check and path of a fact's findings.
+func found(fact testsuite.Fact, group string) []string {
+	judge := map[string]string{
+		"unexplained": "explained", "changed": "unmodified", "missing": "unmodified missing",
+		"permissions": "permissions", "unsigned": "signed",
+	}
 	got := map[string]bool{}
 	for _, line := range strings.Split(strings.TrimSpace(fact.Output), "\n")[1:] {
 		kind, rest, _ := strings.Cut(line, " ")
 		name, _, _ := strings.Cut(rest, ": ")
-		got[judge[kind]+" "+name] = true
+		if kind == string(ledger.Leaked) {
+			got["boot.secret "+name] = true
+			continue
+		}
+		got[group+judge[kind]+" "+name] = true
 	}
-	require.Equal(t, slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got)))
+	return slices.Sorted(maps.Keys(got))
+}
+
+// rows are the table's of a moment that checks of a group see, and what these say.
+func rows(t *testing.T, when, group string) (rows []spoil.Spoil, want []string) {
+	all, err := spoil.Table()
+	require.NoError(t, err)
+	texts := map[string]bool{}
+	for _, row := range all {
+		seen := false
+		for id := range row.Fails {
+			if row.When == when && strings.HasPrefix(id, group) {
+				seen = true
+				for _, name := range row.Texts(id) {
+					texts[id+" "+name] = true
+				}
+			}
+		}
+		if seen {
+			rows = append(rows, row)
+		}
+	}
+	return rows, slices.Sorted(maps.Keys(texts))
+}
+
+// TestFilesOfImage spoils the disk of an image of examples/nightly in many ways
+// at once; each of them, and nothing else, has to be named.
+func TestFilesOfImage(t *testing.T) {
+	j, image := imageJob(t)
+	spoils, want := rows(t, spoil.OnDisk, "files.")
+	j.built.ImagePath = spoil.Disk(t, image, spoils)
+	fact, _, err := j.accountFiles(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, want, found(fact, "files."))
 	facts := testsuite.Facts{Facts: map[string]testsuite.Fact{ledger.FactName: fact}}
 	for _, c := range ledger.Checks() {
 		require.Equal(t, testsuite.Fail, c.Judge(facts, testsuite.Params{}).Status, c.ID)
@@ -76,6 +105,33 @@ func TestFilesOfImage(t *testing.T) {
 	st, err := os.Stat(j.file(filesSuffix))
 	require.NoError(t, err)
 	t.Logf("the ledger has %d KiB", st.Size()>>10)
+}
+
+// TestBootOfImage has the first boot of an image of examples/nightly do all that the
+// table has for it; each of these, and nothing else that this boot and another one
+// wrote, has to be named. That the image itself boots without a finding the test of
+// examples/nightly sees.
+func TestBootOfImage(t *testing.T) {
+	j, image := imageJob(t)
+	spoils, want := rows(t, spoil.AtBoot, "boot.")
+	j.built.ImagePath = spoil.Boot(t, image, spoils)
+	listing, places, findings, err := j.list(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, findings)
+	declared, err := j.declaredFiles()
+	require.NoError(t, err)
+	m, err := j.boot(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, m.Close()) }()
+	fact, err := j.accountBoot(t.Context(), m, &accounted{listing, places, declared})
+	require.NoError(t, err)
+	require.NotEmpty(t, m.Target.Password)
+	require.NotContains(t, fact.Output, m.Target.Password)
+	require.Equal(t, want, found(fact, "boot.files-"))
+	facts := testsuite.Facts{Facts: map[string]testsuite.Fact{ledger.BootFactName: fact}}
+	for _, c := range ledger.BootChecks() {
+		require.Equal(t, testsuite.Fail, c.Judge(facts, testsuite.Params{}).Status, c.ID)
+	}
 }
 
 func TestMountPoints(t *testing.T) {

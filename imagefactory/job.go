@@ -599,7 +599,7 @@ func (j *job) test(ctx context.Context) (err error) {
 	suite := *j.suite
 	suite.Now, suite.Logger, suite.Facts = j.factory.Now, j.log, evidenceFacts
 	// Before a boot changes anything.
-	files, err := j.files(ctx)
+	files, before, err := j.files(ctx)
 	if err != nil {
 		return err
 	}
@@ -611,6 +611,9 @@ func (j *job) test(ctx context.Context) (err error) {
 	suite.Params.Hostname, suite.Params.OverlayBytes = machine.Hostname, machine.DiskBytes
 	err = contain(j.log, "profile "+suite.Profile.Name, "", func() (err error) {
 		if j.facts, err = suite.Gather(ctx, machine.Target); err != nil {
+			return err
+		}
+		if j.facts.Facts[ledger.BootFactName], err = j.bootFiles(ctx, machine, before); err != nil {
 			return err
 		}
 		j.facts.Facts[ledger.FactName] = files

@@ -146,6 +146,12 @@ func consoleChecks() []Check {
 			Judge: judgePasswordSecret,
 		},
 		{
+			ID: "console.password-leaks", Severity: High, Needs: []string{"console", "console-leaks"}, References: []string{refConsole},
+			Title: "no process's arguments, no other user's environment, no unit and no journal shows the console's password",
+			Why:   "Every user of the machine reads arguments and units; journals are sent away and kept.",
+			Judge: judgePasswordLeaks,
+		},
+		{
 			ID: "console.serial", Severity: Medium, Needs: []string{"boot", "services"},
 			References: []string{"OTC image factory release notes: serial console log"},
 			Title:      "the kernel and a login prompt use the serial console",
@@ -170,39 +176,6 @@ func consoleChecks() []Check {
 			},
 		},
 	}
-}
-
-// judgePasswordSecret reads lines "holds|lacks readable|refused MODE OWNER
-// FILE", after one that shows that the reading user can read at all.
-func judgePasswordSecret(f Facts, _ Params) Verdict {
-	if f.value("console", "password") != "shown" {
-		return unknown("the console showed no password to look for")
-	}
-	lines := f.lines("console-secret")
-	if len(lines) == 0 || len(lines[0]) != 4 || lines[0][0] != "readable" || lines[0][3] != "/etc/passwd" {
-		return unknown("the other user cannot even read /etc/passwd, so what it cannot read proves nothing")
-	}
-	var holders, bad []string
-	for _, l := range lines[1:] {
-		if len(l) < 5 {
-			return unknown("cannot understand %q", strings.Join(l, " "))
-		}
-		file := fmt.Sprintf("%s (%s %s)", strings.Join(l[4:], " "), l[2], l[3])
-		if l[0] == "holds" {
-			holders = append(holders, file)
-		}
-		if l[1] == "readable" && (l[0] == "holds" || l[4] == "/var/log/cloud-init-output.log") {
-			bad = append(bad, file)
-		}
-	}
-	const expected = "every file that holds the password, and cloud-init-output.log, refused to user nobody"
-	switch {
-	case len(bad) > 0:
-		return failed(expected, "readable: "+names(bad))
-	case len(holders) == 0:
-		return unknown("no file holds the password that the console shows, so nothing was tried")
-	}
-	return Verdict{Status: Pass, Expected: expected, Found: "refused: " + names(holders)}
 }
 
 // kernelArgs returns the words of the kernel's command line.

@@ -48,8 +48,10 @@
 //	users            NAME UID SHELL none|empty|locked|hash METHOD, the method of crypt(5) or "-"
 //	shells           /etc/shells without comments
 //	sudo             "as-user UID" that the login user's sudo gives, then sudo -l of that user
-//	console-secret   readable|refused MODE OWNER FILE of /etc/passwd for user nobody, then with "holds " or "lacks "
-//	                 before it each file that may hold the console's password
+//	console-secret   readable|refused MODE OWNER:GROUP FILE of /etc/passwd for user nobody, then with "holds " or "lacks "
+//	                 before it each file that may hold the console's password, as it is or encoded
+//	console-leaks    "searched NUMBER processes", then cmdline|comm|environ USER PID NAME of each that has the password, then
+//	                 journal|units|kernel and how many lines of these have it
 //	sysctl           NAME VALUE, the name as below /proc/sys: net/ipv4/ip_forward 0
 //	boot             files: /proc/cmdline and /etc/fstab
 //	apparmor         "enabled Y|N|absent", "lsm LIST", "profiles NUMBER"

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/secretform"
 	"github.com/opentelekomcloud/go-imagefactory/internal/sshconn"
 )
 
@@ -27,7 +28,7 @@ var gatherFiles embed.FS
 
 // gatherScript is begin.sh and then the facts, those of cloud-init first: the
 // script waits there for the end of the boot.
-var gatherScript = readScripts("begin", "image", "sshd", "kernel", "services", "network", "users", "packages")
+var gatherScript = readScripts("begin", "image", "sshd", "kernel", "services", "network", "users", "secret", "packages")
 
 // laterScript is run when the rest has been, where the machine is thrown away.
 var laterScript = readScripts("begin", "network", "later")
@@ -170,7 +171,7 @@ var (
 	// or a machine that is thrown away, which only a sandbox's is.
 	witnessFacts = []string{"wire-ports", "wire-ssh", "wire-weak", "wire-flows", "sockets-later"}
 	// consoleFacts are those of what the console shows.
-	consoleFacts = []string{"console", "console-secret"}
+	consoleFacts = []string{"console", "console-secret", "console-leaks"}
 )
 
 // omitted says why a fact is not to be gathered, or nothing.
@@ -385,8 +386,12 @@ func (g *gatherer) restore(ctx context.Context, client *ssh.Client) error {
 // variable of the shell: it is in no argument list.
 func (g *gatherer) prelude(rootSigner ssh.Signer, wanted ...string) string {
 	key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(rootSigner.PublicKey())))
-	return fmt.Sprintf("user=%s\npassword=%s\nrootkey=%s\nlimit=%d\npatience=%d\nwanted=' %s '\n", shellQuote(g.target.User),
-		shellQuote(g.target.Password), shellQuote(key+" otc-testsuite"), maxFact, factPatience, strings.Join(wanted, " "))
+	var forms []string
+	for _, f := range secretform.Forms(g.target.Password) {
+		forms = append(forms, f.Text)
+	}
+	return fmt.Sprintf("user=%s\nforms=%s\nrootkey=%s\nlimit=%d\npatience=%d\nwanted=' %s '\nself=$$\n", shellQuote(g.target.User),
+		shellQuote(strings.Join(forms, "\n")), shellQuote(key+" otc-testsuite"), maxFact, factPatience, strings.Join(wanted, " "))
 }
 
 func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -78,7 +78,7 @@ func TestGather(t *testing.T) {
 	assert.Contains(t, f.Facts["wire-algorithms"].Output, "hostkey ssh-ed25519")
 	assert.Equal(t, 6, f.RoundTrips) // four connections, two commands
 	assert.Equal(t, []string{"sudo -n sh -s", "sudo -n sh -s"}, g.Commands())
-	assert.Contains(t, g.stdin[0], "password='"+testPassword+"'\nrootkey='ssh-ed25519 ")
+	assert.Contains(t, g.stdin[0], "forms='"+testPassword+"\n")
 	assert.Equal(t, restoreScript, g.stdin[1])
 }
 

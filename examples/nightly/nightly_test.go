@@ -102,7 +102,8 @@ func TestMainJob(t *testing.T) {
 
 	var cut string
 	t.Run("a spoiled image is not published", func(t *testing.T) { n.spoiled(t, first) })
-	t.Run("every file of the released image is accounted for", func(t *testing.T) { n.accounted(t, first) })
+	t.Run("every file of the released image is accounted for", func(t *testing.T) { n.accounted(t, first, "TestFilesOfImage") })
+	t.Run("what its first boot writes is accounted for", func(t *testing.T) { n.accounted(t, first, "TestBootOfImage") })
 	t.Run("the released image stays in the sandbox", func(t *testing.T) { n.isolated(t, first) })
 	t.Run("unchanged", func(t *testing.T) {
 		require.Equal(t, 0, n.run(t, ""))
@@ -297,16 +298,16 @@ func (n *nightly) isolated(t *testing.T, release string) {
 	require.Contains(t, string(out), "--- PASS: TestBootImage")
 }
 
-// accounted runs the ledger's own test on the released image: that it names
-// every way in which the disk is spoiled, and nothing else. Without an image that
-// test is skipped where it stands.
-func (n *nightly) accounted(t *testing.T, release string) {
-	cmd := exec.Command("go", "test", "-count=1", "-v", "-timeout", "30m", "-run", "^TestFilesOfImage$", "../../imagefactory")
+// accounted runs one of the ledger's own tests on the released image: that it names
+// every way in which the disk or the first boot is spoiled, and nothing else. Without
+// an image that test is skipped where it stands.
+func (n *nightly) accounted(t *testing.T, release, test string) {
+	cmd := exec.Command("go", "test", "-count=1", "-v", "-timeout", "30m", "-run", "^"+test+"$", "../../imagefactory")
 	cmd.Env = append(os.Environ(), "IMAGEFACTORY_TEST_DIR="+n.out,
 		"IMAGEFACTORY_TEST_IMAGE="+filepath.Join(n.out, image, release, image+"-"+release+".qcow2"))
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
-	require.Contains(t, string(out), "--- PASS: TestFilesOfImage")
+	require.Contains(t, string(out), "--- PASS: "+test)
 }
 
 func compact(t *testing.T, name string) string {

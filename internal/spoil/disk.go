@@ -55,3 +55,24 @@ func Disk(t testing.TB, image string, rows []Spoil) string {
 	}
 	return bad
 }
+
+// Boot returns the path of a copy of an image, as Disk, whose first boot does rows,
+// after it has made the login user and shown the password.
+func Boot(t testing.TB, image string, rows []Spoil) string {
+	t.Helper()
+	const unit = `[Unit]
+After=cloud-config.service otc-console-password.service
+Before=cloud-final.service
+ConditionPathExists=!/var/lib/cloud/instance/boot-finished
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /usr/lib/first-boot
+StandardOutput=journal+console
+[Install]
+WantedBy=multi-user.target
+`
+	plant := Spoil{Name: "what the first boot does", Do: "cat >usr/lib/first-boot <<'END OF SCRIPT'\n" + Script(rows) + "\nEND OF SCRIPT\n" +
+		"cat >etc/systemd/system/first-boot.service <<'END OF UNIT'\n" + unit + "END OF UNIT\n" +
+		"ln -s ../first-boot.service etc/systemd/system/multi-user.target.wants/\n"}
+	return Disk(t, image, []Spoil{plant})
+}

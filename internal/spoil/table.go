@@ -25,7 +25,8 @@ type Spoil struct {
 	// that its finding or its reason must have; or several, a line for each.
 	Fails map[string]string `yaml:"fails"`
 	// When is "live" (the default): done and judged on the running machine; "reboot":
-	// done there, judged after a reboot; or "disk": put on the disk before the first boot.
+	// done there, judged after a reboot; "disk": put on the disk before the first boot;
+	// or "boot": done by the first boot itself, judged by what it left on the disk.
 	When string `yaml:"when"`
 	// Alone is a word. Rows of one word do not share a machine with one another, for
 	// instance since they set one option; with the word "true" a row shares it with none.
@@ -39,6 +40,7 @@ const (
 	Live   = "live"
 	Reboot = "reboot"
 	OnDisk = "disk"
+	AtBoot = "boot"
 )
 
 // Table returns all rows, those of each file in its order.
@@ -89,8 +91,8 @@ func (s Spoil) check() error {
 	switch {
 	case s.Name == "" || strings.TrimSpace(s.Do) == "" || len(s.Fails) == 0:
 		return fmt.Errorf("%q lacks its name, what it does or what fails", s.Name)
-	case !slices.Contains([]string{Live, Reboot, OnDisk}, s.When):
-		return fmt.Errorf("%q is done %q: want live, reboot or disk", s.Name, s.When)
+	case !slices.Contains([]string{Live, Reboot, OnDisk, AtBoot}, s.When):
+		return fmt.Errorf("%q is done %q: want live, reboot, disk or boot", s.Name, s.When)
 	}
 	for id, text := range s.Fails {
 		if strings.TrimSpace(text) == "" {

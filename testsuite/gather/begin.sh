@@ -1,17 +1,19 @@
 # Reads what the checks need to know of a machine. POSIX sh, run as root with
 # this text on stdin. The caller puts these lines before it:
 #   user=NAME       the login user
-#   password=TEXT   the login password seen on the console, or empty
+#   forms=TEXT      how the login password that the console showed may be written,
+#                   as it is and encoded, one a line; or empty
 #   rootkey=LINE    a public key to put into root's authorized_keys
 #   limit=BYTES     how much one fact may say
 #   patience=SEC    how long one fact may take
 #   wanted=" NAME…" the facts that are wanted, each with a space before and after it
+#   self=PID        the process that runs this
 # Each fact is written as "@@fact NAME STATUS TRUNCATED CENTISECONDS LENGTH",
 # a newline, LENGTH bytes and a newline. The caller puts the facts of a suite's own
 # probes after this text, and then the last line, "@@end".
 # Not /usr/local: no package puts a program there that this script means.
 LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
-export LC_ALL PATH user password rootkey
+export LC_ALL PATH user forms rootkey self
 umask 077
 tmp=$(mktemp -d /run/otc-testsuite.XXXXXX) || exit 9
 trap 'rm -rf "$tmp"' EXIT

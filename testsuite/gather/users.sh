@@ -18,24 +18,3 @@ fact sudo <<'X'
 echo "as-user $(sudo -n -u "$user" -- sudo -n -- id -u)"
 sudo -n -l -U "$user"
 X
-
-fact console-secret 120 <<'X'
-# Files that the login hint is shown from or logged to, and every file that
-# holds the password: mode, owner, and whether another user can read it.
-ask() {
-	if sudo -n -u nobody -- cat "$1" >/dev/null 2>&1; then r=readable; else r=refused; fi
-	echo "$r $(stat -L -c '%a %U' "$1") $1"
-}
-ask /etc/passwd
-{
-	for f in /etc/issue /etc/issue.net /etc/issue.d/* /run/issue /run/issue.d/* /var/log/cloud-init-output.log; do
-		[ -f "$f" ] && echo "$f"
-	done
-	[ -z "$password" ] || printf '%s\n' "$password" | grep -rlsF -f - /etc /run /var/log /var/lib /var/tmp /tmp /root /home \
-		--exclude-dir=otc-testsuite.* --exclude-dir=dpkg --exclude-dir=apt
-} | sort -u | head -n 200 >"$tmp/hints"
-while read -r f; do
-	if [ -n "$password" ] && printf '%s\n' "$password" | grep -qsF -f - "$f"; then h=holds; else h=lacks; fi
-	echo "$h $(ask "$f")"
-done <"$tmp/hints"
-X

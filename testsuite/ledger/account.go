@@ -19,9 +19,10 @@ type Kind string
 const (
 	Unexplained Kind = "unexplained" // neither a package nor a rule has it
 	Changed     Kind = "changed"     // not what the package or the rule says
-	Missing     Kind = "missing"     // a package has it, the disk has not
+	Missing     Kind = "missing"     // a package or the image has it, the disk has not
 	Permissions Kind = "permissions" // another mode, owner, capability or ACL
 	Unsigned    Kind = "unsigned"    // a package that is in no signed index
+	Leaked      Kind = "leaked"      // a secret that the boot made, where it does not belong
 )
 
 // A Finding is one thing that is wrong with a disk.
@@ -67,6 +68,7 @@ func KeepDebian(name string) bool {
 		}
 	}
 	return slices.Contains([]string{"var/lib/dpkg/status", "var/lib/dpkg/diversions", "var/lib/dpkg/statoverride",
+		"etc/subuid", "etc/subgid", "var/cache/debconf/config.dat", "var/cache/debconf/templates.dat",
 		"etc/passwd", "etc/passwd-", "etc/group", "etc/group-", "etc/shadow", "etc/shadow-", "etc/gshadow", "etc/gshadow-", "etc/fstab"}, name)
 }
 
@@ -90,8 +92,9 @@ func (d Debian) Account(l *Listing) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
+	declared, _ := ofBoot(d.Declared)
 	a := &account{
-		listing: l, declared: len(d.Declared), rules: slices.Concat(d.Declared, generated), manifests: map[Package]*Manifest{},
+		listing: l, declared: len(declared), rules: slices.Concat(declared, generated), manifests: map[Package]*Manifest{},
 		disk: map[string]*File{}, expected: map[string][]File{}, info: map[string]string{}, explained: map[string]bool{},
 		users: ids(l.Contents["/etc/passwd"]), groups: ids(l.Contents["/etc/group"]),
 	}
@@ -356,13 +359,18 @@ func (a *account) obeys(f *File, r *Rule) (Kind, string) {
 			}
 		}
 	}
-	if r.Mode != anyMode && f.Type != Symlink && f.Mode != r.Mode || !same(r.User, f.UID, a.users) || !same(r.Group, f.GID, a.groups) {
-		return Permissions, fmt.Sprintf("%04o %d:%d, the rule says %04o %s:%s", f.Mode, f.UID, f.GID, r.Mode, r.User, r.Group)
-	}
-	if detail := attributes(f, r); detail != "" {
+	if detail := r.permits(f, a.users, a.groups); detail != "" {
 		return Permissions, detail
 	}
 	return "", ""
+}
+
+// permits returns what is wrong with a file's mode, owner and attributes, or "".
+func (r *Rule) permits(f *File, users, groups map[string]int) string {
+	if r.Mode != anyMode && f.Type != Symlink && f.Mode != r.Mode || !same(r.User, f.UID, users) || !same(r.Group, f.GID, groups) {
+		return fmt.Sprintf("%04o %d:%d, the rule says %04o %s:%s", f.Mode, f.UID, f.GID, r.Mode, r.User, r.Group)
+	}
+	return attributes(f, r)
 }
 
 // same compares an owner with a rule's; root is 0 whatever the disk says.
@@ -383,7 +391,7 @@ func same(name string, id int, names map[string]int) bool {
 // attributes compares extended attributes with what a rule grants.
 func attributes(f *File, r *Rule) string {
 	for name, value := range f.Xattrs {
-		ok := false
+		ok := name == r.Demands["attribute"] && strings.HasPrefix(name, "user.")
 		switch name {
 		case "security.capability":
 			ok = r.Demands["capability"] == hex.EncodeToString([]byte(value))

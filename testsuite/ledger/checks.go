@@ -7,15 +7,18 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
-// FactName is the fact that the checks need.
+// FactName is the fact that Checks need.
 const FactName = "disk-files"
+
+// BootFactName is the fact that BootChecks need.
+const BootFactName = "disk-after-boot"
 
 // maxFindings is how many findings a fact has of each kind; their number it has
 // in any case.
 const maxFindings = 500
 
-// Fact is what was found on a disk with so many files, for Checks: a line
-// "files NUMBER" and one for each finding.
+// Fact is what was found on a disk with so many files, for Checks or BootChecks: a
+// line "files NUMBER" and one for each finding.
 func Fact(files int, findings []Finding) testsuite.Fact {
 	var b strings.Builder
 	fmt.Fprintf(&b, "files %d\n", files)
@@ -25,7 +28,7 @@ func Fact(files int, findings []Finding) testsuite.Fact {
 			fmt.Fprintln(&b, f)
 		}
 	}
-	for _, kind := range []Kind{Unexplained, Changed, Missing, Permissions, Unsigned} {
+	for _, kind := range []Kind{Unexplained, Changed, Missing, Permissions, Unsigned, Leaked} {
 		if more := counts[kind] - maxFindings; more > 0 {
 			fmt.Fprintf(&b, "%s and %d more\n", kind, more)
 		}
@@ -35,6 +38,8 @@ func Fact(files int, findings []Finding) testsuite.Fact {
 
 const refAuthentic = "OTC image factory introduction: authenticity of the packages is cryptographically verified"
 
+const refConsole = "OTC image factory introduction: the password is shown at the console and not readable by local users"
+
 // Checks hold a disk to its ledger; they need the fact FactName.
 func Checks() []testsuite.Check {
 	checks := []testsuite.Check{
@@ -42,25 +47,25 @@ func Checks() []testsuite.Check {
 			ID: "files.explained", Severity: testsuite.Critical,
 			Title: "every file is a package's, declared by the definition, or made by a known rule",
 			Why:   "A key, a job, a program that nobody put there on purpose is a way in, a leftover or a secret.",
-			Judge: judge(Unexplained),
+			Judge: judge(FactName, Unexplained),
 		},
 		{
 			ID: "files.unmodified", Severity: testsuite.Critical,
 			Title: "every file has the content that its package or its declaration says, and none of a package's is missing",
 			Why:   "A program that is not what its maintainers signed does what somebody else wants.",
-			Judge: judge(Changed, Missing),
+			Judge: judge(FactName, Changed, Missing),
 		},
 		{
 			ID: "files.permissions", Severity: testsuite.Critical,
 			Title: "every file has the mode, owner, capabilities and ACL that its package or its declaration says",
 			Why:   "A program with root's powers, or a secret that others read, opens the machine to its users.",
-			Judge: judge(Permissions),
+			Judge: judge(FactName, Permissions),
 		},
 		{
 			ID: "files.signed", Severity: testsuite.Critical,
 			Title: "every installed package is one that the distribution has signed",
 			Why:   "A package from elsewhere, or one that was withdrawn, was verified by nobody.",
-			Judge: judge(Unsigned),
+			Judge: judge(FactName, Unsigned),
 		},
 	}
 	for i := range checks {
@@ -69,12 +74,48 @@ func Checks() []testsuite.Check {
 	return checks
 }
 
+// BootChecks hold what the first boots of an image wrote to its disk to what they
+// may write; they need the fact BootFactName.
+func BootChecks() []testsuite.Check {
+	checks := []testsuite.Check{
+		{
+			ID: "boot.files-explained", Severity: testsuite.Critical,
+			Title: "the first boots write no file but those that a known rule explains",
+			Why:   "A key, a job or a program that a boot plants was never on the disk that was accounted for.",
+			Judge: judge(BootFactName, Unexplained),
+		},
+		{
+			ID: "boot.files-unmodified", Severity: testsuite.Critical,
+			Title: "the first boots change and remove no file of the image, but as a known rule says",
+			Why:   "What a boot turns off, replaces or takes away was good only on the disk.",
+			Judge: judge(BootFactName, Changed, Missing),
+		},
+		{
+			ID: "boot.files-permissions", Severity: testsuite.Critical,
+			Title: "what the first boots write has the mode and owner that its rule says",
+			Why:   "A host key that others read is no secret, a log that others write no witness.",
+			Judge: judge(BootFactName, Permissions),
+		},
+		{
+			ID: "boot.secret", Severity: testsuite.Critical,
+			Title: "the console's password stands in no file but the one of root's that is meant for it",
+			Why:   "A service that is broken into would become the login user, and so root.",
+			Judge: judge(BootFactName, Leaked),
+		},
+	}
+	for i := range checks {
+		checks[i].Group, checks[i].Needs, checks[i].References = "boot", []string{BootFactName}, []string{refAuthentic}
+	}
+	checks[3].References = []string{refConsole}
+	return checks
+}
+
 // maxShown is how many findings a verdict names.
 const maxShown = 100
 
-func judge(kinds ...Kind) func(testsuite.Facts, testsuite.Params) testsuite.Verdict {
+func judge(fact string, kinds ...Kind) func(testsuite.Facts, testsuite.Params) testsuite.Verdict {
 	return func(f testsuite.Facts, _ testsuite.Params) testsuite.Verdict {
-		text, err := f.Text(FactName)
+		text, err := f.Text(fact)
 		if err != nil {
 			return testsuite.Verdict{Status: testsuite.Error, Reason: err.Error()}
 		}

@@ -15,6 +15,13 @@
 // Checks judge the findings: files.explained, files.unmodified, files.permissions
 // and files.signed.
 //
+// [Boot] accounts likewise for what the first boots wrote: the disk of a machine that
+// was powered off (sandbox.Machine.PowerOff, sandbox.Reader.OpenOverlay) is read as a
+// whole and compared with the image's, and boot.rules and the definition's rules with
+// boot=yes say what may differ. BootChecks judge that: boot.files-explained,
+// boot.files-unmodified, boot.files-permissions, and boot.secret of the files that
+// hold the console's password.
+//
 // # What is trusted
 //
 // Nothing on the disk is. Its package database says which packages to look for,
@@ -23,7 +30,8 @@
 // database, a list of checksums or a maintainer script on the disk that was changed
 // together with a file explains nothing. Diversions count where a script of an installed
 // package asks for them, alternatives and enabled units likewise; statoverrides
-// do not count at all. Rules of the definition come first: a file that they
+// do not count at all. Nor are times trusted, or what a guest says that it wrote: root
+// can set a file back in every way but its content, so all contents are read again. Rules of the definition come first: a file that they
 // name is held to what they say, and still judged by the other checks.
 //
 // # Limits
@@ -34,4 +42,12 @@
 // debian.rules says: the initial RAM disk, GRUB's core image and menu, compiled Python
 // (its source must be a package's, the code is not compared), caches and databases. Not looked
 // at are what is in no file (boot sectors, free blocks), times, and inode flags.
+//
+// Of what a boot wrote only place, owner and mode are judged of logs, the journal and
+// wtmp, cloud-init's own state (obj.pkl, which it reads as code at each boot),
+// AppArmor's compiled profiles, the random seed and chrony's drift. The console's password is
+// looked for as text, in base64, hexadecimal digits and as in a URL, with white space
+// or zeros in between; not in what is compressed, such as long fields of the journal
+// (the check console.password-leaks asks journalctl), encrypted or cut in other ways. What
+// a boot wrote and removed again is not seen.
 package ledger

@@ -13,6 +13,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/secretform"
 )
 
 // The types of files, as find(1) has them.
@@ -39,6 +41,7 @@ type File struct {
 	Device   string            // of devices, "MAJOR:MINOR"
 	HardLink string            // the path, in the same listing, of an earlier name of the same file; or empty
 	Xattrs   map[string]string // extended attributes, POSIX ACLs in their text form; nil if there are none
+	Holds    string            // how a secret that ReadArchive looked for stands in it: "text", "base64", "hex"…; or empty
 }
 
 // A Listing is every file of a disk, sorted by path.
@@ -83,11 +86,12 @@ func (l *Limits) setDefaults() {
 
 // ReadArchive reads a tar archive as sandbox.Reader gives it, to its end; paths
 // begin with a volume's name ("/p1/etc/passwd"). keep selects the files whose
-// contents are kept, by that path; one of more than 16 MiB is an error then. The
-// archive is hostile: limits hold.
-func ReadArchive(ctx context.Context, archive io.Reader, limits Limits, keep func(path string) bool) (*Listing, error) {
+// contents are kept, by that path; one of more than 16 MiB is an error then. Secrets,
+// each of at least 8 bytes, are looked for in contents, names, targets and attributes.
+// The archive is hostile: limits hold.
+func ReadArchive(ctx context.Context, archive io.Reader, limits Limits, keep func(path string) bool, secrets ...string) (*Listing, error) {
 	limits.setDefaults()
-	a := &archiveReader{limits: limits, keep: keep, seen: map[string]int{}, listing: &Listing{Contents: map[string][]byte{}}}
+	a := &archiveReader{limits: limits, keep: keep, finder: secretform.NewFinder(secrets...), seen: map[string]int{}, listing: &Listing{Contents: map[string][]byte{}}}
 	t := tar.NewReader(archive)
 	for {
 		h, err := t.Next()
@@ -122,6 +126,7 @@ func (l *Listing) sort() {
 type archiveReader struct {
 	limits   Limits
 	keep     func(string) bool
+	finder   *secretform.Finder
 	listing  *Listing
 	seen     map[string]int // index by path
 	total    int64
@@ -179,12 +184,31 @@ func (a *archiveReader) entry(ctx context.Context, h *tar.Header, content io.Rea
 	if err != nil {
 		return err
 	}
+	if f.Holds == "" {
+		f.Holds = a.inNames(&f)
+	}
 	if _, ok := a.seen[f.Path]; ok {
 		return errors.New("a file that comes twice")
 	}
 	a.seen[f.Path] = len(a.listing.Files)
 	a.listing.Files = append(a.listing.Files, f)
 	return nil
+}
+
+// inNames looks for the secrets in what a file is called and what it has beside its
+// content.
+func (a *archiveReader) inNames(f *File) string {
+	texts := []string{f.Path, f.Target}
+	for name, value := range f.Xattrs {
+		texts = append(texts, name, value)
+	}
+	for _, text := range texts {
+		_, _ = a.finder.Write([]byte(text))
+		if found := a.finder.Next(); found != "" {
+			return found
+		}
+	}
+	return ""
 }
 
 // content takes the digest of a file, and the content where it is wanted.
@@ -196,13 +220,13 @@ func (a *archiveReader) content(ctx context.Context, f *File, r io.Reader) error
 		return fmt.Errorf("%w: more than %d bytes", ErrTooLarge, a.limits.TotalBytes)
 	}
 	h := sha256.New()
-	var w io.Writer = h
+	w := io.MultiWriter(h, a.finder)
 	var kept bytes.Buffer
 	if a.keep(f.Path) {
 		if f.Size > maxKept {
 			return fmt.Errorf("%w: %d bytes in a file that is looked into", ErrTooLarge, f.Size)
 		}
-		w = io.MultiWriter(h, &kept)
+		w = io.MultiWriter(w, &kept)
 	}
 	for left := f.Size; left > 0; {
 		n, err := io.CopyN(w, r, min(left, 64<<20))
@@ -214,7 +238,7 @@ func (a *archiveReader) content(ctx context.Context, f *File, r io.Reader) error
 		}
 		left -= n
 	}
-	f.SHA256 = hex.EncodeToString(h.Sum(nil))
+	f.SHA256, f.Holds = hex.EncodeToString(h.Sum(nil)), a.finder.Next()
 	if a.keep(f.Path) {
 		a.listing.Contents[f.Path] = kept.Bytes()
 	}
@@ -231,7 +255,9 @@ func (a *archiveReader) sockets(r io.Reader) error {
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
 		if name, ok := strings.CutPrefix(name, "/files/"); ok {
-			a.listing.Files = append(a.listing.Files, File{Path: path.Join("/", name), Type: Socket})
+			f := File{Path: path.Join("/", name), Type: Socket}
+			f.Holds = a.inNames(&f)
+			a.listing.Files = append(a.listing.Files, f)
 		}
 	}
 	return nil

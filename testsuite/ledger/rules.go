@@ -47,6 +47,14 @@ type Rule struct {
 //	device=MAJOR:MINOR
 //	acl=TEXT          the ACL, its entries separated by commas
 //	capability=HEX    the file capability
+//	attribute=NAME    an extended attribute that the file may have, whatever it says
+//
+// A rule with boot=yes is about what the first boots write, for [Boot], and about
+// nothing on the image's disk. Only such a one may have these:
+//
+//	secret=yes        the console's password may stand in it, if only root can read it
+//	members=A,B       of group(5) and gshadow(5): the login user may become a member of these
+//	content=NAME      one of package ledger's own, as in its boot.rules
 func ParseRules(text string) ([]Rule, error) {
 	var rules []Rule
 	reason, open := "", false
@@ -80,6 +88,7 @@ func ParseRules(text string) ([]Rule, error) {
 var demands = map[string][]string{
 	"content": nil, "target": nil, "device": nil, "acl": nil, "capability": nil,
 	"alternative": {"yes"}, "unit": {"yes"},
+	"boot": {"yes"}, "secret": {"yes"}, "members": nil, "attribute": nil,
 }
 
 func parseRule(line string) (Rule, error) {

@@ -11,7 +11,8 @@
 //
 // [Reader] reads the files of an image that is not booted, for package ledger: the
 // file systems are mounted by the kernel of another such machine, which has
-// nothing but them and a way to write to.
+// nothing but them and a way to write to. After [Machine.PowerOff] it reads the disk
+// of a machine that ran likewise.
 //
 // # Security
 //

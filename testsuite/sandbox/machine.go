@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -94,6 +95,76 @@ func (q *QEMU) await(ctx context.Context, g *guest) error {
 	return ctx.Err()
 }
 
+const (
+	rebootTimeout   = 15 * time.Minute
+	powerOffTimeout = 5 * time.Minute // systemd gives a service 90 s to end
+)
+
+// bootID changes with each boot of a Linux.
+const bootID = "cat /proc/sys/kernel/random/boot_id"
+
+// reboot starts the guest anew and waits until it has finished its boot.
+func (g *guest) reboot(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot reboot the guest: %w", err)
+		}
+	}()
+	began := time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, rebootTimeout, fmt.Errorf("%w within %s", ErrNoAnswer, rebootTimeout))
+	defer cancel()
+	was, err := g.ask(ctx, bootID)
+	if err != nil {
+		return err
+	}
+	if _, err := g.ask(ctx, "sudo -n systemctl reboot"); err != nil {
+		g.logger.DebugContext(ctx, "the guest's connection ended", "error", err) // as is to be expected
+	}
+	for is := was; is == was || is == ""; {
+		if err := g.pause(ctx, nil); err != nil {
+			return errors.Join(context.Cause(ctx), err)
+		}
+		is, _ = g.ask(ctx, bootID)
+	}
+	// Its status is that of the system, which the checks judge.
+	if _, err := g.ask(ctx, "systemctl is-system-running --wait"); err != nil {
+		return err
+	}
+	g.logger.InfoContext(ctx, "guest was rebooted", "after", time.Since(began).Round(time.Second))
+	return nil
+}
+
+// powerOff shuts the guest down and returns its disk.
+func (g *guest) powerOff(ctx context.Context) (*Overlay, error) {
+	limited, cancel := context.WithTimeout(ctx, powerOffTimeout)
+	defer cancel()
+	_, err := g.ask(limited, "sudo -n systemctl poweroff")
+	select {
+	case <-g.process.done:
+	case <-limited.Done():
+		return nil, fmt.Errorf("cannot power the guest off: %w", errors.Join(limited.Err(), err))
+	}
+	if g.process.err != nil {
+		return nil, fmt.Errorf("cannot power the guest off: %w", g.process.ended())
+	}
+	g.logger.InfoContext(ctx, "guest was powered off")
+	return &Overlay{path: g.overlayPath(), image: g.image, size: g.DiskBytes}, nil
+}
+
+// ask runs a command in the guest and returns what it says, without line breaks at its end.
+func (g *guest) ask(ctx context.Context, command string) (string, error) {
+	client, err := sshconn.Dial(ctx, sshconn.Config{
+		Address: g.Target.Address, User: g.Target.User, HostKey: g.Target.HostKey,
+		Auth: []ssh.AuthMethod{ssh.PublicKeys(g.Target.Signer)}, HandshakeTimeout: loginTimeout,
+	})
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	res, err := sshconn.Run(ctx, client, command, nil, 1024)
+	return strings.TrimSpace(string(res.Stdout)), err
+}
+
 // awaitConsole waits until done likes what the console has shown.
 func (g *guest) awaitConsole(ctx context.Context, done func(key ssh.PublicKey, user, pass string) bool) error {
 	for {
@@ -114,16 +185,9 @@ func (g *guest) awaitConsole(ctx context.Context, done func(key ssh.PublicKey, u
 // at once: waiting makes it no better.
 func (g *guest) awaitLogin(ctx context.Context) error {
 	for {
-		client, err := sshconn.Dial(ctx, sshconn.Config{
-			Address: g.Target.Address, User: g.Target.User, HostKey: g.Target.HostKey,
-			Auth: []ssh.AuthMethod{ssh.PublicKeys(g.Target.Signer)}, HandshakeTimeout: loginTimeout,
-		})
+		_, err := g.ask(ctx, "true")
 		if err == nil {
-			_, err = sshconn.Run(ctx, client, "true", nil, 1024)
-			_ = client.Close()
-			if err == nil {
-				return nil
-			}
+			return nil
 		}
 		var keyErr *sshconn.HostKeyError
 		if errors.As(err, &keyErr) {

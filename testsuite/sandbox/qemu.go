@@ -171,12 +171,12 @@ func (q *QEMU) prepare(ctx context.Context, image Image) (*guest, error) {
 		accel: q.Accel, network: network.Config{TimeServers: image.TimeServers}, console: newConsole(), consoleLog: image.ConsoleLog, image: path, dir: dir,
 		logger: cmp.Or(image.Logger, slog.New(slog.DiscardHandler)),
 	}
-	g.Stop = g.stop
+	g.Stop, g.Reboot, g.PowerOff = g.stop, g.reboot, g.powerOff
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails, see crypto/rand
 	s := seed{instanceID: "i-" + hex.EncodeToString(id[:]), hostname: q.Hostname, key: signer.PublicKey()}
 	if err = s.write(g.seedPath()); err == nil {
-		err = q.createOverlay(ctx, g)
+		err = createOverlay(ctx, q.Img, g.image, g.overlayPath(), g.DiskBytes)
 	}
 	if err != nil {
 		_ = os.RemoveAll(dir)
@@ -206,16 +206,9 @@ func (q *QEMU) launch(ctx context.Context, g *guest) (err error) {
 
 // args is QEMU's command line. No device is there that is not named here.
 func (q *QEMU) args(g *guest, mac net.HardwareAddr) ([]string, error) {
-	disk, err := blockdev(map[string]any{
-		"driver": "qcow2", "node-name": "disk0", "discard": "unmap",
-		"cache": map[string]any{"no-flush": true}, // the overlay is thrown away
-		"file":  map[string]any{"driver": "file", "filename": g.overlayPath()},
-		// The image itself is opened as said here, whatever its header names.
-		"backing": map[string]any{
-			"driver": "qcow2", "read-only": true, "backing": nil,
-			"file": map[string]any{"driver": "file", "filename": g.image, "read-only": true},
-		},
-	})
+	overlay := layers(g.image, g.overlayPath())
+	overlay["discard"] = "unmap"
+	disk, err := blockdev(overlay)
 	if err != nil {
 		return nil, err
 	}

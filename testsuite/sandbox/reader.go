@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -80,34 +79,71 @@ var mountable = []string{"ext2", "ext3", "ext4", "xfs", "btrfs", "vfat"}
 // when everything was read, else with an error that wraps ErrNotRead or ctx's.
 // The caller must Close it.
 func (r Reader) Open(ctx context.Context, image string) (archive io.ReadCloser, volumes []Volume, err error) {
-	r.setDefaults()
 	fail := func(err error) (io.ReadCloser, []Volume, error) {
 		return nil, nil, fmt.Errorf("cannot read the disk of %s: %w", image, err)
 	}
-	if image, err = filepath.Abs(image); err != nil {
-		return fail(err)
-	}
-	size, err := imageSize(image)
+	path, err := filepath.Abs(image)
 	if err != nil {
 		return fail(err)
 	}
-	if volumes, err = findVolumes(image); err != nil {
+	size, err := imageSize(path)
+	if err != nil {
 		return fail(err)
+	}
+	disk, err := qcow2.OpenFile(path, qcow2.OpenOptions{})
+	if err != nil {
+		return fail(err)
+	}
+	if archive, volumes, err = r.open(ctx, disk, size, path); err != nil {
+		return fail(err)
+	}
+	return archive, volumes, nil
+}
+
+// OpenOverlay is Open for the disk of a machine that was powered off. Below the
+// overlay it reads the image that the machine was made from and no other file.
+func (r Reader) OpenOverlay(ctx context.Context, o *Overlay) (archive io.ReadCloser, volumes []Volume, err error) {
+	if o == nil || o.path == "" {
+		return nil, nil, errors.New("cannot read the disk of a machine: there is none")
+	}
+	fail := func(err error) (io.ReadCloser, []Volume, error) {
+		return nil, nil, fmt.Errorf("cannot read the disk of a machine of %s: %w", o.image, err)
+	}
+	size, err := o.inspect()
+	if err != nil {
+		return fail(err)
+	}
+	disk, err := o.open()
+	if err != nil {
+		return fail(err)
+	}
+	if archive, volumes, err = r.open(ctx, disk, size, o.image, o.path); err != nil {
+		return fail(err)
+	}
+	return archive, volumes, nil
+}
+
+// open begins to read a disk of qcow2 files, the lowest first, and closes it.
+func (r Reader) open(ctx context.Context, disk *qcow2.Image, size int64, files ...string) (io.ReadCloser, []Volume, error) {
+	r.setDefaults()
+	volumes, err := findVolumes(disk)
+	if err := errors.Join(err, disk.Close()); err != nil {
+		return nil, nil, err
 	}
 	if r.Accel == "" {
 		r.Accel = ProbeAccel(ctx, r.Binary)
 	}
 	dir, err := os.MkdirTemp(r.WorkDir, "imagefactory-reader-")
 	if err != nil {
-		return fail(err)
+		return nil, nil, err
 	}
-	a := &diskArchive{dir: dir, image: image}
+	a := &diskArchive{dir: dir, files: files}
 	// ctx ends the reading, and so does Close.
 	a.ctx, a.cancel = context.WithTimeoutCause(ctx, r.Timeout, fmt.Errorf("%w within %v", ErrNotRead, r.Timeout))
 	if err := a.start(r, size, volumes); err != nil {
-		return fail(errors.Join(err, a.Close()))
+		return nil, nil, errors.Join(err, a.Close())
 	}
-	r.Logger.InfoContext(ctx, "reading the disk", "image", image, "accel", r.Accel, "pid", a.process.pid)
+	r.Logger.InfoContext(ctx, "reading the disk", "files", files, "accel", r.Accel, "pid", a.process.pid)
 	return a, volumes, nil
 }
 
@@ -127,22 +163,8 @@ func (r *Reader) setDefaults() {
 }
 
 // findVolumes lists what is on the disk and what of it can be read.
-func findVolumes(image string) ([]Volume, error) {
-	f, err := os.Open(image) //nolint:gosec // the caller names it
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	content, err := qcow2.Open(f, st.Size(), qcow2.OpenOptions{})
-	if err != nil {
-		return nil, err
-	}
-	defer content.Close()
-	disk, err := guestdisk.Inspect(content, content.Size())
+func findVolumes(image *qcow2.Image) ([]Volume, error) {
+	disk, err := guestdisk.Inspect(image, image.Size())
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +201,7 @@ type diskArchive struct {
 	ctx     context.Context //nolint:containedctx // lives for one reading
 	cancel  context.CancelFunc
 	dir     string
-	image   string
+	files   []string
 	process *process
 	output  *io.PipeReader
 }
@@ -189,13 +211,11 @@ func (a *diskArchive) start(r Reader, size int64, volumes []Volume) error {
 		return err
 	}
 	overlay := filepath.Join(a.dir, "overlay.qcow2")
-	create := exec.CommandContext(a.ctx, r.Img, "create", "-q", "-f", "qcow2", "-F", "qcow2", "-u", "-b", a.image, overlay, strconv.FormatInt(size, 10)) //nolint:gosec // by argv
-	create.WaitDelay = stopPatience
-	if out, err := create.CombinedOutput(); err != nil {
-		return fmt.Errorf("cannot make an overlay: %w: %s", err, strings.TrimSpace(string(out)))
+	if err := createOverlay(a.ctx, r.Img, a.files[len(a.files)-1], overlay, size); err != nil {
+		return err
 	}
 	secret := rand.Text()
-	args, err := r.args(a.image, overlay, secret, volumes)
+	args, err := r.args(append(slices.Clone(a.files), overlay), secret, volumes)
 	if err != nil {
 		return err
 	}
@@ -274,7 +294,7 @@ func (a *diskArchive) Close() error {
 	return os.RemoveAll(a.dir)
 }
 
-func (r *Reader) args(image, overlay, secret string, volumes []Volume) ([]string, error) {
+func (r *Reader) args(files []string, secret string, volumes []Volume) ([]string, error) {
 	accel := accelArgs(r.Accel)
 	if r.Accel == "tcg" {
 		accel[len(accel)-1] = "max" // the kernel's checksums use what it has
@@ -285,15 +305,7 @@ func (r *Reader) args(image, overlay, secret string, volumes []Volume) ([]string
 		// By name: with "stdio" the guest's port is closed when standard input ends.
 		"-device", "virtio-serial-pci", "-chardev", "file,id=archive,path=/dev/fd/1", "-device", "virtserialport,chardev=archive",
 		"-chardev", "file,id=console,path=/dev/fd/2", "-serial", "chardev:console")
-	disk, err := blockdev(map[string]any{
-		"driver": "qcow2", "node-name": "disk0",
-		"cache": map[string]any{"no-flush": true},
-		"file":  map[string]any{"driver": "file", "filename": overlay},
-		"backing": map[string]any{
-			"driver": "qcow2", "read-only": true, "backing": nil,
-			"file": map[string]any{"driver": "file", "filename": image, "read-only": true},
-		},
-	})
+	disk, err := blockdev(layers(files...))
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,13 @@ type Machine struct {
 	Hostname   string
 	ImageBytes int64 // virtual size of the image; 0 if unknown
 	DiskBytes  int64 // size of the disk that the guest sees; 0 if unknown
+	// Reboot starts the guest anew, as its owner would, and returns when it has
+	// finished its boot and lets its user in. If nil, it cannot be asked to.
+	Reboot func(ctx context.Context) error
+	// PowerOff shuts the guest down, as its owner would, and returns its disk, for
+	// [Reader.OpenOverlay]. Its files go when the machine is closed. If nil, the disk
+	// cannot be read.
+	PowerOff func(ctx context.Context) (*Overlay, error)
 	// Stop ends the machine and frees what it holds. If nil, it stays as it is.
 	Stop func() error
 

@@ -21,7 +21,7 @@ awk '/^Conffiles:/ {on = 1; next} /^[^ ]/ {on = 0} on && NF >= 2 && $NF != "obso
 while read -r from && read -r to && read -r by; do
 	grep -qsF -e "$from" "/var/lib/dpkg/info/$by".* && printf '%s\t%s\n' "$from" "$to"
 done </var/lib/dpkg/diversions >diverted
-awk -F '\t' -v special="/etc/sudoers /etc/sudoers.d /root /etc/ssl/private" '
+awk -F '\t' -v special="/etc/sudoers /etc/sudoers.d /etc/sudoers.d/README /root /etc/ssl/private" '
 function canon(p) { return p ~ /^\/(bin|sbin|lib|lib32|lib64|libx32)(\/|$)/ && merged[substr(p, 2, index(substr(p, 2) "/", "/") - 1)] ? "/usr" p : p }
 function resolve(p, t, n, i, part, out, k) {
 	if (t !~ /^\//) { sub(/\/[^\/]*$/, "", p); t = p "/" t }

@@ -157,15 +157,17 @@ type process struct {
 	more                  []string // what else is said of it
 }
 
-// judge says what is wrong with a process, or nothing.
+// judge says all that is wrong with a process, or nothing.
 func (p process) judge(declared []Rule, open map[string]bool) string {
+	var why []string
 	switch {
 	case p.what == "deleted":
-		return "its program is deleted"
+		why = append(why, "its program is deleted")
 	case p.what == "unowned" && !declares(declared, p.exe):
-		return "its program is no package's"
-	case strings.HasSuffix(p.group, ".scope") && strings.Contains(p.group, "/session-") && !open[p.group]:
-		return "left behind by a session that is over"
+		why = append(why, "its program is no package's")
+	}
+	if strings.HasSuffix(p.group, ".scope") && strings.Contains(p.group, "/session-") && !open[p.group] {
+		why = append(why, "left behind by a session that is over")
 	}
 	service := strings.HasPrefix(p.group, "/system.slice/")
 	for _, m := range p.more {
@@ -173,22 +175,30 @@ func (p process) judge(declared []Rule, open map[string]bool) string {
 		switch kind {
 		case "maps":
 			if file := strings.TrimSuffix(rest, " (deleted)"); file != rest || !declares(declared, rest) {
-				return "has mapped " + quote(rest)
+				why = append(why, "has mapped "+quote(rest))
 			}
 		case "variable":
-			return "has a variable of the dynamic linker's"
+			why = append(why, "has a variable of the dynamic linker's")
 		case "works":
 			if service {
-				return "works in " + quote(rest)
+				why = append(why, "works in "+quote(rest))
 			}
 		case "script":
-			word := strings.Fields(rest)
-			if service && len(word) > 0 && !(strings.HasPrefix(word[0], "/usr/") || declares(declared, word[0]) || len(word) > 1 && strings.HasPrefix(word[1], "/usr/") && !strings.HasPrefix(word[0], "-c")) {
-				return "interprets " + quote(rest)
+			if service && !interprets(declared, strings.Fields(rest)) {
+				why = append(why, "interprets "+quote(rest))
 			}
 		}
 	}
-	return ""
+	return strings.Join(why, ", ")
+}
+
+// interprets reports whether an interpreter's second and third word name a script
+// below /usr or a declared one; what is there is judged with the files.
+func interprets(declared []Rule, words []string) bool {
+	if len(words) > 1 && strings.HasPrefix(words[0], "-") && !strings.HasPrefix(words[0], "-c") {
+		words = words[1:]
+	}
+	return len(words) == 0 || strings.HasPrefix(words[0], "/usr/") && !strings.HasPrefix(words[0], "/usr/local/") || declares(declared, words[0])
 }
 
 // findings is the verdict on what was found wrong.

@@ -231,8 +231,17 @@ func judgeSudoRules(f Facts, p Params) Verdict {
 	if ids := osIDs(f); !slices.Contains(ids, "debian") {
 		return skipped("the rules that this distribution's sudo has are not known")
 	}
-	var rules map[string][]map[string]any
-	if err := json.Unmarshal([]byte(f.text("sudo-rules")), &rules); err != nil {
+	var sections map[string]json.RawMessage
+	err := json.Unmarshal([]byte(f.text("sudo-rules")), &sections)
+	rules := map[string][]map[string]any{}
+	for _, name := range []string{"Defaults", "User_Specs"} {
+		var list []map[string]any
+		if text, ok := sections[name]; ok && err == nil {
+			err = json.Unmarshal(text, &list)
+		}
+		rules[name] = list
+	}
+	if err != nil {
 		return unknown("cannot read sudo's rules: %v", err)
 	}
 	var bad []string
@@ -266,9 +275,9 @@ func judgeSudoRules(f Facts, p Params) Verdict {
 			bad = append(bad, rule)
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(rules)) {
+	for _, key := range slices.Sorted(maps.Keys(sections)) {
 		if key != "Defaults" && key != "User_Specs" {
-			bad = append(bad, key+" "+fmt.Sprint(len(rules[key])))
+			bad = append(bad, key+" "+compact(sections[key]))
 		}
 	}
 	if len(rules["User_Specs"]) == 0 {

@@ -89,6 +89,10 @@ func startHost(t *testing.T, listen string, facts map[string]testsuite.Fact, cer
 	h.hostKey = h.file(t, "host.pub", authorized(h.public))
 	user, err := ssh.NewSignerFromSigner(private)
 	require.NoError(t, err)
+	if keys, ok := facts["authorized-keys"]; ok { // this machine's, where they are the recorded one
+		keys.Output = strings.ReplaceAll(keys.Output, strings.TrimSpace(facts["login-key"].Output), strings.TrimSpace(authorized(user.PublicKey())))
+		facts["authorized-keys"] = keys
+	}
 	config := &ssh.ServerConfig{
 		Config: ssh.Config{
 			KeyExchanges: []string{ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519},

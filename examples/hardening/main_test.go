@@ -27,6 +27,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
 	"github.com/opentelekomcloud/go-imagefactory/internal/sshtest"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandboxtest"
 )
 
@@ -226,12 +227,12 @@ func TestWireOnly(t *testing.T) {
 	assert.Equal(t, 6, strings.Count(stdout, "\n"), stdout)
 	code, stdout, stderr = program(t, "-list")
 	require.Equal(t, 0, code, stderr)
-	assert.Equal(t, 1+len(testsuite.OTC().Checks), strings.Count(stdout, "\n"))
+	assert.Equal(t, 1+len(testsuite.OTC().Checks)+len(ledger.LiveChecks()), strings.Count(stdout, "\n"))
 	code, stdout, _ = program(t, "-list", "-format", "json")
 	require.Equal(t, 0, code)
 	var list []struct{ ID string }
 	require.NoError(t, json.Unmarshal([]byte(stdout), &list))
-	assert.Len(t, list, len(testsuite.OTC().Checks))
+	assert.Len(t, list, len(testsuite.OTC().Checks)+len(ledger.LiveChecks()))
 }
 
 func TestImage(t *testing.T) {

@@ -121,8 +121,12 @@ func (o *options) suite() (*testsuite.Suite, error) {
 	return suite, nil
 }
 
-// factory knows what diskimage-builder's elements bring into an image.
+// factory knows what diskimage-builder's elements bring into an image of -config;
+// the catalog's images name none.
 func (o *options) factory() *imagefactory.Factory {
+	if o.config == "" {
+		return new(imagefactory.Factory)
+	}
 	return &imagefactory.Factory{Builders: []imagefactory.BuilderDriver{dib.Driver{}}}
 }
 

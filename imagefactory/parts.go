@@ -34,7 +34,7 @@ func (f *Factory) parts() (*parts, error) {
 	profiles := f.Profiles
 	if profiles == nil {
 		otc := testsuite.OTC()
-		otc.Checks = slices.Concat(otc.Checks, ledger.Checks(), ledger.BootChecks())
+		otc.Checks = slices.Concat(otc.Checks, ledger.Checks(), ledger.BootChecks(), ledger.LiveChecks())
 		profiles = []testsuite.Profile{otc}
 	}
 	builders, berr := byName(f.logger(), "builder", f.Builders, BuilderDriver.Name)

@@ -86,6 +86,9 @@ type Params struct {
 	// one), that must not be left in the image's package sources: the mirrors
 	// it was built from. Hosts that Repositories name too are allowed.
 	MirrorHosts []string
+	// Declared are the files that the definition brings beside packages, in the
+	// form of package ledger's ParseRules. What is not in it is nobody's.
+	Declared string
 }
 
 func (p Params) user() string {

@@ -46,6 +46,12 @@
 //	sshd-processes   PID PPID EXECUTABLE|ARGUMENTS of what runs as sshd
 //	root-key         ssh-keygen -l of the key that was put into root's authorized_keys, and sshd's AuthorizedKeysFile for root
 //	users            NAME UID SHELL none|empty|locked|hash METHOD, the method of crypt(5) or "-"
+//	accounts         lines of passwd, group, shadow and gshadow after those words, "locked", "empty" or "hash" for a password;
+//	                 "mode MODE USER GROUP FILE"; "nss DATABASE SOURCE…"; "cloud-groups GROUP…" of the login user; and what the
+//	                 distribution's packages make: "master-passwd", "master-group", "sysusers" and "scripts" with words of them
+//	sudo-rules       cvtsudoers -f json of /etc/sudoers
+//	authorized-keys  "names PATTERN…" of sshd, "keys USER MODE OWNER FILE TEXT" of each line there, "file FILE" that lets somebody else in
+//	login-key        the public key that the suite logs in with
 //	shells           /etc/shells without comments
 //	sudo             "as-user UID" that the login user's sudo gives, then sudo -l of that user
 //	console-secret   readable|refused MODE OWNER:GROUP FILE of /etc/passwd for user nobody, then with "holds " or "lacks "
@@ -65,6 +71,10 @@
 //	                 NAME COUNT", "device ID NAME", and "holder INODE PID UNIT EXECUTABLE", the inode 0 of sockets in no table
 //	net-state        what decides where packets go: device, xdp, route, rule, proxy, xfrm, qdisc, table, ipvs, nft, bpf, each
 //	                 with what the kernel says of it
+//	units            systemctl show of loaded units, an empty line between two, and "disabled LINK" of what packages enabled
+//	running          PID UID CGROUP package|unowned|deleted EXECUTABLE of each process, and below one "+PID maps|variable|works|script TEXT"
+//	files            "KIND TYPE MODE USER GROUP MD5 SHA256 NOTE PATH TARGET" of each file that is not plainly a package's, with tabs; KIND is
+//	                 unowned, changed, missing or special; then "enables UNIT", "asked ALTERNATIVE", "certificates packages|foreign"
 //	ntp-config       files of chrony, ntp and systemd-timesyncd, without comments
 //	hostname         "kernel NAME", "file NAME", "resolves ADDRESS"
 //	network          ip -o addr, ip route of the default, "rendered FILE" of what cloud-init configured

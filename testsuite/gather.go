@@ -28,7 +28,7 @@ var gatherFiles embed.FS
 
 // gatherScript is begin.sh and then the facts, those of cloud-init first: the
 // script waits there for the end of the boot.
-var gatherScript = readScripts("begin", "image", "sshd", "kernel", "services", "network", "users", "secret", "packages")
+var gatherScript = readScripts("begin", "image", "sshd", "kernel", "services", "network", "users", "secret", "packages", "units", "files")
 
 // laterScript is run when the rest has been, where the machine is thrown away.
 var laterScript = readScripts("begin", "network", "later")
@@ -157,7 +157,7 @@ func (g *gatherer) wants(fact string) bool { return len(g.wanted) == 0 || g.want
 // wantsScript reports whether a fact is wanted that somebody has to log in for.
 func wantsScript(wanted map[string]bool) bool {
 	for name := range wanted {
-		if name != "console" && (!strings.HasPrefix(name, "wire-") || name == "wire-root") {
+		if name != "console" && name != "login-key" && (!strings.HasPrefix(name, "wire-") || name == "wire-root") {
 			return true
 		}
 	}
@@ -232,6 +232,9 @@ func (g *gatherer) run(ctx context.Context) {
 		}
 		fact.DurationMS = time.Since(began).Milliseconds()
 		g.facts.Facts["script"] = fact
+	}
+	if g.target.Signer != nil {
+		g.facts.Facts["login-key"] = Fact{Output: string(ssh.MarshalAuthorizedKey(g.target.Signer.PublicKey()))}
 	}
 	if !g.target.NoConsole {
 		shown := "absent"

@@ -27,6 +27,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
 	"github.com/opentelekomcloud/go-imagefactory/internal/sshtest"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandboxtest"
 )
 
@@ -89,6 +90,10 @@ func startHost(t *testing.T, listen string, facts map[string]testsuite.Fact, cer
 	h.hostKey = h.file(t, "host.pub", authorized(h.public))
 	user, err := ssh.NewSignerFromSigner(private)
 	require.NoError(t, err)
+	if keys, ok := facts["authorized-keys"]; ok { // this machine's, where they are the recorded one
+		keys.Output = strings.ReplaceAll(keys.Output, strings.TrimSpace(facts["login-key"].Output), strings.TrimSpace(authorized(user.PublicKey())))
+		facts["authorized-keys"] = keys
+	}
 	config := &ssh.ServerConfig{
 		Config: ssh.Config{
 			KeyExchanges: []string{ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519},
@@ -223,12 +228,12 @@ func TestWireOnly(t *testing.T) {
 	assert.Equal(t, 13, strings.Count(stdout, "\n"), stdout)
 	code, stdout, stderr = program(t, "-list")
 	require.Equal(t, 0, code, stderr)
-	assert.Equal(t, 1+len(testsuite.OTC().Checks), strings.Count(stdout, "\n"))
+	assert.Equal(t, 1+len(testsuite.OTC().Checks)+len(ledger.LiveChecks()), strings.Count(stdout, "\n"))
 	code, stdout, _ = program(t, "-list", "-format", "json")
 	require.Equal(t, 0, code)
 	var list []struct{ ID string }
 	require.NoError(t, json.Unmarshal([]byte(stdout), &list))
-	assert.Len(t, list, len(testsuite.OTC().Checks))
+	assert.Len(t, list, len(testsuite.OTC().Checks)+len(ledger.LiveChecks()))
 }
 
 func TestImage(t *testing.T) {

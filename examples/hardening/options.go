@@ -10,9 +10,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/internal/passphrase"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 )
 
 type options struct {
@@ -91,12 +93,13 @@ func (o *options) check() error {
 // suite is what the machine is held to.
 func (o *options) suite() (*testsuite.Suite, error) {
 	suite := &testsuite.Suite{Profile: testsuite.OTC()}
+	suite.Profile.Checks = append(suite.Profile.Checks, ledger.LiveChecks()...)
 	d, err := o.definition()
 	if err != nil {
 		return nil, err
 	}
 	if d != nil {
-		if suite, err = new(imagefactory.Factory).Suite(*d); err != nil {
+		if suite, err = o.factory().Suite(*d); err != nil {
 			return nil, err
 		}
 	}
@@ -116,6 +119,15 @@ func (o *options) suite() (*testsuite.Suite, error) {
 		keepWire(suite)
 	}
 	return suite, nil
+}
+
+// factory knows what diskimage-builder's elements bring into an image of -config;
+// the catalog's images name none.
+func (o *options) factory() *imagefactory.Factory {
+	if o.config == "" {
+		return new(imagefactory.Factory)
+	}
+	return &imagefactory.Factory{Builders: []imagefactory.BuilderDriver{dib.Driver{}}}
 }
 
 // definition is the one that is meant, or nil.

@@ -55,7 +55,8 @@ type Factory struct {
 	Builders []BuilderDriver
 	Targets  []TargetDriver
 	// Profiles are what definitions may have their images held to, by name. If
-	// nil, there is otc alone: testsuite.OTC() and ledger.Checks(). An image's disk
+	// nil, there are otc and strict: testsuite.OTC() and testsuite.Strict(), with
+	// ledger.Checks(). An image's disk
 	// is read only where its profile has the latter.
 	Profiles []testsuite.Profile
 	// Probes read what the checks of Profiles need and the test suite does not

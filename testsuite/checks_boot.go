@@ -128,7 +128,8 @@ func judgeGrubDefault(line string) []string {
 	value = strings.Trim(value, `"'`)
 	switch {
 	case ok && strings.HasPrefix(name, "GRUB_CMDLINE_LINUX"):
-		return foreignArguments(strings.Fields(value))
+		// What a file adds to others is judged where it is set.
+		return foreignArguments(without(strings.Fields(value), []string{"$GRUB_CMDLINE_LINUX", "$GRUB_CMDLINE_LINUX_DEFAULT", "${GRUB_CMDLINE_LINUX}", "${GRUB_CMDLINE_LINUX_DEFAULT}"}))
 	case ok && name == "GRUB_DEFAULT" && (value == "0" || value == "saved"):
 	case ok && name == "GRUB_DISTRIBUTOR": // the distribution's own command gives it
 	case ok && slices.Contains(grubVariables, name) && !strings.ContainsAny(value, "`$;&|"):
@@ -343,10 +344,17 @@ func foreignSettings(f Facts, prefixes ...string) (bad []string, err string) {
 		if !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(file.name, p) }) {
 			continue
 		}
+		var lines []string
 		for _, line := range file.lines {
 			if line = strings.TrimSpace(line); !slices.Contains(ownSettings[file.name], line) {
-				bad = append(bad, fmt.Sprintf("%s: %.80q", file.name, line))
+				lines = append(lines, fmt.Sprintf("%.80q", line))
 			}
+		}
+		if n := len(lines); n > 4 { // what was added is mostly the last
+			lines = append([]string{fmt.Sprintf("%d lines, the last", n)}, lines[n-3:]...)
+		}
+		if len(lines) > 0 {
+			bad = append(bad, fmt.Sprintf("%.120s: %s", file.name, strings.Join(lines, " ")))
 		}
 	}
 	return bad, ""

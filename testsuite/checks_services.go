@@ -82,10 +82,10 @@ func judgeFailedUnits(f Facts, _ Params) Verdict {
 		}
 	}
 	switch {
-	case state == "":
-		return unknown("the service manager does not tell its state")
 	case len(bad) > 0:
 		return failed("none", first(bad, 20))
+	case state == "":
+		return unknown("the service manager does not tell its state")
 	case state != "running":
 		return failed("none", fmt.Sprintf("the machine is %.20s", state))
 	}

@@ -173,7 +173,7 @@ var spoils = []struct {
 	{checks: []string{"console.password-secret"}, fact: "console-secret", old: "lacks refused 600 root /var/log/cloud", new: "lacks readable 644 root /var/log/cloud"},
 	{checks: []string{"console.password-secret"}, fact: "console-secret", old: "readable 644 root /etc/passwd", new: "refused 644 root /etc/passwd", status: Error},
 	{checks: []string{"console.password-secret"}, fact: "console-secret", old: "holds ", new: "lacks ", status: Error},
-	{checks: []string{"console.serial"}, fact: "boot", old: "console=ttyS0,115200", new: "console=ttyS1,115200"},
+	{checks: []string{"console.serial", "kernel.command-line"}, fact: "boot", old: "console=ttyS0,115200", new: "console=ttyS1,115200"},
 	{checks: []string{"console.serial"}, fact: "services", old: "Id=serial-getty@ttyS0.service\nLoadState=loaded\nActiveState=active",
 		new: "Id=serial-getty@ttyS0.service\nLoadState=loaded\nActiveState=inactive"},
 

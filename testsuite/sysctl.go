@@ -132,35 +132,37 @@ func judgeHardening(f Facts, _ Params) Verdict {
 	if len(settings) < 100 {
 		return unknown("only %d settings are shown", len(settings))
 	}
-	judged := ownSysctls()
 	const expected = "what the profile demands of each"
-	var wrong, seen []string
-	for _, h := range hardening() {
-		if slices.Contains(judged, h.name) {
+	judged, demands, there := ownSysctls(), hardeningTable(), map[string]bool{}
+	var wrong []string
+	seen := 0
+	for name, value := range settings {
+		key := name
+		if _, ok := demands[key]; !ok {
+			key = anyInterface(name)
+		}
+		d, ok := demands[key]
+		if !ok || slices.Contains(judged, key) {
 			continue
 		}
-		there := false
-		for name, value := range settings {
-			if name != h.name && anyInterface(name) != h.name {
-				continue
-			}
-			there = true
-			if ofLoopback(name) {
-				continue
-			}
-			seen = append(seen, name)
-			if !h.demand.accepts(value) {
-				wrong = append(wrong, fmt.Sprintf("%s=%.80q, not %s", sysctlName(name), value, h.demand))
-			}
+		there[key] = true
+		if ofLoopback(name) {
+			continue
 		}
-		if !there && !h.optional {
+		seen++
+		if !d.accepts(value) {
+			wrong = append(wrong, fmt.Sprintf("%s=%.80q, not %s", sysctlName(name), value, d))
+		}
+	}
+	for _, h := range hardening() {
+		if !h.optional && !there[h.name] && !slices.Contains(judged, h.name) {
 			return unknown("the kernel does not show %s", sysctlName(h.name))
 		}
 	}
 	if len(wrong) > 0 {
 		return failed(expected, names(wrong))
 	}
-	return Verdict{Status: Pass, Expected: expected, Found: fmt.Sprintf("%d settings as demanded", len(seen))}
+	return Verdict{Status: Pass, Expected: expected, Found: fmt.Sprintf("%d settings as demanded", seen)}
 }
 
 // ownSysctls are the names that the checks before this one judge.
@@ -222,7 +224,8 @@ func first(list []string, most int) string {
 // A setLine is one line of a file of sysctl.d(5).
 type setLine struct {
 	name, value, file string
-	exclude           bool // "-name": globs do not reach it
+	exclude           bool           // "-name": globs do not reach it
+	glob              *regexp.Regexp // of a name that is a pattern
 }
 
 // readSet reads a line as systemd-sysctl does: where the first of "." and "/" is a
@@ -239,7 +242,11 @@ func readSet(file, line string) (setLine, error) {
 		name = strings.NewReplacer(".", "/", "/", ".").Replace(name)
 	}
 	name = strings.Trim(strings.TrimPrefix(name, "/proc/sys/"), "/")
-	return setLine{name: strings.ToLower(name), value: strings.Join(strings.Fields(value), " "), file: file, exclude: !ok}, nil
+	s := setLine{name: strings.ToLower(name), value: strings.Join(strings.Fields(value), " "), file: file, exclude: !ok}
+	if strings.ContainsAny(name, "*?[") {
+		s.glob = globPattern(s.name)
+	}
+	return s, nil
 }
 
 // nextBoot are the settings that the files make, the last of a name, and the
@@ -284,7 +291,7 @@ func made(set []setLine, name string) (value string, ok bool) {
 		}
 	}
 	for _, s := range set {
-		if strings.ContainsAny(s.name, "*?[") && globPattern(s.name).MatchString(name) {
+		if s.glob != nil && s.glob.MatchString(name) {
 			value, ok = s.value, true
 		}
 	}

@@ -3,6 +3,7 @@ package testsuite
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -28,6 +29,20 @@ const (
 	High     Severity = "high"
 	Critical Severity = "critical"
 )
+
+// rank orders the severities; what is none is 0.
+func (s Severity) rank() int {
+	return 1 + slices.Index([]Severity{Low, Medium, High, Critical}, s)
+}
+
+// UnmarshalText accepts the four severities.
+func (s *Severity) UnmarshalText(text []byte) error {
+	if Severity(text).rank() == 0 {
+		return fmt.Errorf("cannot take severity %q: want low, medium, high or critical", text)
+	}
+	*s = Severity(text)
+	return nil
+}
 
 // A Verdict is what a check finds.
 type Verdict struct {

@@ -58,14 +58,21 @@
 //	                 before it each file that may hold the console's password, as it is or encoded
 //	console-leaks    "searched NUMBER processes", then cmdline|comm|environ USER PID NAME of each that has the password, then
 //	                 journal|units|kernel and how many lines of these have it
-//	sysctl           NAME VALUE, the name as below /proc/sys: net/ipv4/ip_forward 0
+//	sysctl           NAME VALUE of the whole tree, the name as below /proc/sys: net/ipv4/ip_forward 0; left out
+//	                 is what counts, what is random and what is secret
+//	sysctl-next      files: what systemd-sysctl will read, in its order; and networkd's lines about forwarding, after "### network FILE"
 //	boot             files: /proc/cmdline and /etc/fstab
-//	apparmor         "enabled Y|N|absent", "lsm LIST", "profiles NUMBER"
+//	boot-next        files: those of the boot loader that name kernels and their arguments
+//	kernel           "release R", "installed R", "tainted N", "kexec_loaded N", "lsm LIST", "vulnerability NAME TEXT", "swap FILE KIND", …
+//	modules-loaded   "module NAME TAINT|- packaged|changed|foreign|unknown FILE"
+//	mounts           /proc/1/mountinfo
+//	settings         files: of modprobe, systemd, limits, AppArmor and others, where they are not a package's unchanged content
+//	apparmor         "enabled Y|N|absent", "lsm LIST", "profiles NUMBER", "loaded PROFILE (MODE)", "file PROFILE", "relaxed FILE"
 //
 // Those of services and the network:
 //
 //	services         systemctl show of some units, an empty line between two
-//	failed-units     systemctl list-units --failed
+//	failed-units     systemctl list-units of what has failed, "job …" of each job, "manager STATE"
 //	processes        PID NAME
 //	sockets          of each network namespace "ns ID FILE", "socket ID TABLE LOCAL INODE" as below /proc/net, "protocol ID
 //	                 NAME COUNT", "device ID NAME", and "holder INODE PID UNIT EXECUTABLE", the inode 0 of sockets in no table
@@ -75,7 +82,10 @@
 //	running          PID UID CGROUP package|unowned|deleted EXECUTABLE of each process, and below one "+PID maps|variable|works|script TEXT"
 //	files            "KIND TYPE MODE USER GROUP MD5 SHA256 NOTE PATH TARGET" of each file that is not plainly a package's, with tabs; KIND is
 //	                 unowned, changed, missing or special; then "enables UNIT", "asked ALTERNATIVE", "certificates packages|foreign"
-//	ntp-config       files of chrony, ntp and systemd-timesyncd, without comments
+//	ntp-config       files of chrony, by its own arguments and directives, ntp and systemd-timesyncd, without comments
+//	time             "daemon NAME PID FILE LABEL", "arguments NAME ARGUMENTS", "source NAME", "activity NUMBER", "dhcp-ntp SERVER",
+//	                 "rngd-opens DEVICE", "hwrng NAME", "unit NAME FILE", "dropins NAME FILES", "zone FILE", "journal persistent|volatile", …
+//	resolver         files: hosts, resolv.conf, nsswitch.conf and others; "uplinks" (resolvectl) and "leases", what DHCP gave
 //	hostname         "kernel NAME", "file NAME", "resolves ADDRESS"
 //	network          ip -o addr, ip route of the default, "rendered FILE" of what cloud-init configured
 //
@@ -98,6 +108,16 @@
 // packages, modules, architecture, initrd, os-release and sshd-config are of use
 // beyond the checks and keep their form; that of the others follows the checks. A
 // check that needs something else has a [Probe] read it.
+//
+// The facts of the kernel, settings, mounts, time and resolver end in a line "end",
+// or "### end": without it they are an error.
+//
+// # Profiles
+//
+// OTC is what the images promise. Strict asks more, at the level of dev-sec's
+// baselines and of ssh-audit: the list of what differs, and what an image that
+// passes OTC fails of it, is with [Strict]. A Suite's FailFrom lets checks of a lower
+// severity be reported and not count.
 //
 // # Security
 //

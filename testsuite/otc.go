@@ -9,7 +9,7 @@ import (
 // promises of its images. Its checks are for a machine on its first boot.
 func OTC() Profile {
 	checks := slices.Concat(sshdChecks(), sysctlChecks(), userChecks(), consoleChecks(), networkChecks(),
-		serviceChecks(), cloudInitChecks(), diskChecks(), driverChecks(), updateChecks(), identityChecks(), []Check{gatherComplete()})
+		serviceChecks(), cloudInitChecks(), diskChecks(), agentChecks(), driverChecks(), updateChecks(), identityChecks(), []Check{gatherComplete()})
 	for i := range checks {
 		checks[i].Group, _, _ = strings.Cut(checks[i].ID, ".")
 	}

@@ -1,0 +1,120 @@
+package spoil_test
+
+import (
+	"flag"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
+	"github.com/opentelekomcloud/go-imagefactory/internal/spoil"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+)
+
+// one picks rows of the table by their names, while they are being written:
+//
+//	IMAGEFACTORY_TEST_IMAGE=FILE go test ./internal/spoil -v -run TestLive -spoil 'a service user'
+//
+// Each row that matches is then tried alone. Without it all rows are tried, as
+// many at once as can be.
+var one = flag.String("spoil", "", "try only rows whose names match this regular expression, each alone")
+
+// minRows is the least number of rows that the table must have.
+const minRows = 60
+
+// unspoiled are the checks that no row breaks, and why.
+var unspoiled = map[string]string{}
+
+func TestTable(t *testing.T) {
+	rows := table(t)
+	require.GreaterOrEqual(t, len(rows), minRows)
+	checks := map[string]bool{}
+	for _, c := range suite(t).Profile.Checks {
+		checks[c.ID] = true
+	}
+	spoiled := map[string]bool{}
+	for _, s := range rows {
+		for id := range s.Fails {
+			require.True(t, checks[id], "%q names check %s, which there is not", s.Name, id)
+			spoiled[id] = true
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(checks)) {
+		require.True(t, spoiled[id] != (unspoiled[id] != ""), "check %s: want a row that breaks it, or a reason in unspoiled why there is none", id)
+	}
+	for id := range unspoiled {
+		require.True(t, checks[id], "unspoiled names check %s, which there is not", id)
+	}
+}
+
+func TestTableMistakes(t *testing.T) {
+	rows, err := spoil.Table()
+	require.NoError(t, err)
+	finding := func(check, text string) spoil.Finding { return spoil.Finding{Check: check, Text: text} }
+	row := spoil.Spoil{Name: "x", Fails: map[string]string{"a.b": "one\ntwo\n"}}
+	require.NoError(t, spoil.Compare([]spoil.Spoil{row}, []spoil.Finding{finding("a.b", "two, one")}))
+	for want, found := range map[string][]spoil.Finding{
+		`"x": a.b passes`:                     nil,
+		`"x": a.b says nothing of "two"`:      {finding("a.b", "one")},
+		`a.c fails, which no row says: three`: {finding("a.b", "one two"), finding("a.c", "three")},
+	} {
+		require.ErrorContains(t, spoil.Compare([]spoil.Spoil{row}, found), want)
+	}
+	for _, batch := range spoil.Batches(rows) {
+		words := map[string]bool{}
+		for _, s := range batch {
+			require.False(t, s.Alone != "" && (words[s.Alone] || s.Alone == "true" && len(batch) > 1), s.Name)
+			words[s.Alone] = true
+		}
+	}
+}
+
+func table(t testing.TB) []spoil.Spoil {
+	t.Helper()
+	rows, err := spoil.Table()
+	require.NoError(t, err)
+	return rows
+}
+
+// pick are the rows of a moment that the flag wants, in the batches that can
+// share a machine.
+func pick(t testing.TB, when string) [][]spoil.Spoil {
+	t.Helper()
+	wanted, err := regexp.Compile(*one)
+	require.NoError(t, err)
+	rows := slices.DeleteFunc(table(t), func(s spoil.Spoil) bool { return s.When != when || !wanted.MatchString(s.Name) })
+	if *one == "" {
+		return spoil.Batches(rows)
+	}
+	var batches [][]spoil.Spoil
+	for _, s := range rows {
+		batches = append(batches, []spoil.Spoil{s})
+	}
+	return batches
+}
+
+// suite is what the image of examples/nightly is held to, with something to
+// look for where its definition has nothing.
+func suite(t testing.TB) *testsuite.Suite {
+	t.Helper()
+	definitions, err := imagefactory.LoadFile("../../examples/nightly/nightly.yaml")
+	require.NoError(t, err)
+	s, err := new(imagefactory.Factory).Suite(definitions[0])
+	require.NoError(t, err)
+	s.Params.UVPMonitor.State = testsuite.UVPForbidden
+	s.Params.MirrorHosts = []string{"mirror.example"}
+	return s
+}
+
+// findings are the checks that did not pass.
+func findings(r *testsuite.Report) []spoil.Finding {
+	var out []spoil.Finding
+	for _, c := range r.Bad() {
+		out = append(out, spoil.Finding{Check: c.ID, Text: strings.TrimSpace(c.Found + " " + c.Reason)})
+	}
+	return out
+}

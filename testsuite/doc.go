@@ -91,5 +91,11 @@
 // # Limits
 //
 // The machine needs POSIX sh, sudo, coreutils, procfs, systemd and iproute2.
-// Time synchronisation itself is not judged: a sandbox has no network.
+// Time synchronisation itself is not judged: a sandbox has no network. For the same
+// reason no package is really installed, and what is newer than the installed packages
+// is not asked of an index. Options of apt are compared with the defaults of Debian 12;
+// of other systems only those are judged that have to do with verification, and those
+// in the files of dpkg, dnf, yum and zypper. Keys are known by fingerprint for Debian; those of
+// other systems have to be named by [Params]. uvp-monitor need not run where the
+// machine is not Xen's, because it has nothing there to speak with.
 package testsuite

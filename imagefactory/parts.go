@@ -126,7 +126,10 @@ func (p *parts) suite(d *Definition, mirrors map[string]string) (*testsuite.Suit
 		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor), LVM: d.LVM,
 	}}
 	for _, r := range d.Repositories {
-		s.Params.Repositories = append(s.Params.Repositories, r.URL)
+		s.Params.Repositories = append(s.Params.Repositories, testsuite.Repository{URL: r.URL, Suites: r.Suites, Components: r.Components})
+	}
+	for _, k := range d.TrustedKeys {
+		s.Params.PackageKeys = append(s.Params.PackageKeys, k.Fingerprints...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(mirrors)) {
 		if host := urlHost(mirrors[name]); host != "" {

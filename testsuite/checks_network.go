@@ -245,8 +245,8 @@ func cloudInitName(name string) bool {
 
 func judgeQuiet(f Facts, p Params) Verdict {
 	hosts := slices.Clone(p.NTPServers)
-	for _, repository := range slices.Concat(p.Repositories, p.MirrorHosts) {
-		if u, err := url.Parse(repository); err == nil && u.Hostname() != "" {
+	for _, repository := range p.Repositories {
+		if u, err := url.Parse(repository.URL); err == nil && u.Hostname() != "" {
 			hosts = append(hosts, u.Hostname())
 		}
 	}

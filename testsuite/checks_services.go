@@ -44,13 +44,6 @@ func serviceChecks() []Check {
 			Judge:      judgeRngd,
 		},
 		{
-			ID: "uvp.monitor", Severity: Medium, Needs: []string{"packages", "services", "processes"},
-			Title:      "uvp-monitor is as the definition wants it",
-			Why:        "The platform's monitoring, hot-add and live migration of Xen machines use it.",
-			References: []string{"OTC image factory introduction: uvp-monitor and other drivers"},
-			Judge:      judgeUVP,
-		},
-		{
 			ID: "security.apparmor", Severity: High, Needs: []string{"apparmor", "os-release"},
 			Title:      "AppArmor is on and has profiles",
 			Why:        "It is the distribution's confinement of services.",
@@ -196,30 +189,6 @@ func countProcesses(f Facts, name string) int {
 		}
 	}
 	return n
-}
-
-func judgeUVP(f Facts, p Params) Verdict {
-	u := f.units()["uvp-monitor.service"]
-	installed := f.packages()["uvp-monitor"] || u != nil
-	n := countProcesses(f, "uvp-monitor")
-	found := "not installed"
-	if installed || n > 0 {
-		found = fmt.Sprintf("installed, %d processes", n)
-	}
-	reason := cmpOr(p.UVPMonitor.Reason, "the definition gives no reason")
-	switch p.UVPMonitor.State {
-	case UVPOptional:
-		return Verdict{Status: Skipped, Reason: "optional: " + reason, Found: found}
-	case UVPForbidden:
-		return want("not installed", found)
-	case UVPRequired, "":
-		const expected = "installed, running and enabled"
-		if !installed || n == 0 || u != nil && !u.starts() {
-			return failed(expected, found)
-		}
-		return Verdict{Status: Pass, Expected: expected, Found: found}
-	}
-	return unknown("the definition's uvp-monitor state %q is none of required, optional, forbidden", p.UVPMonitor.State)
 }
 
 // osIDs returns ID and ID_LIKE of os-release(5).

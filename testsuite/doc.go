@@ -100,8 +100,16 @@
 //	initrd             "kernel RELEASE", "builtin NAME.ko", "initrd NAME.ko"
 //	modules            NAME FILE VERSION of the drivers that flavors need; FILE is "missing" where there is none
 //	packages           STATUS NAME VERSION, the status of an installed one is "ii", of a held one "hi"
-//	package-sources    files of apt, yum and zypp, the lines with URLs and trust, and "list FILE" of what apt has fetched
-//	apt-periodic       APT::Periodic of apt-config dump, or "no apt"
+//	package-sources    files of apt's, yum's and zypp's sources, entries that are off as comments; "list FILE" of what apt has fetched
+//	apt-targets        "deb URL SUITE COMPONENT" of what apt would fetch, or "no apt"
+//	apt-config         apt-config dump, or "no apt"
+//	package-options    files of apt's preferences and passwords, of dpkg, dnf, yum and zypp, without comments
+//	package-keys       "key FILE PACKAGE BASE64" of each file of keys for packages ("-" is no package), "missing FILE", or "no files of keys"
+//	package-state      "no apt", or "foreign ARCH", "audit LINE", "alternative NAME PATH", "upgrade LINE" and "repair LINE" of
+//	                   what there is to be said of packages, then "looked"
+//	update-units       "file UNIT STATE" and "unit UNIT STATE" of what may update by itself
+//	agents             "package STATUS NAME VERSION", "hypervisor TYPE", "xenbus FILE", "release TEXT", "file PATH PACKAGE",
+//	                   "unit KEY VALUE", "starts LINK", "process PID PACKAGE EXECUTABLE" and "ixgbevf VERSION PACKAGE FILE"
 //	architecture       "kernel MACHINE" as uname -m says it, "packages ARCH" as dpkg or rpm does
 //	os-release         ID, ID_LIKE, VERSION_ID and PRETTY_NAME of os-release(5)
 //
@@ -133,4 +141,11 @@
 // That the clock is right is not judged: the witness sees that the image's time
 // servers are asked and answers for them. Programs that are attached to the kernel
 // and held by no process (eBPF of control groups) are not seen.
+//
+// No package is really installed, and what is newer than the installed packages is not
+// asked of an index. Options of apt are compared with the defaults of Debian 12;
+// of other systems only those are judged that have to do with verification, and those
+// in the files of dpkg, dnf, yum and zypper. Keys are known by fingerprint for Debian; those of
+// other systems have to be named by [Params]. uvp-monitor need not run where the
+// machine is not Xen's, because it has nothing there to speak with.
 package testsuite

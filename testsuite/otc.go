@@ -9,7 +9,7 @@ import (
 // promises of its images. Its checks are for a machine on its first boot.
 func OTC() Profile {
 	checks := slices.Concat(sshdChecks(), sysctlChecks(), kernelChecks(), userChecks(), consoleChecks(), networkChecks(),
-		serviceChecks(), timeChecks(), cloudInitChecks(), diskChecks(), driverChecks(), updateChecks(), identityChecks(), []Check{gatherComplete()})
+		serviceChecks(), timeChecks(), cloudInitChecks(), diskChecks(), agentChecks(), driverChecks(), updateChecks(), identityChecks(), []Check{gatherComplete()})
 	for i := range checks {
 		checks[i].Group, _, _ = strings.Cut(checks[i].ID, ".")
 	}

@@ -39,8 +39,11 @@ func goodParams() Params {
 		OverlayBytes:     8 << 30,
 		RequiredPackages: []string{"openssh-server", "sudo", "chrony"},
 		UVPMonitor:       UVPMonitor{State: UVPOptional, Reason: "not in Debian's archive"},
-		Repositories:     []string{"http://debmirror.otc-service.com/debian/", "http://debmirror.otc-service.com/debian-security"},
-		MirrorHosts:      []string{"mirror.example:3142"},
+		Repositories: []Repository{
+			{URL: "http://debmirror.otc-service.com/debian/", Suites: []string{"bookworm", "bookworm-updates"}},
+			{URL: "http://debmirror.otc-service.com/debian-security", Suites: []string{"bookworm-security"}},
+		},
+		MirrorHosts: []string{"mirror.example:3142"},
 	}
 }
 
@@ -275,17 +278,31 @@ var spoils = []struct {
 	{checks: []string{"drivers.virtio"}, fact: "initrd", old: "initrd virtio_scsi.ko", new: ""},
 	{checks: []string{"drivers.ixgbevf"}, fact: "modules", old: "ixgbevf /lib/modules", new: "ixgbevf missing /lib/modules"},
 
-	{checks: []string{"updates.repositories"}, fact: "package-sources", old: "URIs: http://debmirror.otc-service.com/debian-security", new: "# URIs: http://debmirror.otc-service.com/debian-security"},
-	{checks: []string{"updates.repositories"}, fact: "package-sources", old: "### /etc/apt/apt.conf.d/01", new: "deb http://other.example/debian x main\n### /etc/apt/apt.conf.d/01"},
-	{checks: []string{"updates.no-build-mirror"}, fact: "package-sources", old: "### /etc/apt/apt.conf.d/70debconf",
-		new: "Acquire::http::Proxy \"http://mirror.example:3142\";\n### /etc/apt/apt.conf.d/70debconf"},
+	{checks: []string{"updates.repositories"}, fact: "apt-targets", old: " bookworm-security main\n", new: " bookworm-proposed main\n"},
+	{checks: []string{"updates.repositories"}, fact: "apt-targets", old: "deb http://debmirror.otc-service.com/debian/ bookworm main\n", new: ""},
+	{checks: []string{"updates.repositories"}, fact: "apt-targets", old: "deb http://debmirror.otc-service.com/debian/ bookworm main\n",
+		new: "deb http://debmirror.otc-service.com/debian/ bookworm main\ndeb http://debmirror.otc-service.com/debian/ bookworm contrib\n"},
+	{checks: []string{"updates.repositories"}, fact: "package-sources", old: "Types: deb\n", new: "Types: deb\nArchitectures: arm64\n"},
+	{checks: []string{"updates.no-build-mirror"}, fact: "apt-config", old: "Acquire \"\";", new: "Acquire \"\";\n# mirror.example:3142\n"},
 	{checks: []string{"updates.no-build-mirror"}, fact: "package-sources", old: "URIs: http://debmirror", new: "# URIs: http://mirror.example:3142/debian\nURIs: http://debmirror"},
 	{checks: []string{"updates.verified"}, fact: "package-sources", old: "URIs:", new: "Trusted: yes\nURIs:"},
-	{checks: []string{"updates.verified"}, fact: "package-sources", old: "URIs: http", new: "deb [trusted=yes] http"},
-	{checks: []string{"updates.verified"}, fact: "package-sources", old: "### /etc/apt/apt.conf.d/70debconf",
-		new: "APT::Get::AllowUnauthenticated \"true\";\n### /etc/apt/apt.conf.d/70debconf"},
-	{checks: []string{"updates.not-automatic"}, fact: "apt-periodic", old: `Unattended-Upgrade "0"`, new: `Unattended-Upgrade "1"`},
-	{checks: []string{"updates.not-automatic"}, fact: "services", old: "Id=apt-daily.timer\nLoadState=masked\nActiveState=inactive", new: "Id=apt-daily.timer\nLoadState=loaded\nActiveState=active"},
+	{checks: []string{"updates.verified"}, fact: "package-sources", old: "URIs:", new: "Valid-Until-Max: 9999999\nURIs:"},
+	{checks: []string{"updates.verified"}, fact: "apt-config", old: "\nDPkg \"\";", new: "\nAPT::Get::AllowUnauthenticated \"true\";\nDPkg \"\";"},
+	{checks: []string{"updates.verified"}, fact: "apt-config", old: "Acquire::AllowInsecureRepositories \"0\"", new: "Acquire::AllowInsecureRepositories \"1\""},
+	{checks: []string{"updates.options"}, fact: "apt-config", old: "\nDPkg \"\";", new: "\nDPkg::Post-Invoke:: \"sh /opt/x\";\nDPkg \"\";"},
+	{checks: []string{"updates.options"}, fact: "apt-config", old: "Dir::State \"var/lib/apt\"", new: "Dir::State \"opt/apt\""},
+	{checks: []string{"updates.options"}, fact: "package-options", old: "no-debsig", new: "no-debsig\nforce-all"},
+	{checks: []string{"updates.preferences"}, fact: "package-options", old: "### /etc/dpkg", new: "### /etc/apt/preferences.d/x\nPackage: *\n### /etc/dpkg"},
+	{checks: []string{"updates.keys"}, fact: "package-keys", old: " debian-archive-keyring ", new: " - "},
+	{checks: []string{"updates.keys"}, fact: "package-keys", old: "key /usr/share", new: "missing /etc/apt/keyrings/x.gpg\nkey /usr/share"},
+	{checks: []string{"updates.keys"}, fact: "package-keys", old: "debian-archive-keyring mQIN", new: "debian-archive-keyring !QIN"},
+	{checks: []string{"updates.not-automatic"}, fact: "apt-config", old: `Unattended-Upgrade "0"`, new: `Unattended-Upgrade "1"`},
+	{checks: []string{"updates.not-automatic"}, fact: "update-units", old: "unit apt-daily.timer inactive", new: "unit apt-daily.timer active"},
+	{checks: []string{"updates.not-automatic"}, fact: "update-units", old: "file apt-daily.timer masked", new: "file apt-daily.timer enabled"},
+	{checks: []string{"packages.state"}, fact: "package-state", old: "looked", new: "foreign i386\nlooked"},
+	{checks: []string{"packages.state"}, fact: "package-state", old: "looked", new: "", status: Error},
+	{checks: []string{"packages.state"}, fact: "packages", old: "ii  openssh-server", new: "hi  openssh-server"},
+	{checks: []string{"drivers.packaged"}, fact: "agents", old: "ixgbevf - linux-image-6.1.0-56-amd64", new: "ixgbevf 4.5.3 -"},
 
 	{checks: []string{"identity.machine-id"}, fact: "identity", old: "machine-id-time 1", new: "machine-id-time "},
 	{checks: []string{"identity.machine-id"}, fact: "identity", old: "machine-id ", new: "machine-id x"},
@@ -335,7 +352,7 @@ func TestSpoiledMachines(t *testing.T) {
 	s := &Suite{Profile: OTC(), Params: goodParams()}
 	good := goodFacts(t)
 	before := results(t, s, good)
-	canFail := map[string]bool{"console.password-hint": true, "uvp.monitor": true} // below
+	canFail := map[string]bool{"console.password-hint": true, "uvp.monitor": true} // in tests of their own
 	for _, tc := range spoils {
 		t.Run(tc.checks[0]+" "+tc.new, func(t *testing.T) {
 			f := good
@@ -437,35 +454,104 @@ func TestConsolePasswordHint(t *testing.T) {
 	assert.Equal(t, Error, got["sshd.password-login"].Status)
 }
 
+// A whole agent as its Debian package has it, with a unit and on KVM.
+const goodAgent = "package ii uvp-monitor 2.2.0.316-4\nfile /usr/bin/uvp-monitor uvp-monitor\nfile /etc/init.d/uvp-monitor uvp-monitor\n" +
+	"unit LoadState loaded\nunit ActiveState active\nunit UnitFileState generated\nstarts /etc/rc3.d/S35uvp-monitor\n" +
+	"process 700 uvp-monitor /usr/bin/uvp-monitor\nprocess 701 uvp-monitor /usr/bin/uvp-monitor\n"
+
 func TestUVPMonitor(t *testing.T) {
-	absent := goodFacts(t)
-	present := goodFacts(t)
-	add := func(name, text string) {
-		fact := present.Facts[name]
-		fact.Output = text + fact.Output
-		present.Facts[name] = fact
+	const onXen = goodAgent + "hypervisor xen\nxenbus /dev/xen/xenbus\n"
+	replace := func(s, old, by string) string {
+		require.Contains(t, s, old)
+		return strings.ReplaceAll(s, old, by)
 	}
-	add("packages", "ii  uvp-monitor 2.2.0.316-4\n")
-	add("processes", "700 uvp-monitor\n701 uvp-monitor\n")
 	for _, tc := range []struct {
-		facts  Facts
-		state  UVPState
-		status Status
+		name, agents string
+		state        UVPState
+		status       Status
+		found        string
 	}{
-		{absent, UVPRequired, Fail}, {absent, "", Fail}, {absent, UVPOptional, Skipped}, {absent, UVPForbidden, Pass},
-		{present, UVPRequired, Pass}, {present, UVPOptional, Skipped}, {present, UVPForbidden, Fail}, {present, "perhaps", Error},
+		{"absent", "unit LoadState not-found\n", UVPRequired, Fail, "not installed"},
+		{"absent by default", "", "", Fail, "not installed"},
+		{"absent, optional", "", UVPOptional, Skipped, "not installed"},
+		{"absent, forbidden", "", UVPForbidden, Pass, "not installed"},
+		{"whole", goodAgent, UVPRequired, Pass, "installed, 2 processes"},
+		{"whole, optional", goodAgent, UVPOptional, Pass, "installed"},
+		{"whole, forbidden", goodAgent, UVPForbidden, Fail, "installed"},
+		{"no such state", goodAgent, "perhaps", Error, ""},
+		{"whole on Xen", onXen, UVPRequired, Pass, "2 processes"},
+		{"without its bus on Xen", replace(onXen, "xenbus /dev/xen/xenbus\n", ""), UVPRequired, Fail, "neither /dev/xen/xenbus nor"},
+		{"the other bus on Xen", replace(onXen, "/dev/xen/xenbus", "/proc/xen/xenbus"), UVPRequired, Pass, ""},
+		{"its child is dead on Xen", replace(onXen, "process 701 uvp-monitor /usr/bin/uvp-monitor\n", ""), UVPRequired, Fail, "1 processes of 2"},
+		{"it has nobody to speak with on KVM", replace(replace(goodAgent, "process 700 uvp-monitor /usr/bin/uvp-monitor\n", ""), "process 701 uvp-monitor /usr/bin/uvp-monitor\n", ""), UVPRequired, Pass, "0 processes"},
+		{"broken, optional", replace(goodAgent, "process 701 uvp-monitor", "process 701 -"), UVPOptional, Fail, "701 - /usr/bin/uvp-monitor is not its package's"},
+		{"its unit has failed", replace(goodAgent, "ActiveState active", "ActiveState failed"), UVPRequired, Fail, "its unit has failed"},
+		{"its unit is masked", replace(goodAgent, "LoadState loaded", "LoadState masked"), UVPRequired, Fail, "masked"},
+		{"does not start at boot", replace(goodAgent, "starts /etc/rc3.d/S35uvp-monitor\n", ""), UVPRequired, Fail, "does not start at boot"},
+		{"another program", replace(goodAgent, "file /usr/bin/uvp-monitor uvp-monitor", "file /usr/bin/uvp-monitor -"), UVPRequired, Fail, "/usr/bin/uvp-monitor is not its package's"},
+		{"held", replace(goodAgent, "package ii", "package hi"), UVPRequired, Fail, "held"},
+		{"half installed", replace(goodAgent, "package ii", "package iH"), UVPRequired, Fail, "half installed"},
+		{"a process of nobody's, forbidden", "process 9 - /opt/uvp-monitor\n", UVPForbidden, Fail, "installed, 1 processes"},
+		{"files alone, forbidden", "file /etc/.uvp-monitor -\n", UVPForbidden, Fail, "installed"},
+		{"CentOS 6 without its module", goodAgent + "release CentOS release 6.9 (Final)\n", UVPRequired, Fail, "no package kmod-uvpmod"},
+		{"Oracle 6 without its module", goodAgent + "release Oracle Linux Server release 6.10\n", UVPRequired, Fail, "no package kmod-uvpmod"},
+		{"CentOS 6 with its module", goodAgent + "release CentOS release 6.9 (Final)\npackage ii kmod-uvpmod 2.2.0.315-3.1\n", UVPRequired, Pass, ""},
+		{"CentOS 7 needs none", goodAgent + "release CentOS Linux release 7.6.1810 (Core)\n", UVPRequired, Pass, ""},
+		{"the module alone, forbidden", "package ii kmod-uvpmod 2.2.0.315-3.1\n", UVPForbidden, Fail, "installed"},
 	} {
-		p := goodParams()
-		p.UVPMonitor = UVPMonitor{State: tc.state, Reason: "because"}
-		r := results(t, &Suite{Profile: OTC(), Params: p}, tc.facts)["uvp.monitor"]
-		assert.Equal(t, tc.status, r.Status, "%q: %+v", tc.state, r)
-		if tc.status == Skipped {
-			assert.Equal(t, "optional: because", r.Reason)
-		}
+		t.Run(tc.name, func(t *testing.T) {
+			p := Params{UVPMonitor: UVPMonitor{State: tc.state, Reason: "because"}}
+			v := judgeUVP(Facts{Facts: map[string]Fact{"agents": {Output: tc.agents}}}, p)
+			assert.Equal(t, tc.status, v.Status, "%+v", v)
+			assert.Contains(t, v.Found, tc.found)
+			if tc.status == Skipped {
+				assert.Equal(t, "optional: because", v.Reason)
+			}
+		})
 	}
 	var s UVPState
 	require.NoError(t, s.UnmarshalText([]byte("forbidden")))
 	require.Error(t, s.UnmarshalText([]byte("maybe")))
+}
+
+// What dnf, yum and zypper have in files is judged by these, where they have no apt.
+func TestPackageFilesOfRPM(t *testing.T) {
+	const none = "no apt\n"
+	const good = "### /etc/yum.repos.d/base.repo\n[base]\nbaseurl=http://repo.example/7\ngpgcheck=1\n"
+	const conf = "### /etc/yum.conf\n[main]\ngpgcheck=1\nplugins=1\nlogfile=/var/log/yum.log\ninstallonly_limit=5\n"
+	for _, tc := range []struct {
+		sources, options, check, found string
+	}{
+		{good, conf, "", ""},
+		{strings.Replace(good, "gpgcheck=1", "gpgcheck=0", 1), conf, "updates.verified", "gpgcheck=0 in /etc/yum.repos.d/base.repo"},
+		{good + "sslverify = false\n", conf, "updates.verified", "sslverify = false"},
+		{good, conf + "gpgcheck = No\n", "updates.verified", "/etc/yum.conf"},
+		{good, conf + "### /etc/zypp/zypp.conf\nrepo_gpgcheck = off\n", "updates.verified", "repo_gpgcheck = off"},
+		{good, conf + "proxy=http://192.0.2.1:3128\n", "updates.options", "proxy=http://192.0.2.1:3128"},
+		{good, conf + "tsflags=noscripts\n", "updates.options", "tsflags"},
+		{good, conf + "exclude=kernel* openssh*\n", "updates.preferences", "exclude=kernel*"},
+		{good, conf + "### /etc/yum/pluginconf.d/versionlock.list\n0:openssh-7.4p1-21.*\n", "updates.preferences", "openssh-7.4p1"},
+		{good, conf + "### /etc/zypp/locks\nsolvable_name: kernel-default\n", "updates.preferences", "kernel-default"},
+		{good, conf + "### /etc/dnf/automatic.conf\napply_updates = yes\n", "updates.not-automatic", "apply_updates"},
+		{good + "### /etc/yum.repos.d/more.repo\nbaseurl=http://192.0.2.1/x\n", conf, "updates.repositories", "also http://192.0.2.1/x"},
+	} {
+		facts := Facts{Facts: map[string]Fact{
+			"package-sources": {Output: tc.sources}, "package-options": {Output: tc.options}, "apt-config": {Output: none}, "apt-targets": {Output: none},
+			"update-units": {}, "package-keys": {}, "os-release": {Output: "ID=\"centos\"\nVERSION_ID=\"7\"\n"},
+		}}
+		for _, c := range updateChecks() {
+			if !strings.HasPrefix(c.ID, "updates.") {
+				continue
+			}
+			v := c.Judge(facts, Params{Repositories: []Repository{{URL: "http://repo.example/7"}}})
+			if c.ID == tc.check {
+				assert.Equal(t, Fail, v.Status, "%s: %s: %+v", tc.found, c.ID, v)
+				assert.Contains(t, v.Found, tc.found)
+			} else {
+				assert.Contains(t, []Status{Pass, Skipped}, v.Status, "%s: %s: %+v", tc.found, c.ID, v)
+			}
+		}
+	}
 }
 
 // A definition that does not say what it expects is a mistake, not a pass.

@@ -69,7 +69,10 @@ func bad(t *testing.T, image string) []string {
 		DiskBytes:    m.ImageBytes,
 		OverlayBytes: m.DiskBytes,
 		UVPMonitor:   testsuite.UVPMonitor{State: testsuite.UVPOptional, Reason: "not in Debian's archive"},
-		Repositories: []string{"http://debmirror.otc-service.com/debian", "http://debmirror.otc-service.com/debian-security"},
+		Repositories: []testsuite.Repository{
+			{URL: "http://debmirror.otc-service.com/debian", Suites: []string{"bookworm", "bookworm-updates"}},
+			{URL: "http://debmirror.otc-service.com/debian-security", Suites: []string{"bookworm-security"}},
+		},
 	}}
 	report, err := suite.Run(t.Context(), m.Target)
 	require.NoError(t, err)

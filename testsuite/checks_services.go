@@ -52,7 +52,7 @@ func serviceChecks() []Check {
 		},
 		{
 			ID: "security.apparmor", Severity: High, Needs: []string{"apparmor", "os-release"},
-			Title:      "AppArmor is on and has profiles",
+			Title:      "AppArmor is on and has profiles, each of which enforces",
 			Why:        "It is the distribution's confinement of services.",
 			References: []string{"OTC image factory introduction: standard hardening measures"},
 			Judge:      judgeAppArmor,
@@ -219,10 +219,14 @@ func judgeAppArmor(f Facts, _ Params) Verdict {
 			return skipped("this distribution confines by SELinux")
 		}
 	}
-	const expected = "enabled, among the security modules, with profiles"
+	const expected = "enabled, among the security modules, with profiles that enforce"
 	enabled, lsm, profiles := f.value("apparmor", "enabled"), f.value("apparmor", "lsm"), f.value("apparmor", "profiles")
 	found := fmt.Sprintf("enabled %s, security modules %s, %s profiles", enabled, lsm, profiles)
-	if enabled != "Y" || !slices.Contains(strings.Split(lsm, ","), "apparmor") || profiles == "" || profiles == "0" {
+	lenient := f.values("apparmor")["lenient"]
+	if len(lenient) > 0 {
+		found += ", lenient: " + names(lenient)
+	}
+	if len(lenient) > 0 || enabled != "Y" || !slices.Contains(strings.Split(lsm, ","), "apparmor") || profiles == "" || profiles == "0" {
 		return failed(expected, found)
 	}
 	return Verdict{Status: Pass, Expected: expected, Found: found}

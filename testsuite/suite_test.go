@@ -227,6 +227,13 @@ var spoils = []struct {
 	{checks: []string{"identity.machine-id"}, fact: "identity", old: "machine-id-time 1", new: "machine-id-time "},
 	{checks: []string{"identity.machine-id"}, fact: "identity", old: "machine-id ", new: "machine-id x"},
 	{checks: []string{"identity.host-keys"}, fact: "identity", old: "hostkey 1", new: "hostkey "},
+	{checks: []string{"identity.machine-id"}, fact: "identity", old: "machine-id-time 1", new: "machine-id-time 2"},
+	{checks: []string{"identity.host-keys"}, fact: "identity", old: "hostkey 1", new: "hostkey 2"},
+	{checks: []string{"identity.machine-id", "identity.host-keys"}, fact: "identity", old: "now ", new: "then ", status: Error},
+	{checks: []string{"sshd.host-key-sizes"}, fact: "identity", old: " 3072 ", new: " 1024 "},
+	{checks: []string{"sshd.host-key-sizes"}, fact: "identity", old: "(ED25519)", new: "(DSA)"},
+	{checks: []string{"security.apparmor"}, fact: "apparmor", old: "lsm ", new: "lenient /usr/sbin/chronyd (complain)\nlsm "},
+	{checks: []string{"sshd.permit-root-login"}, fact: "sshd-views", old: "none needed", new: "### sshd -p 2222 -o PermitRootLogin=yes\npermitrootlogin yes"},
 	{checks: []string{"gather.complete"}, fact: "script", old: "complete", new: "cut"},
 	{checks: []string{"packages.required"}, fact: "packages", old: " openssh-server ", new: " openssh-client "},
 }

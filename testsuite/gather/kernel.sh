@@ -19,5 +19,6 @@ X
 fact apparmor <<'X'
 echo "enabled $(cat /sys/module/apparmor/parameters/enabled 2>/dev/null || echo absent)"
 echo "lsm $(cat /sys/kernel/security/lsm 2>/dev/null || echo unknown)"
-echo "profiles $(wc -l </sys/kernel/security/apparmor/profiles 2>/dev/null || echo 0)"
+awk '{ n++ } !/ \(enforce\)$/ { print "lenient " $0 } END { print "profiles " n + 0 }' /sys/kernel/security/apparmor/profiles 2>/dev/null ||
+	echo "profiles 0"
 X

@@ -20,8 +20,8 @@ sudo -n -l -U "$user"
 X
 
 fact console-secret 120 <<'X'
-# Files that the login hint is shown from or logged to, and every file that
-# holds the password: mode, owner, and whether another user can read it.
+# Files that the login hint is shown from or logged to, and every file and list of
+# arguments that holds the password: mode, owner, and whether another user can read it.
 ask() {
 	if sudo -n -u nobody -- cat "$1" >/dev/null 2>&1; then r=readable; else r=refused; fi
 	echo "$r $(stat -L -c '%a %U' "$1") $1"
@@ -31,8 +31,11 @@ ask /etc/passwd
 	for f in /etc/issue /etc/issue.net /etc/issue.d/* /run/issue /run/issue.d/* /var/log/cloud-init-output.log; do
 		[ -f "$f" ] && echo "$f"
 	done
-	[ -z "$password" ] || printf '%s\n' "$password" | grep -rlsF -f - /etc /run /var/log /var/lib /var/tmp /tmp /root /home \
+	[ -z "$password" ] || printf '%s\n' "$password" >"$tmp/password"
+	[ -z "$password" ] || grep -rlsF -f "$tmp/password" /etc /run /var /tmp /root /home /opt /srv /mnt /media /usr/local /dev/shm \
 		--exclude-dir=otc-testsuite.* --exclude-dir=dpkg --exclude-dir=apt
+	[ -z "$password" ] || grep -lsF -f "$tmp/password" /proc/[0-9]*/cmdline
+	rm -f "$tmp/password"
 } | sort -u | head -n 200 >"$tmp/hints"
 while read -r f; do
 	if [ -n "$password" ] && printf '%s\n' "$password" | grep -qsF -f - "$f"; then h=holds; else h=lacks; fi

@@ -1,13 +1,21 @@
 # sshd's configuration, as the running one has it.
 
+# lib.sh: the numbers of the processes whose program or name is sshd.
+cat >>"$tmp/lib.sh" <<'X'
+sshd_numbers() {
+	{
+		ls -l /proc/[0-9]*/exe | sed -n 's,.* /proc/\([0-9]*\)/exe -> .*/sshd[^/]*$,\1,p'
+		grep -ls '^sshd' /proc/[0-9]*/comm | tr -cd '0-9\n'
+	} 2>/dev/null | sort -un
+}
+X
+
 # What each sshd is and was started with. Its title has the arguments of one that
 # listens between "sshd: " and " [listener]"; before OpenSSH 8.2 it has no title.
 fact sshd-processes <<'X'
-for d in /proc/[0-9]*; do
-	exe=$(readlink "$d/exe") || continue
-	read -r comm <"$d/comm" || continue
-	case "$comm ${exe##*/}" in sshd*|*" sshd"*) ;; *) continue ;; esac
-	echo "${d#/proc/} $(awk '$1 == "PPid:" {print $2}' "$d/status") $exe|$(tr '\0\n' '  ' <"$d/cmdline")"
+. "$tmp/lib.sh"
+for p in $(sshd_numbers); do
+	exe=$(readlink "/proc/$p/exe") && echo "$p $(awk '$1 == "PPid:" {print $2}' "/proc/$p/status") $exe|$(tr '\0\n' '  ' <"/proc/$p/cmdline")"
 done 2>/dev/null
 :
 X
@@ -18,7 +26,7 @@ X
 # written for them.
 cat >>"$tmp/lib.sh" <<'X'
 sshd_arguments() {
-	for d in /proc/[0-9]*; do
+	for d in $(sshd_numbers | sed 's,^,/proc/,'); do
 		case "$(readlink "$d/exe")" in */sshd*) ;; *) continue ;; esac
 		[ "$(awk '$1 == "Uid:" {print $2, $3, $4, $5}' "$d/status")" = "0 0 0 0" ] || continue
 		title=$(tr '\0\n' '  ' <"$d/cmdline") || continue

@@ -25,7 +25,7 @@ import (
 var one = flag.String("spoil", "", "try only rows whose names match this regular expression, each alone")
 
 // minRows is the least number of rows that the table must have.
-const minRows = 60
+const minRows = 200
 
 // unspoiled are the checks that no row breaks, and why.
 var unspoiled = map[string]string{}

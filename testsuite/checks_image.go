@@ -244,14 +244,24 @@ func madeAfterBoot(f Facts, times []string) Verdict {
 	if err != nil {
 		return unknown("the time of boot is not shown")
 	}
+	now, err := strconv.ParseInt(f.value("identity", "now"), 10, 64)
+	if err != nil {
+		return unknown("the time of the machine is not shown")
+	}
+	var bad []string
 	for _, text := range times {
 		at, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
+		switch {
+		case err != nil:
 			return unknown("its time %q is not a number", text)
+		case at < boot-bootSlack:
+			bad = append(bad, fmt.Sprintf("made %d s before it", boot-at))
+		case at > now+bootSlack: // a date that was set, to pass for new
+			bad = append(bad, fmt.Sprintf("dated %d s in the future", at-now))
 		}
-		if at < boot-bootSlack {
-			return failed("made after this boot", fmt.Sprintf("made %d s before it", boot-at))
-		}
+	}
+	if len(bad) > 0 {
+		return failed("made after this boot", names(bad))
 	}
 	return want("made after this boot", "made after this boot")
 }

@@ -3,6 +3,7 @@ package testsuite
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -70,18 +71,22 @@ func sshdOption(id, title, why string, severity Severity, expected string, keys 
 		References: []string{refPromise, refDevSec, "sshd_config(5): " + keys[0]},
 		Judge: func(f Facts, _ Params) Verdict {
 			seen := false
+			var bad []string
 			for _, view := range f.sshdViews() {
 				for _, key := range keys {
 					for _, v := range view.values[strings.ToLower(key)] {
 						seen = true
 						if v != expected {
-							return failed(expected, fmt.Sprintf("%s for %s", v, view.who))
+							bad = append(bad, fmt.Sprintf("%s for %s", v, view.who))
 						}
 					}
 				}
 			}
-			if !seen {
+			switch {
+			case !seen:
 				return unknown("sshd -T does not show %s", keys[0])
+			case len(bad) > 0:
+				return failed(expected, names(bad))
 			}
 			return want(expected, expected)
 		},
@@ -182,6 +187,12 @@ func sshdChecks() []Check {
 			Why:        "Options that nobody looks at weaken sshd too: environments, forced commands, foreign subsystems, files of weak primes.",
 			References: []string{refDevSec, "sshd_config(5)"},
 			Judge:      judgeSSHDOptions,
+		},
+		{
+			ID: "sshd.host-key-sizes", Severity: High, Needs: []string{"identity"},
+			Title: "each host key is Ed25519, ECDSA, or RSA of 2048 bits or more",
+			Why:   "Whoever computes a short key poses as the machine.", References: []string{refCrypto, refSSHAudit},
+			Judge: judgeHostKeySizes,
 		},
 		{
 			ID: "sshd.password-login", Severity: Critical, Needs: []string{"wire-password"},
@@ -308,6 +319,36 @@ func judgeSSHEverywhere(f Facts, _ Params) Verdict {
 		return unknown("no sshd was seen from outside, although it was reached")
 	}
 	return judgeNone(bad, "the same sshd on port 22 of each address", names(good))
+}
+
+// minRSABits is the least that NIST SP 800-57 and ssh-audit's policies take.
+const minRSABits = 2048
+
+// judgeHostKeySizes reads "SECONDS BITS FINGERPRINT COMMENT (TYPE)" of each key.
+func judgeHostKeySizes(f Facts, _ Params) Verdict {
+	var good, bad []string
+	for _, key := range f.values("identity")["hostkey"] {
+		w := strings.Fields(key)
+		if len(w) < 4 {
+			return unknown("cannot understand the host key %q", key)
+		}
+		kind := strings.Trim(w[len(w)-1], "()")
+		bits, err := strconv.Atoi(w[1])
+		found := fmt.Sprintf("%s of %s bits", kind, w[1])
+		if err == nil && (kind == "ED25519" || kind == "ECDSA" || kind == "RSA" && bits >= minRSABits) {
+			good = append(good, found)
+		} else {
+			bad = append(bad, found)
+		}
+	}
+	const expected = "Ed25519, ECDSA, or RSA of 2048 bits or more"
+	switch {
+	case len(bad) > 0:
+		return failed(expected, names(bad))
+	case len(good) == 0:
+		return unknown("no host key is shown")
+	}
+	return Verdict{Status: Pass, Expected: expected, Found: names(good)}
 }
 
 func judgePasswordLogin(f Facts, _ Params) Verdict {

@@ -42,7 +42,8 @@
 //
 //	sshd-config      sshd -T of the running sshd's arguments, for a stranger from afar
 //	sshd-match       the criteria of each Match block, one block a line
-//	sshd-views       "none needed", or after "### SPEC" (sshd's -C) what sshd -T says else for that
+//	sshd-views       "none needed", or what sshd -T says else: after "### SPEC" (sshd's -C) for that, after
+//	                 "### sshd ARGUMENTS" of another sshd that listens
 //	sshd-processes   PID PPID EXECUTABLE|ARGUMENTS of what runs as sshd
 //	root-key         ssh-keygen -l of the key that was put into root's authorized_keys, and sshd's AuthorizedKeysFile for root
 //	users            NAME UID SHELL none|empty|locked|hash METHOD, the method of crypt(5) or "-"
@@ -94,7 +95,7 @@
 //	cloud-init         /run/cloud-init/result.json
 //	cloud-init-stages  /run/cloud-init/status.json
 //	cloud-config       files of /etc/cloud, the lines about data sources and growing
-//	identity           "uid 0", "boot SECONDS", "machine-id ID", "machine-id-time SECONDS", "hostkey SECONDS FINGERPRINT" of
+//	identity           "uid 0", "boot SECONDS", "now SECONDS", "machine-id ID", "machine-id-time SECONDS", "hostkey SECONDS FINGERPRINT" of
 //	                   each host key with the time of its file; times since 1970
 //	disk               "source DEVICE", "fstype TYPE", "filesystem-bytes NUMBER" of /, "disk-bytes NUMBER" of the disk it is on
 //	initrd             "kernel RELEASE", "builtin NAME.ko", "initrd NAME.ko"

@@ -344,6 +344,12 @@ var spoils = []struct {
 	{checks: []string{"system.journal"}, fact: "time", old: "journal persistent", new: "journal volatile"},
 	{checks: []string{"system.failed-units"}, fact: "failed-units", old: "manager running", new: "manager degraded"},
 	{checks: []string{"system.failed-units"}, fact: "failed-units", old: "manager running", new: "", status: Error},
+	{checks: []string{"identity.machine-id"}, fact: "identity", old: "machine-id-time 1", new: "machine-id-time 2"},
+	{checks: []string{"identity.host-keys"}, fact: "identity", old: "hostkey 1", new: "hostkey 2"},
+	{checks: []string{"identity.machine-id", "identity.host-keys"}, fact: "identity", old: "now ", new: "then ", status: Error},
+	{checks: []string{"sshd.host-key-sizes"}, fact: "identity", old: " 3072 ", new: " 1024 "},
+	{checks: []string{"sshd.host-key-sizes"}, fact: "identity", old: "(ED25519)", new: "(DSA)"},
+	{checks: []string{"sshd.permit-root-login"}, fact: "sshd-views", old: "none needed", new: "### sshd -p 2222 -o PermitRootLogin=yes\npermitrootlogin yes"},
 	{checks: []string{"gather.complete"}, fact: "script", old: "complete", new: "cut"},
 	{checks: []string{"packages.required"}, fact: "packages", old: " openssh-server ", new: " openssh-client "},
 }

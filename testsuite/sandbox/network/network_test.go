@@ -39,7 +39,7 @@ func newMachine(t *testing.T, config Config) machine {
 		require.NoError(t, f.Close())
 	}
 	n := New(ends[0], config)
-	n.quiet, n.pause = 300*time.Millisecond, 20*time.Microsecond // there is no kernel that is slow to answer
+	n.quiet, n.pause = time.Second, 20*time.Microsecond // there is no kernel that is slow to answer
 	m := machine{Network: n, four: n.Address(), six: netip.MustParseAddr("2001:db8:1::99"), link: netip.MustParseAddr("fe80::99")}
 	m.Guest = netguest.New(ends[1], n.MAC(), []netip.Prefix{netip.PrefixFrom(m.four, 24), netip.PrefixFrom(m.six, 64), netip.PrefixFrom(m.link, 64)}, gateway4, gateway6)
 	t.Cleanup(func() {

@@ -24,7 +24,7 @@ type scan struct {
 const (
 	scanPort  = 40000                   // where the questions come from
 	scanTries = 2                       // of what is not answered, at least
-	moreTries = 7                       // of UDP and protocols, while one more answers: the kernel may have been too busy to refuse
+	moreTries = 7                       // while one more answers: the machine may have been too busy to refuse
 	scanQuiet = 1500 * time.Millisecond // without an answer before the next try
 	// UDP's answers are bounded by the kernel to 1000 a second in all, and to one for
 	// each who asks: so everybody asks once, and not too fast.
@@ -148,7 +148,7 @@ func (n *Network) ask(ctx context.Context, s *scan, ports []uint16) ([]uint16, e
 		}
 		asked := len(ports)
 		ports = s.unanswered(ports)
-		if len(ports) == 0 || try+1 >= scanTries && (!refuses || len(ports) == asked) {
+		if len(ports) == 0 || try+1 >= scanTries && len(ports) == asked {
 			break
 		}
 	}

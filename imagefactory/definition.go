@@ -161,10 +161,14 @@ type UVPMonitor struct {
 
 // Test says how the image is tested.
 type Test struct {
-	// Profile is the name of a list of checks. Default: otc.
-	Profile          string   `yaml:"profile,omitempty"`
-	Waivers          []Waiver `yaml:"waivers,omitempty"`
-	RequiredPackages []string `yaml:"required_packages,omitempty"`
+	// Profile is the name of a list of checks: otc, strict, or one of the factory's own.
+	// Default: otc.
+	Profile string `yaml:"profile,omitempty"`
+	// FailFrom is the severity from which a failed check keeps the image from being
+	// released: low, medium, high or critical. Default: low, every one.
+	FailFrom         testsuite.Severity `yaml:"fail_from,omitempty"`
+	Waivers          []Waiver           `yaml:"waivers,omitempty"`
+	RequiredPackages []string           `yaml:"required_packages,omitempty"`
 	// ForbiddenPackages are patterns of [path.Match], such as *uvp*, for the
 	// names of packages that must not be installed.
 	ForbiddenPackages []string `yaml:"forbidden_packages,omitempty"`

@@ -55,9 +55,10 @@ type Factory struct {
 	Builders []BuilderDriver
 	Targets  []TargetDriver
 	// Profiles are what definitions may have their images held to, by name. If
-	// nil, there is otc alone: testsuite.OTC(), ledger.Checks() and ledger.BootChecks().
-	// An image's disk is read only where its profile has one of the latter two, and
-	// its machine is rebooted, powered off and read only where it has the last.
+	// nil, there are otc and strict: testsuite.OTC() and testsuite.Strict(), each with
+	// ledger.Checks(), ledger.BootChecks() and ledger.LiveChecks(). An image's disk is
+	// read only where its profile has one of the first two, and its machine is
+	// rebooted, powered off and read only where it has one of BootChecks.
 	Profiles []testsuite.Profile
 	// Probes read what the checks of Profiles need and the test suite does not
 	// gather itself.

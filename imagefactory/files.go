@@ -105,13 +105,9 @@ func (j *job) accountFiles(ctx context.Context) (testsuite.Fact, *accounted, err
 
 // declaredFiles are the rules of what the definition brings beside packages.
 func (j *job) declaredFiles() ([]ledger.Rule, error) {
-	var lines string
-	err := contain(j.log, "builder "+j.def.Builder.Driver, "DeclaredFiles", func() (err error) {
-		lines, err = j.builder.(builder.Declarer).DeclaredFiles(j.def.spec(j.mirrors))
-		return err
-	})
+	lines, err := declaredText(j.log, j.def.Builder.Driver, j.builder, j.def.spec(j.mirrors))
 	if err != nil {
-		return nil, fmt.Errorf("cannot tell the files that the definition brings: %w", err)
+		return nil, err
 	}
 	declared, err := ledger.ParseRules(lines)
 	if err != nil {

@@ -609,9 +609,15 @@ func (j *job) test(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, contain(j.log, "sandbox", "Close", machine.Close)) }()
 	suite.Params.Hostname, suite.Params.OverlayBytes = machine.Hostname, machine.DiskBytes
+	if suite.Params.Declared, err = declaredText(j.log, j.def.Builder.Driver, j.builder, j.def.spec(j.mirrors)); err != nil {
+		return err
+	}
 	err = contain(j.log, "profile "+suite.Profile.Name, "", func() (err error) {
 		if j.facts, err = suite.Gather(ctx, machine.Target); err != nil {
 			return err
+		}
+		if why := j.unaccountable(); why != "" {
+			j.facts.Facts[ledger.LiveFactName] = testsuite.Fact{Omitted: why}
 		}
 		if j.facts.Facts[ledger.BootFactName], err = j.bootFiles(ctx, machine, before); err != nil {
 			return err
@@ -642,7 +648,7 @@ func (j *job) boot(ctx context.Context) (*sandbox.Machine, error) {
 	var machine *sandbox.Machine
 	err := contain(j.log, "sandbox", "Boot", func() (err error) {
 		machine, err = box.Boot(ctx, sandbox.Image{
-			Path: j.built.ImagePath, User: j.def.User,
+			Path: j.built.ImagePath, User: j.def.User, TimeServers: j.def.NTPServers,
 			WorkDir: j.runDir, ConsoleLog: filepath.Join(j.runDir, "console.log"), Logger: j.log,
 		})
 		if err == nil && machine == nil {

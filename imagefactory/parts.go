@@ -33,9 +33,10 @@ func (t target) String() string { return "target " + t.driver }
 func (f *Factory) parts() (*parts, error) {
 	profiles := f.Profiles
 	if profiles == nil {
-		otc := testsuite.OTC()
-		otc.Checks = slices.Concat(otc.Checks, ledger.Checks(), ledger.BootChecks())
-		profiles = []testsuite.Profile{otc}
+		profiles = []testsuite.Profile{testsuite.OTC(), testsuite.Strict()}
+		for i := range profiles {
+			profiles[i].Checks = slices.Concat(profiles[i].Checks, ledger.Checks(), ledger.BootChecks(), ledger.LiveChecks())
+		}
 	}
 	builders, berr := byName(f.logger(), "builder", f.Builders, BuilderDriver.Name)
 	targets, terr := byName(f.logger(), "target", f.Targets, TargetDriver.Name)
@@ -120,12 +121,15 @@ func (p *parts) suite(d *Definition, mirrors map[string]string) (*testsuite.Suit
 		err := fmt.Errorf("image %s: test: %w", d.Name, nearest.Unknown("profile", d.Test.Profile, slices.Sorted(maps.Keys(p.profiles))))
 		return nil, d.source.locateAt(err, "test", "profile")
 	}
-	s := &testsuite.Suite{Profile: profile, Probes: p.probes, Params: testsuite.Params{
+	s := &testsuite.Suite{Profile: profile, Probes: p.probes, FailFrom: d.Test.FailFrom, Params: testsuite.Params{
 		User: d.User, NTPServers: d.NTPServers, DiskBytes: int64(d.DiskBytes), RequiredPackages: d.Test.RequiredPackages,
 		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor), LVM: d.LVM,
 	}}
 	for _, r := range d.Repositories {
-		s.Params.Repositories = append(s.Params.Repositories, r.URL)
+		s.Params.Repositories = append(s.Params.Repositories, testsuite.Repository{URL: r.URL, Suites: r.Suites, Components: r.Components})
+	}
+	for _, k := range d.TrustedKeys {
+		s.Params.PackageKeys = append(s.Params.PackageKeys, k.Fingerprints...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(mirrors)) {
 		if host := urlHost(mirrors[name]); host != "" {

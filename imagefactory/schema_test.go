@@ -92,6 +92,8 @@ func (g *generator) schema(typ reflect.Type) object {
 	case reflect.TypeFor[capabilities.Set]():
 		text := g.schema(reflect.TypeFor[string]())
 		return object{"anyOf": []object{text, {"type": "array", "items": text}}}
+	case reflect.TypeFor[testsuite.Severity]():
+		return object{"enum": []testsuite.Severity{testsuite.Low, testsuite.Medium, testsuite.High, testsuite.Critical}}
 	case reflect.TypeFor[testsuite.UVPState]():
 		return object{"enum": []testsuite.UVPState{testsuite.UVPRequired, testsuite.UVPOptional, testsuite.UVPForbidden}}
 	case reflect.TypeFor[Component]():

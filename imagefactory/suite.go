@@ -9,7 +9,8 @@ import (
 
 // Suite is what Run holds a definition's image to, for a machine that runs
 // already: the profile, the parameters and the waivers. The definition needs no
-// builder. Params.Hostname and Params.OverlayBytes are for the caller to fill in,
+// builder; where the factory has the one that it names, Params.Declared is what that
+// brings. Params.Hostname and Params.OverlayBytes are for the caller to fill in,
 // where the machine was given them.
 func (f *Factory) Suite(d Definition) (*testsuite.Suite, error) {
 	parts, err := f.parts()
@@ -21,7 +22,22 @@ func (f *Factory) Suite(d Definition) (*testsuite.Suite, error) {
 	if err != nil {
 		mirrors = d.Mirrors // it was built elsewhere: who knows what "host" was there
 	}
-	return parts.suite(&d, mirrors)
+	suite, err := parts.suite(&d, mirrors)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := parts.builders[d.Builder.Driver]; !ok {
+		return suite, nil
+	}
+	j := &job{factory: f, def: &d, name: d.Name, log: f.logger().With("image", d.Name)}
+	if j.builder, err = newDriver(j, "builder", parts.builders, d.Builder, BuilderDriver.New); err != nil {
+		return nil, err
+	}
+	if j.fault != nil {
+		return nil, j.fault
+	}
+	suite.Params.Declared, err = declaredText(j.log, d.Builder.Driver, j.builder, d.spec(mirrors))
+	return suite, err
 }
 
 // LoadWaivers reads a YAML file as strictly as [LoadFile] does: a map with the

@@ -26,8 +26,11 @@ func TestSuite(t *testing.T) {
 	require.Equal(t, testsuite.Params{
 		User: "debian", NTPServers: []string{"ntp01.otc-service.com", "ntp02.otc-service.com"}, DiskBytes: 4 << 30,
 		RequiredPackages: []string{"sudo"}, UVPMonitor: testsuite.UVPMonitor{State: testsuite.UVPRequired},
-		Repositories: []string{"http://debmirror.otc-service.com/debian", "http://debmirror.otc-service.com/debian-security"},
-		MirrorHosts:  []string{"mirror.example"},
+		Repositories: []testsuite.Repository{
+			{URL: "http://debmirror.otc-service.com/debian", Suites: []string{"bookworm", "bookworm-updates"}},
+			{URL: "http://debmirror.otc-service.com/debian-security", Suites: []string{"bookworm-security"}},
+		},
+		MirrorHosts: []string{"mirror.example"},
 	}, s.Params)
 	require.Equal(t, []testsuite.Waiver{{Check: "ntp.servers", Reason: "why", Expires: time.Date(2027, 7, 1, 0, 0, 0, 0, time.UTC)}}, s.Waivers)
 	require.Equal(t, []testsuite.Probe{probe}, s.Probes)

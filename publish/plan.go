@@ -45,15 +45,23 @@ type Entry struct {
 	// LabelLost is when the release lost its last label: the zero time if it
 	// has one, never had one, or the target does not know.
 	LabelLost time.Time
+	// Held says why the release must not be removed, such as that somebody else
+	// has protected it; "" if the target knows of no reason.
+	Held string
+	// Foreign is that this is no release but something of somebody else's that
+	// users may take for one. It has a Problem and neither labels nor a Digest.
+	Foreign bool
 }
 
 // Has reports whether e has the label.
 func (e Entry) Has(l Label) bool { return slices.Contains(e.Labels, l) }
 
-// State is what users are told of e: "incomplete", "withdrawn", "latest", "prev"
-// or, without a label, "dated"; the first of them that it is.
+// State is what users are told of e: "foreign", "incomplete", "withdrawn",
+// "latest", "prev" or, without a label, "dated"; the first of them that it is.
 func (e Entry) State() string {
 	switch {
+	case e.Foreign:
+		return "foreign"
 	case e.Problem != "":
 		return "incomplete"
 	case e.Withdrawn != "":
@@ -237,7 +245,7 @@ func others(have []Entry, l Label, id string) []Entry {
 // after what is removed.
 //
 // An entry with a problem and without a digest is not known to be a release, and
-// stays.
+// stays, as does one that is held.
 func PlanRetire(have []Entry, now time.Time) []Step {
 	limit := now.AddDate(-KeepYears, 0, 0)
 	sorted := slices.SortedFunc(slices.Values(have), func(a, b Entry) int {
@@ -253,7 +261,7 @@ func PlanRetire(have []Entry, now time.Time) []Step {
 
 	var steps []Step
 	for _, e := range sorted {
-		if len(e.Labels) > 0 || e.Problem != "" && e.Digest == "" {
+		if len(e.Labels) > 0 || e.Held != "" || e.Problem != "" && e.Digest == "" {
 			continue
 		}
 		after, found := slices.BinarySearchFunc(complete, e.Build, BuildID.Compare)

@@ -271,3 +271,25 @@ func TestPlanRetire(t *testing.T) {
 		})
 	}
 }
+
+// TestHeldAndForeign has what a target says that somebody else has a hand in.
+func TestHeldAndForeign(t *testing.T) {
+	at := func(n int) publish.BuildID {
+		return publish.NewBuildID(time.Date(2018, time.Month(n), 1, 0, 0, 0, 0, time.UTC))
+	}
+	have := []publish.Entry{
+		{ID: "1", Image: "I", Build: at(1), Digest: "a", Held: "somebody has protected it"},
+		{ID: "2", Image: "I", Build: at(2), Digest: "b"},
+		{ID: "3", Image: "I", Build: at(3), Digest: "c", Labels: []publish.Label{publish.Prev}},
+		{ID: "4", Image: "I", Build: at(4), Digest: "d", Labels: []publish.Label{publish.Latest}},
+		{ID: "5", Image: "I", Foreign: true, Problem: "it is somebody else's"},
+	}
+	steps := publish.PlanRetire(have, at(1).Time().AddDate(100, 0, 0))
+	require.Len(t, steps, 1)
+	require.Equal(t, "2", steps[0].Entry.ID)
+	require.Equal(t, "foreign", have[4].State())
+	require.Empty(t, publish.Plan(have, publish.Desired{Image: "I", Build: at(4), Digest: "d"}))
+	for _, s := range publish.Plan(have, publish.Desired{Image: "I", Build: at(3), Digest: "c", Rollback: "why"}) {
+		require.NotEqual(t, "5", s.Entry.ID)
+	}
+}

@@ -236,6 +236,26 @@ func (k *Key) Err() error {
 	return nil
 }
 
+// SignsAt returns nil if some part of the key may sign at the given time, else an
+// [Error] that says why the primary key may not: it has expired, was revoked, …
+func (k *Key) SignsAt(at time.Time) error {
+	if err := k.Err(); err != nil {
+		return err
+	}
+	state := k.state()
+	var first verdict
+	for i := range k.countParts() {
+		v := state.judge(i, at, at)
+		if v.reason == "" {
+			return nil
+		}
+		if i == 0 {
+			first = v
+		}
+	}
+	return &Error{Fingerprint: k.fpr, Reason: first.reason, Detail: first.detail}
+}
+
 func (k *Key) secret() bool { return k.Err() == nil && k.entity.PrivateKey != nil }
 
 // publicKey returns a part: 0 is the primary key, then come the subkeys.

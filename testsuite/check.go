@@ -3,6 +3,7 @@ package testsuite
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -28,6 +29,20 @@ const (
 	High     Severity = "high"
 	Critical Severity = "critical"
 )
+
+// rank orders the severities; what is none is 0.
+func (s Severity) rank() int {
+	return 1 + slices.Index([]Severity{Low, Medium, High, Critical}, s)
+}
+
+// UnmarshalText accepts the four severities.
+func (s *Severity) UnmarshalText(text []byte) error {
+	if Severity(text).rank() == 0 {
+		return fmt.Errorf("cannot take severity %q: want low, medium, high or critical", text)
+	}
+	*s = Severity(text)
+	return nil
+}
 
 // A Verdict is what a check finds.
 type Verdict struct {
@@ -79,13 +94,27 @@ type Params struct {
 	// found by its volume's name, and it is for its owner to grow.
 	LVM        bool
 	UVPMonitor UVPMonitor
-	// Repositories are the base URLs that the image must have registered as
+	// Repositories are exactly those that the image must have registered as
 	// update sources. If empty, the check of them is an error.
-	Repositories []string
+	Repositories []Repository
+	// PackageKeys are fingerprints of keys that may sign packages beside the
+	// distribution's own, which need not be named.
+	PackageKeys []string
 	// MirrorHosts are hosts, as they stand in a URL (with a port if there is
 	// one), that must not be left in the image's package sources: the mirrors
 	// it was built from. Hosts that Repositories name too are allowed.
 	MirrorHosts []string
+	// Declared are the files that the definition brings beside packages, in the
+	// form of package ledger's ParseRules. What is not in it is nobody's.
+	Declared string
+}
+
+// Repository is a source of updates. The machine's apt must have each of the suites
+// and components, and no other ones of that URL.
+type Repository struct {
+	URL        string
+	Suites     []string // if empty, only the URL is compared
+	Components []string // if empty, main
 }
 
 func (p Params) user() string {

@@ -3,17 +3,12 @@ package testsuite
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-const (
-	refCloudInit = "OTC image factory introduction: cloud-init"
-	refUpdates   = "OTC image factory introduction: update repositories registered, no automatic updates"
-)
+const refCloudInit = "OTC image factory introduction: cloud-init"
 
 func cloudInitChecks() []Check {
 	return []Check{
@@ -207,136 +202,6 @@ func judgeRootByName(f Facts, p Params) Verdict {
 	return Verdict{Status: Pass, Expected: expected, Found: found}
 }
 
-func updateChecks() []Check {
-	return []Check{
-		{
-			ID: "updates.repositories", Severity: High, Needs: []string{"package-sources"}, References: []string{refUpdates},
-			Title: "the image's update repositories are registered, and no others",
-			Why:   "Security updates come from there.",
-			Judge: judgeRepositories,
-		},
-		{
-			ID: "updates.no-build-mirror", Severity: High, Needs: []string{"package-sources"}, References: []string{refUpdates},
-			Title: "nothing of the mirror that the image was built from remains",
-			Why:   "It cannot be reached by the customer, or should not be.",
-			Judge: judgeBuildMirror,
-		},
-		{
-			ID: "updates.verified", Severity: Critical, Needs: []string{"package-sources"},
-			References: []string{"OTC image factory introduction: authenticity of the packages is cryptographically verified", "sources.list(5): trusted"},
-			Title:      "no package source is exempt from signature verification",
-			Why:        "Whoever is between the machine and its mirror could give it any package.",
-			Judge:      judgeVerified,
-		},
-		{
-			ID: "updates.not-automatic", Severity: Medium, Needs: []string{"services", "apt-periodic"}, References: []string{refUpdates},
-			Title: "nothing updates the machine by itself",
-			Why:   "Many applications replace machines instead, and an update at boot takes its locks and time.",
-			Judge: judgeAutomaticUpdates,
-		},
-	}
-}
-
-// sourceURLs returns the URLs of active package sources, and of all lines.
-func sourceURLs(f Facts) (active []string, lines []string) {
-	for _, file := range f.files("package-sources") {
-		for _, line := range file.lines {
-			lines = append(lines, line)
-			if strings.HasPrefix(strings.TrimSpace(line), "#") || strings.Contains(file.name, "/apt.conf") {
-				continue
-			}
-			for _, w := range strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t=,\"'", r) }) {
-				if strings.Contains(w, "://") {
-					active = append(active, strings.TrimRight(w, "/"))
-				}
-			}
-		}
-	}
-	return active, lines
-}
-
-func judgeRepositories(f Facts, p Params) Verdict {
-	if len(p.Repositories) == 0 {
-		return unknown("the definition names no update repositories")
-	}
-	var wanted []string
-	for _, r := range p.Repositories {
-		wanted = append(wanted, strings.TrimRight(r, "/"))
-	}
-	active, _ := sourceURLs(f)
-	return want(names(wanted), cmpOr(names(active), "none"))
-}
-
-func judgeBuildMirror(f Facts, p Params) Verdict {
-	allowed := map[string]bool{}
-	for _, r := range p.Repositories {
-		if u, err := url.Parse(r); err == nil {
-			allowed[u.Host] = true
-		}
-	}
-	var hosts []string
-	for _, h := range p.MirrorHosts {
-		if !allowed[h] {
-			hosts = append(hosts, h)
-		}
-	}
-	if len(hosts) == 0 {
-		return skipped("no build mirror is named that is not an update repository too")
-	}
-	var bad []string
-	_, lines := sourceURLs(f)
-	for _, l := range f.lines("package-sources") {
-		if l[0] == "list" { // apt's file names begin with the host
-			lines = append(lines, strings.Join(l, " "))
-		}
-	}
-	for _, line := range lines {
-		for _, h := range hosts {
-			if strings.Contains(line, h) {
-				bad = append(bad, strings.TrimSpace(line))
-			}
-		}
-	}
-	if len(bad) > 0 {
-		return failed("nothing of "+names(hosts), names(bad))
-	}
-	return passed("nothing of " + names(hosts))
-}
-
-// unverified is a line that lets packages in without a good signature.
-var unverified = regexp.MustCompile(`(?i)trusted\s*[:=]\s*yes|Allow(Unauthenticated|InsecureRepositories|WeakRepositories|DowngradeToInsecureRepositories|-Insecure|-Weak)\s*[:=]?\s*"?(yes|true|1)|gpgcheck\s*=\s*(0|no|false)`)
-
-func judgeVerified(f Facts, _ Params) Verdict {
-	active, lines := sourceURLs(f)
-	if len(active) == 0 {
-		return unknown("no package source is shown")
-	}
-	var bad []string
-	for _, line := range lines {
-		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "//") && unverified.MatchString(line) {
-			bad = append(bad, line)
-		}
-	}
-	return want("none", cmpOr(names(bad), "none"))
-}
-
-func judgeAutomaticUpdates(f Facts, _ Params) Verdict {
-	units := f.units()
-	var bad []string
-	for _, name := range []string{"apt-daily.timer", "apt-daily-upgrade.timer", "unattended-upgrades.service",
-		"dnf-automatic.timer", "yum-cron.service", "packagekit.service"} {
-		if u, ok := units[name]; ok && (u.active() || u["UnitFileState"] == "enabled") {
-			bad = append(bad, u.String())
-		}
-	}
-	for _, l := range f.lines("apt-periodic") {
-		if len(l) == 2 && strings.HasPrefix(l[0], "APT::Periodic::") && l[0] != "APT::Periodic::Verbose" && l[1] != `"0";` && l[1] != `"";` {
-			bad = append(bad, strings.Join(l, " "))
-		}
-	}
-	return want("none", cmpOr(names(bad), "none"))
-}
-
 func identityChecks() []Check {
 	return []Check{
 		{
@@ -368,30 +233,6 @@ func identityChecks() []Check {
 				return madeAfterBoot(f, times)
 			},
 		},
-		{
-			ID: "packages.required", Severity: High, Needs: []string{"packages"}, References: []string{"the image's definition"},
-			Title: "the packages that the definition demands are installed",
-			Why:   "The definition says that the image has them.",
-			Judge: func(f Facts, p Params) Verdict {
-				if len(p.RequiredPackages) == 0 {
-					return skipped("the definition demands no packages")
-				}
-				have := f.packages()
-				if len(have) == 0 {
-					return unknown("no package is shown")
-				}
-				var missing []string
-				for _, name := range p.RequiredPackages {
-					if !have[name] {
-						missing = append(missing, name)
-					}
-				}
-				if len(missing) > 0 {
-					return failed(names(p.RequiredPackages), "without "+names(missing))
-				}
-				return want(names(p.RequiredPackages), names(p.RequiredPackages))
-			},
-		},
 	}
 }
 
@@ -403,14 +244,24 @@ func madeAfterBoot(f Facts, times []string) Verdict {
 	if err != nil {
 		return unknown("the time of boot is not shown")
 	}
+	now, err := strconv.ParseInt(f.value("identity", "now"), 10, 64)
+	if err != nil {
+		return unknown("the time of the machine is not shown")
+	}
+	var bad []string
 	for _, text := range times {
 		at, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
+		switch {
+		case err != nil:
 			return unknown("its time %q is not a number", text)
+		case at < boot-bootSlack:
+			bad = append(bad, fmt.Sprintf("made %d s before it", boot-at))
+		case at > now+bootSlack: // a date that was set, to pass for new
+			bad = append(bad, fmt.Sprintf("dated %d s in the future", at-now))
 		}
-		if at < boot-bootSlack {
-			return failed("made after this boot", fmt.Sprintf("made %d s before it", boot-at))
-		}
+	}
+	if len(bad) > 0 {
+		return failed("made after this boot", names(bad))
 	}
 	return want("made after this boot", "made after this boot")
 }

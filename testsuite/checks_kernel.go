@@ -89,36 +89,50 @@ func (r sysctlRule) matches(path string) bool {
 	return strings.HasPrefix(path, before) && strings.HasSuffix(path, after) && path != before+"lo"+after
 }
 
-func sysctlChecks() []Check {
+// sysctlRules are the settings that have a check of their own, by its name.
+func sysctlRules() map[string][]sysctlRule {
 	zero := func(path string) sysctlRule { return sysctlRule{path: path} }
 	one := func(path string) sysctlRule { return sysctlRule{path: path, min: 1, max: 1} }
-	const redirectWhy = "An ICMP redirect lets a neighbour take over the machine's traffic."
-	return []Check{
-		sysctlCheck("accept-redirects", "no interface accepts ICMP redirects (IPv4)", redirectWhy, High,
-			zero("net/ipv4/conf/*/accept_redirects")),
-		sysctlCheck("accept-redirects-ipv6", "no interface accepts ICMP redirects (IPv6)", redirectWhy, High,
-			zero("net/ipv6/conf/*/accept_redirects")),
-		sysctlCheck("secure-redirects", "no interface accepts ICMP redirects from its gateways", redirectWhy, Medium,
-			zero("net/ipv4/conf/*/secure_redirects")),
-		sysctlCheck("send-redirects", "no interface sends ICMP redirects",
-			"Only routers have a reason to, and this is none.", Medium, zero("net/ipv4/conf/*/send_redirects")),
-		sysctlCheck("source-route", "packets that choose their own route are refused",
-			"Source routing leads around filters.", Medium,
-			zero("net/ipv4/conf/all/accept_source_route"), zero("net/ipv4/conf/default/accept_source_route"),
-			sysctlRule{path: "net/ipv6/conf/*/accept_source_route", min: -1, max: 0}),
-		sysctlCheck("icmp-broadcasts", "ICMP echoes to broadcast addresses are ignored",
-			"Answering makes the machine an amplifier.", Medium, one("net/ipv4/icmp_echo_ignore_broadcasts")),
-		sysctlCheck("icmp-bogus-errors", "bogus ICMP errors are ignored",
-			"They fill the log.", Low, one("net/ipv4/icmp_ignore_bogus_error_responses")),
-		sysctlCheck("rp-filter", "packets from impossible sources are dropped",
-			"Without reverse path filtering a sender can pretend to be inside.", Medium,
-			sysctlRule{path: "net/ipv4/conf/*/rp_filter", min: 1, max: 2, maxWithAll: true}),
-		sysctlCheck("syncookies", "TCP SYN cookies are on",
-			"A flood of half-open connections would keep real ones out.", Medium, one("net/ipv4/tcp_syncookies")),
-		sysctlCheck("forwarding", "the machine forwards no packets",
-			"It is no router, and as one it would lead around security groups.", Medium,
-			zero("net/ipv4/ip_forward"), zero("net/ipv6/conf/all/forwarding")),
+	return map[string][]sysctlRule{
+		"accept-redirects":      {zero("net/ipv4/conf/*/accept_redirects")},
+		"accept-redirects-ipv6": {zero("net/ipv6/conf/*/accept_redirects")},
+		"secure-redirects":      {zero("net/ipv4/conf/*/secure_redirects")},
+		"send-redirects":        {zero("net/ipv4/conf/*/send_redirects")},
+		"source-route": {zero("net/ipv4/conf/*/accept_source_route"),
+			{path: "net/ipv6/conf/*/accept_source_route", min: -1, max: 0}},
+		"icmp-broadcasts":   {one("net/ipv4/icmp_echo_ignore_broadcasts")},
+		"icmp-bogus-errors": {one("net/ipv4/icmp_ignore_bogus_error_responses")},
+		"rp-filter":         {{path: "net/ipv4/conf/*/rp_filter", min: 1, max: 2, maxWithAll: true}},
+		"syncookies":        {one("net/ipv4/tcp_syncookies")},
+		"forwarding": {zero("net/ipv4/ip_forward"), zero("net/ipv4/conf/*/forwarding"),
+			zero("net/ipv6/conf/*/forwarding")},
 	}
+}
+
+func sysctlChecks() []Check {
+	rules := sysctlRules()
+	check := func(name, title, why string, severity Severity) Check {
+		return sysctlCheck(name, title, why, severity, rules[name]...)
+	}
+	const redirectWhy = "An ICMP redirect lets a neighbour take over the machine's traffic."
+	return append([]Check{
+		check("accept-redirects", "no interface accepts ICMP redirects (IPv4)", redirectWhy, High),
+		check("accept-redirects-ipv6", "no interface accepts ICMP redirects (IPv6)", redirectWhy, High),
+		check("secure-redirects", "no interface accepts ICMP redirects from its gateways", redirectWhy, Medium),
+		check("send-redirects", "no interface sends ICMP redirects",
+			"Only routers have a reason to, and this is none.", Medium),
+		check("source-route", "packets that choose their own route are refused",
+			"Source routing leads around filters.", Medium),
+		check("icmp-broadcasts", "ICMP echoes to broadcast addresses are ignored",
+			"Answering makes the machine an amplifier.", Medium),
+		check("icmp-bogus-errors", "bogus ICMP errors are ignored", "They fill the log.", Low),
+		check("rp-filter", "packets from impossible sources are dropped",
+			"Without reverse path filtering a sender can pretend to be inside.", Medium),
+		check("syncookies", "TCP SYN cookies are on",
+			"A flood of half-open connections would keep real ones out.", Medium),
+		check("forwarding", "the machine forwards no packets, on no interface",
+			"It is no router, and as one it would lead around security groups.", Medium),
+	}, wholeSysctlChecks()...)
 }
 
 func driverChecks() []Check {

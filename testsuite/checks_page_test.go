@@ -20,7 +20,7 @@ import (
 // the disk that the factory adds to it.
 func TestChecksPage(t *testing.T) {
 	p := testsuite.OTC()
-	checks := slices.Concat(p.Checks, ledger.Checks(), ledger.BootChecks())
+	checks := slices.Concat(p.Checks, ledger.Checks(), ledger.BootChecks(), ledger.LiveChecks())
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# The %d checks of profile %s\n\nWritten by `go test ./testsuite -run TestChecksPage -update`.\n", len(checks), p.Name)
 	group := ""

@@ -44,13 +44,6 @@ func serviceChecks() []Check {
 			Judge:      judgeRngd,
 		},
 		{
-			ID: "uvp.monitor", Severity: Medium, Needs: []string{"packages", "services", "processes"},
-			Title:      "uvp-monitor is as the definition wants it",
-			Why:        "The platform's monitoring, hot-add and live migration of Xen machines use it.",
-			References: []string{"OTC image factory introduction: uvp-monitor and other drivers"},
-			Judge:      judgeUVP,
-		},
-		{
 			ID: "security.apparmor", Severity: High, Needs: []string{"apparmor", "os-release"},
 			Title:      "AppArmor is on and has profiles",
 			Why:        "It is the distribution's confinement of services.",
@@ -59,18 +52,37 @@ func serviceChecks() []Check {
 		},
 		{
 			ID: "system.failed-units", Severity: Medium, Needs: []string{"failed-units"},
-			Title:      "no unit has failed",
+			Title:      "no unit has failed, and the machine's start is done",
 			Why:        "A fresh machine with failed units was not tried before.",
 			References: []string{"OTC image factory introduction: generic quality requirements"},
-			Judge: func(f Facts, _ Params) Verdict {
-				var bad []string
-				for _, l := range f.lines("failed-units") {
-					bad = append(bad, l[0])
-				}
-				return want("none", cmpOr(names(bad), "none"))
-			},
+			Judge:      judgeFailedUnits,
 		},
 	}
+}
+
+// judgeFailedUnits takes "running" from the service manager itself: an empty list of
+// failed units alone says nothing.
+func judgeFailedUnits(f Facts, _ Params) Verdict {
+	var bad []string
+	state := ""
+	for _, l := range f.lines("failed-units") {
+		switch {
+		case l[0] == "manager" && len(l) == 2:
+			state = l[1]
+		case l[0] == "job" && len(l) > 2: // what waits; the state tells whether that matters
+		default:
+			bad = append(bad, strings.TrimPrefix(l[0], "●"))
+		}
+	}
+	switch {
+	case len(bad) > 0:
+		return failed("none", first(bad, 20))
+	case state == "":
+		return unknown("the service manager does not tell its state")
+	case state != "running":
+		return failed("none", fmt.Sprintf("the machine is %.20s", state))
+	}
+	return want("none", "none")
 }
 
 // timeDaemons are the families of time daemons: their units, and how their
@@ -111,7 +123,9 @@ func judgeNTPServers(f Facts, p Params) Verdict {
 func ntpServers(files []namedFile, part string, keys []string) []string {
 	var out []string
 	for _, file := range files {
-		if !strings.Contains(file.name, part) {
+		// chronyd may read any file: it is chrony's where it is no other's.
+		other := strings.Contains(file.name, "/timesyncd") || strings.Contains(file.name, "/ntp.conf")
+		if part == "/chrony" && other || part != "/chrony" && !strings.Contains(file.name, part) {
 			continue
 		}
 		for _, line := range file.lines {
@@ -177,30 +191,6 @@ func countProcesses(f Facts, name string) int {
 	return n
 }
 
-func judgeUVP(f Facts, p Params) Verdict {
-	u := f.units()["uvp-monitor.service"]
-	installed := f.packages()["uvp-monitor"] || u != nil
-	n := countProcesses(f, "uvp-monitor")
-	found := "not installed"
-	if installed || n > 0 {
-		found = fmt.Sprintf("installed, %d processes", n)
-	}
-	reason := cmpOr(p.UVPMonitor.Reason, "the definition gives no reason")
-	switch p.UVPMonitor.State {
-	case UVPOptional:
-		return Verdict{Status: Skipped, Reason: "optional: " + reason, Found: found}
-	case UVPForbidden:
-		return want("not installed", found)
-	case UVPRequired, "":
-		const expected = "installed, running and enabled"
-		if !installed || n == 0 || u != nil && !u.starts() {
-			return failed(expected, found)
-		}
-		return Verdict{Status: Pass, Expected: expected, Found: found}
-	}
-	return unknown("the definition's uvp-monitor state %q is none of required, optional, forbidden", p.UVPMonitor.State)
-}
-
 // osIDs returns ID and ID_LIKE of os-release(5).
 func osIDs(f Facts) []string {
 	var out []string
@@ -223,79 +213,6 @@ func judgeAppArmor(f Facts, _ Params) Verdict {
 	enabled, lsm, profiles := f.value("apparmor", "enabled"), f.value("apparmor", "lsm"), f.value("apparmor", "profiles")
 	found := fmt.Sprintf("enabled %s, security modules %s, %s profiles", enabled, lsm, profiles)
 	if enabled != "Y" || !slices.Contains(strings.Split(lsm, ","), "apparmor") || profiles == "" || profiles == "0" {
-		return failed(expected, found)
-	}
-	return Verdict{Status: Pass, Expected: expected, Found: found}
-}
-
-func networkChecks() []Check {
-	const ref = "OTC image factory introduction: sshd is the only network facing service enabled by default"
-	return []Check{
-		{
-			ID: "net.listeners-tcp", Severity: Critical, Needs: []string{"sockets"}, References: []string{ref},
-			Title: "only sshd listens on TCP beyond loopback",
-			Why:   "Every other service can be attacked.",
-			Judge: func(f Facts, _ Params) Verdict {
-				return judgeListeners(f, "tcp", "sshd on port 22", func(l listener) bool {
-					// With socket activation systemd holds the port for sshd.
-					return l.port == "22" && (l.process == "sshd" || l.process == "systemd")
-				})
-			},
-		},
-		{
-			ID: "net.listeners-udp", Severity: High, Needs: []string{"sockets"}, References: []string{ref},
-			Title: "only the DHCP client receives UDP beyond loopback",
-			Why:   "Every other service can be attacked.",
-			Judge: func(f Facts, _ Params) Verdict {
-				return judgeListeners(f, "udp", "a DHCP client on port 68 or 546, or none", func(l listener) bool {
-					clients := []string{"systemd-network", "dhclient", "dhcpcd", "NetworkManager", "wickedd-dhcp4", "wickedd-dhcp6"}
-					return (l.port == "68" || l.port == "546") && slices.Contains(clients, l.process)
-				})
-			},
-		},
-		{
-			ID: "net.dhcp", Severity: High, Needs: []string{"network"},
-			Title:      "the network is configured by cloud-init, its address comes by DHCP",
-			Why:        "A machine must get its address wherever it starts.",
-			References: []string{"OTC image factory introduction: cloud-init"},
-			Judge:      judgeDHCP,
-		},
-	}
-}
-
-func judgeListeners(f Facts, protocol, expected string, allowed func(listener) bool) Verdict {
-	var good, bad []string
-	for _, l := range f.listeners() {
-		switch {
-		case l.protocol != protocol || l.loopback():
-		case allowed(l):
-			good = append(good, l.String())
-		default:
-			bad = append(bad, l.String())
-		}
-	}
-	switch {
-	case len(bad) > 0:
-		return failed(expected, "also "+names(bad))
-	case protocol == "tcp" && len(good) == 0:
-		return unknown("no listening sshd is shown, although it was reached")
-	}
-	return Verdict{Status: Pass, Expected: expected, Found: cmpOr(names(good), "none")}
-}
-
-func judgeDHCP(f Facts, _ Params) Verdict {
-	const expected = "a dynamic address, and a configuration that cloud-init rendered"
-	var dynamic, rendered []string
-	for _, l := range f.lines("network") {
-		switch {
-		case l[0] == "rendered" && len(l) == 2:
-			rendered = append(rendered, l[1])
-		case len(l) > 3 && (l[2] == "inet" || l[2] == "inet6") && slices.Contains(l, "dynamic"):
-			dynamic = append(dynamic, l[1]+" "+l[3])
-		}
-	}
-	found := fmt.Sprintf("address %s, configuration %s", cmpOr(names(dynamic), "not dynamic"), cmpOr(names(rendered), "not cloud-init's"))
-	if len(dynamic) == 0 || len(rendered) == 0 {
 		return failed(expected, found)
 	}
 	return Verdict{Status: Pass, Expected: expected, Found: found}

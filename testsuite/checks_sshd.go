@@ -3,6 +3,7 @@ package testsuite
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -70,18 +71,22 @@ func sshdOption(id, title, why string, severity Severity, expected string, keys 
 		References: []string{refPromise, refDevSec, "sshd_config(5): " + keys[0]},
 		Judge: func(f Facts, _ Params) Verdict {
 			seen := false
+			var bad []string
 			for _, view := range f.sshdViews() {
 				for _, key := range keys {
 					for _, v := range view.values[strings.ToLower(key)] {
 						seen = true
 						if v != expected {
-							return failed(expected, fmt.Sprintf("%s for %s", v, view.who))
+							bad = append(bad, fmt.Sprintf("%s for %s", v, view.who))
 						}
 					}
 				}
 			}
-			if !seen {
+			switch {
+			case !seen:
 				return unknown("sshd -T does not show %s", keys[0])
+			case len(bad) > 0:
+				return failed(expected, names(bad))
 			}
 			return want(expected, expected)
 		},
@@ -184,6 +189,12 @@ func sshdChecks() []Check {
 			Judge:      judgeSSHDOptions,
 		},
 		{
+			ID: "sshd.host-key-sizes", Severity: High, Needs: []string{"identity"},
+			Title: "each host key is Ed25519, ECDSA, or RSA of 2048 bits or more",
+			Why:   "Whoever computes a short key poses as the machine.", References: []string{refCrypto, refSSHAudit},
+			Judge: judgeHostKeySizes,
+		},
+		{
 			ID: "sshd.password-login", Severity: Critical, Needs: []string{"wire-password"},
 			Title: "the running sshd offers no password login and refuses the login user's real password",
 			Why:   "The password that the console shows must not open the network.", References: []string{refPromise, "RFC 4252, section 5"},
@@ -201,7 +212,143 @@ func sshdChecks() []Check {
 		wireAlgorithms("sshd.offered-macs", "the running sshd offers state-of-the-art MACs only", goodMACs,
 			"mac-to-server", "mac-to-client"),
 		wireAlgorithms("sshd.offered-host-keys", "the running sshd proves itself by state-of-the-art signatures only", goodKeys, "hostkey"),
+		{
+			ID: "sshd.offered-methods", Severity: High, Needs: []string{"wire-password"},
+			Title: "the running sshd offers no way in by other hosts, realms or whatever else",
+			Why:   "Other hosts and realms are broken into, and nobody looks at them.", References: []string{refPromise, "RFC 4252, section 5"},
+			Judge: func(f Facts, _ Params) Verdict {
+				offered := strings.Split(f.value("wire-password", "offered"), ",")
+				// Of passwords sshd.password-login judges.
+				return judgeNone(without(offered, []string{"publickey", "password", "keyboard-interactive"}), "publickey", names(offered))
+			},
+		},
+		{
+			ID: "sshd.weak-refused", Severity: High, Needs: []string{"wire-weak", "wire-algorithms"},
+			Title: "the running sshd agrees to no weak algorithm that it does not offer",
+			Why:   "What is negotiated counts, whatever the server says that it offers.", References: []string{refCrypto, refSSHAudit, "RFC 4253, section 7.1"},
+			Judge: judgeWeakRefused,
+		},
+		{
+			ID: "sshd.terrapin", Severity: Medium, Needs: []string{"wire-algorithms"},
+			Title: "the running sshd keeps the count of messages from being tampered with",
+			Why:   "Without strict key exchange an attacker in between removes messages from the beginning (CVE-2023-48795).", References: []string{refSSHAudit, "CVE-2023-48795"},
+			Judge: judgeTerrapin,
+		},
+		{
+			ID: "sshd.everywhere", Severity: Critical, Needs: []string{"wire-ssh", "wire-algorithms", "wire-password"},
+			Title: "whatever speaks SSH, on each address and port, is this sshd and as strict",
+			Why:   "A second sshd, or one that is strict on port 22 of IPv4 only, is a second door.", References: []string{refPromise, refCrypto},
+			Judge: judgeSSHEverywhere,
+		},
 	}
+}
+
+// judgeWeakRefused leaves to others what the server offers.
+func judgeWeakRefused(f Facts, _ Params) Verdict {
+	lines := f.lines("wire-weak")
+	if len(lines) != len(weakAlgorithms) {
+		return unknown("%d of %d attempts were made", len(lines), len(weakAlgorithms))
+	}
+	var bad []string
+	for _, l := range lines {
+		if len(l) != 3 || l[1] != "refused" && l[1] != "accepted" {
+			return unknown("the attempt is not decided: %s", strings.Join(l, " "))
+		}
+		if l[1] == "refused" {
+			continue
+		}
+		var offered []string
+		for _, suffix := range []string{"", "-to-server", "-to-client"} {
+			offered = append(offered, strings.Split(f.value("wire-algorithms", l[0]+suffix), ",")...)
+		}
+		bad = append(bad, without(strings.Split(l[2], ","), offered)...)
+	}
+	return judgeNone(bad, "none", "")
+}
+
+// strictKex is what a server says among its key exchanges that keeps to strict ones.
+const strictKex = "kex-strict-s-v00@openssh.com"
+
+// judgeTerrapin passes what has no cipher that the attack is for.
+func judgeTerrapin(f Facts, _ Params) Verdict {
+	list := func(name string) []string { return strings.Split(f.value("wire-algorithms", name), ",") }
+	const expected = "strict key exchange, or no cipher that needs it"
+	if slices.Contains(list("kex"), strictKex) {
+		return Verdict{Status: Pass, Expected: expected, Found: "strict key exchange"}
+	}
+	etm := slices.ContainsFunc(list("mac-to-client"), func(m string) bool { return strings.Contains(m, "-etm@") })
+	for _, c := range list("cipher-to-client") {
+		if strings.HasPrefix(c, "chacha20-poly1305") || strings.HasSuffix(c, "-cbc") && etm {
+			return failed(expected, c+" without it")
+		}
+	}
+	return Verdict{Status: Pass, Expected: expected, Found: "no such cipher"}
+}
+
+// judgeSSHEverywhere compares each listener with the one that the other checks judge.
+func judgeSSHEverywhere(f Facts, _ Params) Verdict {
+	main := f.values("wire-algorithms")
+	main["offered"] = f.values("wire-password")["offered"]
+	var bad, good []string
+	for _, listener := range f.files("wire-ssh") {
+		if slices.Contains(listener.lines, "not SSH") {
+			continue // net.ports-outside has it
+		}
+		values := keyValues(listener.lines)
+		before := len(bad)
+		find := func(format string, args ...any) { bad = append(bad, listener.name+" "+fmt.Sprintf(format, args...)) }
+		if !strings.HasSuffix(listener.name, ":22") {
+			find("speaks SSH")
+		}
+		if slices.Contains(listener.lines, "another host key") {
+			find("shows another host key")
+		} else if login := strings.Join(values["login"], ","); login != "refused" && login != "undecided" {
+			find("login with a made up password: %s", cmpOr(login, "nothing"))
+		}
+		for _, key := range slices.Concat(kexNames[:6], []string{"version", "offered"}) {
+			list := func(of map[string][]string) []string { return strings.Split(strings.Join(of[key], ","), ",") }
+			if more := without(list(values), append(list(main), strictKex)); strings.Join(main[key], "") != "" && len(more) > 0 {
+				find("has for %s also %s", key, names(more))
+			}
+		}
+		if len(bad) == before {
+			good = append(good, listener.name)
+		}
+	}
+	if len(bad) == 0 && len(good) == 0 {
+		return unknown("no sshd was seen from outside, although it was reached")
+	}
+	return judgeNone(bad, "the same sshd on port 22 of each address", names(good))
+}
+
+// minRSABits is the least that NIST SP 800-57 and ssh-audit's policies take.
+const minRSABits = 2048
+
+// judgeHostKeySizes reads "SECONDS BITS FINGERPRINT COMMENT (TYPE)" of each key.
+func judgeHostKeySizes(f Facts, _ Params) Verdict {
+	var good, bad []string
+	for _, key := range f.values("identity")["hostkey"] {
+		w := strings.Fields(key)
+		if len(w) < 4 {
+			return unknown("cannot understand the host key %q", key)
+		}
+		kind := strings.Trim(w[len(w)-1], "()")
+		bits, err := strconv.Atoi(w[1])
+		found := fmt.Sprintf("%s of %s bits", kind, w[1])
+		if err == nil && (kind == "ED25519" || kind == "ECDSA" || kind == "RSA" && bits >= minRSABits) {
+			good = append(good, found)
+		} else {
+			bad = append(bad, found)
+		}
+	}
+	const expected = "Ed25519, ECDSA, or RSA of 2048 bits or more"
+	switch {
+	case len(bad) > 0:
+		return failed(expected, names(bad))
+	case len(good) == 0:
+		return unknown("no host key is shown")
+	}
+	return Verdict{Status: Pass, Expected: expected, Found: names(good)}
 }
 
 func judgePasswordLogin(f Facts, _ Params) Verdict {

@@ -61,6 +61,24 @@ func userChecks() []Check {
 			Why:   "A user left by the build is a way in that nobody watches.",
 			Judge: judgeOtherUsers,
 		},
+		{
+			ID: "users.accounts", Severity: High, Needs: []string{"accounts"}, References: []string{refUser},
+			Title: "users, groups and their members are the distribution's and the login user, each once and as their packages have them",
+			Why:   "A member of disk, shadow or docker is root in all but name, as is who shares root's number.",
+			Judge: judgeAccounts,
+		},
+		{
+			ID: "users.sudo-rules", Severity: Critical, Needs: []string{"sudo-rules", "os-release"}, References: []string{refUser},
+			Title: "sudo's rules are those of root, of its own empty group and of the login user, its settings the distribution's",
+			Why:   "Every other rule makes somebody root.",
+			Judge: judgeSudoRules,
+		},
+		{
+			ID: "users.authorized-keys", Severity: Critical, Needs: []string{"authorized-keys", "login-key"}, References: []string{refUser},
+			Title: "the key that was injected is the only one that sshd accepts, and it is the login user's",
+			Why:   "Every other key is somebody's who keeps access.",
+			Judge: judgeAuthorizedKeys,
+		},
 	}
 }
 

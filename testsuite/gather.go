@@ -28,7 +28,10 @@ var gatherFiles embed.FS
 
 // gatherScript is begin.sh and then the facts, those of cloud-init first: the
 // script waits there for the end of the boot.
-var gatherScript = readScripts("begin", "image", "sshd", "kernel", "services", "network", "users", "secret", "packages")
+var gatherScript = readScripts("begin", "image", "sshd", "kernel", "services", "network", "users", "secret", "packages", "units", "files")
+
+// laterScript is run when the rest has been, where the machine is thrown away.
+var laterScript = readScripts("begin", "network", "later")
 
 func readScripts(names ...string) string {
 	var b strings.Builder
@@ -140,6 +143,9 @@ func (s *Suite) wanted() map[string]bool {
 	if wanted["sshd-match"] || wanted["sshd-views"] {
 		wanted["sshd-config"], wanted["sshd-match"] = true, true
 	}
+	if wanted["wire-ssh"] || wanted["wire-weak"] {
+		wanted["wire-ports"] = true
+	}
 	if wanted["wire-root"] {
 		wanted["root-key"] = true
 	}
@@ -151,7 +157,7 @@ func (g *gatherer) wants(fact string) bool { return len(g.wanted) == 0 || g.want
 // wantsScript reports whether a fact is wanted that somebody has to log in for.
 func wantsScript(wanted map[string]bool) bool {
 	for name := range wanted {
-		if name != "console" && (!strings.HasPrefix(name, "wire-") || name == "wire-root") {
+		if name != "console" && name != "login-key" && (!strings.HasPrefix(name, "wire-") || name == "wire-root") {
 			return true
 		}
 	}
@@ -161,6 +167,9 @@ func wantsScript(wanted map[string]bool) bool {
 var (
 	// changesTarget are the facts for which something is written on the target.
 	changesTarget = []string{"root-key", "wire-root"}
+	// witnessFacts are those that take a witness, who sees the machine from outside,
+	// or a machine that is thrown away, which only a sandbox's is.
+	witnessFacts = []string{"wire-ports", "wire-ssh", "wire-weak", "wire-flows", "sockets-later"}
 	// consoleFacts are those of what the console shows.
 	consoleFacts = []string{"console", "console-secret", "console-leaks"}
 )
@@ -170,6 +179,10 @@ func (g *gatherer) omitted(name string) string {
 	switch {
 	case g.readOnly && slices.Contains(changesTarget, name):
 		return "nothing may be written on the machine"
+	case g.target.Witness == nil && slices.Contains(witnessFacts, name):
+		return "nobody sees the machine's network from outside"
+	case g.readOnly && name == "sockets-later":
+		return "the machine's network may not be restarted"
 	case g.target.NoConsole && slices.Contains(consoleFacts, name):
 		return "the machine's console is not seen"
 	case strings.HasPrefix(name, offlineFact):
@@ -205,7 +218,7 @@ func (g *gatherer) ownProbes() []Probe {
 }
 
 func (g *gatherer) run(ctx context.Context) {
-	for _, name := range slices.Concat(changesTarget, consoleFacts, slices.Collect(maps.Keys(g.wanted))) {
+	for _, name := range slices.Concat(changesTarget, consoleFacts, witnessFacts, slices.Collect(maps.Keys(g.wanted))) {
 		if why := g.omitted(name); why != "" {
 			g.facts.Facts[name] = Fact{Omitted: why}
 		}
@@ -220,6 +233,9 @@ func (g *gatherer) run(ctx context.Context) {
 		fact.DurationMS = time.Since(began).Milliseconds()
 		g.facts.Facts["script"] = fact
 	}
+	if g.target.Signer != nil {
+		g.facts.Facts["login-key"] = Fact{Output: string(ssh.MarshalAuthorizedKey(g.target.Signer.PublicKey()))}
+	}
 	if !g.target.NoConsole {
 		shown := "absent"
 		if g.target.Password != "" {
@@ -228,6 +244,39 @@ func (g *gatherer) run(ctx context.Context) {
 		g.facts.Facts["console"] = Fact{Output: "password " + shown + "\n"}
 	}
 	g.probe("wire-password", func() (string, error) { return probePassword(ctx, g.target) })
+	g.witness(ctx)
+}
+
+// witness asks who sees the machine from outside; last what the machine has sent, for it has
+// had the most time then.
+func (g *gatherer) witness(ctx context.Context) {
+	w := g.target.Witness
+	if w == nil {
+		return
+	}
+	if g.wants("wire-ports") {
+		ports, err := "", error(nil)
+		g.probe("wire-ports", func() (string, error) {
+			ports, err = w.Ports(ctx)
+			return bounded(ports, err)
+		})
+		g.probe("wire-weak", func() (string, error) { return probeWeak(ctx, w.DialContext, ports) })
+		g.probe("wire-ssh", func() (string, error) {
+			if err != nil {
+				return "", err
+			}
+			return probeListeners(ctx, g.target, ports)
+		})
+	}
+	g.probe("wire-flows", func() (string, error) { return bounded(w.Flows(), nil) })
+}
+
+// bounded refuses what a witness says beyond the bound of every fact.
+func bounded(text string, err error) (string, error) {
+	if err == nil && len(text) > maxFact {
+		return text[:maxFact], fmt.Errorf("it was longer than %d bytes", maxFact)
+	}
+	return text, err
 }
 
 func (g *gatherer) probe(name string, f func() (string, error)) {
@@ -285,7 +334,11 @@ func (g *gatherer) script(ctx context.Context) (err error) {
 	if slices.Contains(g.scriptFacts(), "root-key") {
 		defer func() { err = errors.Join(err, g.restore(ctx, client)) }()
 	}
-	out, err := g.asRoot(ctx, client, g.prelude(rootSigner)+gatherScript+probesScript(g.ownProbes())+endScript)
+	wanted := g.scriptFacts()
+	for _, p := range g.ownProbes() {
+		wanted = append(wanted, p.Name)
+	}
+	out, err := g.asRoot(ctx, client, g.prelude(rootSigner, wanted...)+gatherScript+probesScript(g.ownProbes())+endScript)
 	if err := errors.Join(err, parseFacts(bytes.NewReader(out), g.facts.Facts)); err != nil {
 		return err
 	}
@@ -293,7 +346,16 @@ func (g *gatherer) script(ctx context.Context) (err error) {
 		return nil
 	}
 	g.probe("wire-root", func() (string, error) { return probeRoot(ctx, g.target, rootSigner) })
-	return nil
+	return g.later(ctx, client, rootSigner)
+}
+
+// later reads the facts of laterScript.
+func (g *gatherer) later(ctx context.Context, client *ssh.Client, rootSigner ssh.Signer) error {
+	if !g.wants("sockets-later") || g.omitted("sockets-later") != "" {
+		return nil
+	}
+	out, err := g.asRoot(ctx, client, g.prelude(rootSigner, "sockets-later")+laterScript+endScript)
+	return errors.Join(err, parseFacts(bytes.NewReader(out), g.facts.Facts))
 }
 
 // restore puts root's authorized_keys back, also when ctx has ended: then the
@@ -325,11 +387,7 @@ func (g *gatherer) restore(ctx context.Context, client *ssh.Client) error {
 
 // prelude sets what begin.sh expects. The password goes over stdin into a
 // variable of the shell: it is in no argument list.
-func (g *gatherer) prelude(rootSigner ssh.Signer) string {
-	wanted := g.scriptFacts()
-	for _, p := range g.ownProbes() {
-		wanted = append(wanted, p.Name)
-	}
+func (g *gatherer) prelude(rootSigner ssh.Signer, wanted ...string) string {
 	key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(rootSigner.PublicKey())))
 	var forms []string
 	for _, f := range secretform.Forms(g.target.Password) {

@@ -44,11 +44,22 @@ const (
 
 var errNotSSH = errors.New("this is no SSH 2 server")
 
+// readOffer reads a server's version and its first packet, and returns the reader of
+// what follows.
+func readOffer(r io.Reader) (kexOffer, io.Reader, error) {
+	br := bufio.NewReaderSize(r, maxVersionLine+1)
+	o, err := readKexInit(br)
+	return o, br, err
+}
+
 // readKexInit reads a server's version and its first packet. It reads at most
 // about 43 KiB.
 func readKexInit(r io.Reader) (kexOffer, error) {
 	var o kexOffer
-	br := bufio.NewReaderSize(r, maxVersionLine+1)
+	br, ok := r.(*bufio.Reader)
+	if !ok {
+		br = bufio.NewReaderSize(r, maxVersionLine+1)
+	}
 	for n := 0; ; n++ {
 		if n == maxBannerLines {
 			return o, fmt.Errorf("%w: no version in its first %d lines", errNotSSH, n)

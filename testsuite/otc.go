@@ -8,8 +8,8 @@ import (
 // OTC returns the profile "otc": what the Open Telekom Cloud's image factory
 // promises of its images. Its checks are for a machine on its first boot.
 func OTC() Profile {
-	checks := slices.Concat(sshdChecks(), sysctlChecks(), userChecks(), consoleChecks(), networkChecks(),
-		serviceChecks(), cloudInitChecks(), diskChecks(), driverChecks(), updateChecks(), identityChecks(), []Check{gatherComplete()})
+	checks := slices.Concat(sshdChecks(), sysctlChecks(), kernelChecks(), userChecks(), consoleChecks(), networkChecks(),
+		serviceChecks(), timeChecks(), cloudInitChecks(), diskChecks(), agentChecks(), driverChecks(), updateChecks(), identityChecks(), []Check{gatherComplete()})
 	for i := range checks {
 		checks[i].Group, _, _ = strings.Cut(checks[i].ID, ".")
 	}

@@ -2,7 +2,6 @@ package testsuite
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 )
@@ -148,51 +147,6 @@ func firstUnit(units map[string]unit, names ...string) (unit, bool) {
 		}
 	}
 	return nil, false
-}
-
-// A listener is one line of ss.
-type listener struct {
-	protocol string // tcp or udp
-	address  string // without port and zone
-	zone     string // network interface, may be empty
-	port     string
-	process  string // program name as ss says it, may be empty
-}
-
-func (l listener) String() string {
-	return fmt.Sprintf("%s %s:%s (%s)", l.protocol, l.address, l.port, cmpOr(l.process, "unknown process"))
-}
-
-func (l listener) loopback() bool {
-	if l.zone == "lo" {
-		return true
-	}
-	addr, err := netip.ParseAddr(strings.Trim(l.address, "[]"))
-	return err == nil && addr.Unmap().IsLoopback()
-}
-
-// listeners reads the sockets fact. A line that it does not understand is
-// returned as a listener with that line as its address, so that it is seen.
-func (f Facts) listeners() []listener {
-	var out []listener
-	for _, fields := range f.lines("sockets") {
-		if len(fields) < 6 {
-			out = append(out, listener{protocol: fields[0], address: strings.Join(fields, " ")})
-			continue
-		}
-		l := listener{protocol: fields[0]}
-		local := fields[4]
-		if i := strings.LastIndexByte(local, ':'); i >= 0 {
-			local, l.port = local[:i], local[i+1:]
-		}
-		// "10.0.2.15%eth0", and for IPv6 "[fe80::1]%eth0".
-		l.address, l.zone, _ = strings.Cut(local, "%")
-		if _, rest, ok := strings.Cut(strings.Join(fields[6:], " "), `(("`); ok {
-			l.process, _, _ = strings.Cut(rest, `"`)
-		}
-		out = append(out, l)
-	}
-	return out
 }
 
 // A user is one line of the users fact.

@@ -69,7 +69,7 @@ func (p Probe) seconds() int {
 // validateProbes reports every mistake in the suite's probes.
 func (s *Suite) validateProbes() error {
 	var errs []error
-	builtin := append(builtinScriptFacts(), "script", "console")
+	builtin := append(builtinScriptFacts(), "script", "console", "login-key")
 	seen := map[string]bool{}
 	total := 0
 	for _, p := range s.Probes {

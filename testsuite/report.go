@@ -33,7 +33,8 @@ type Result struct {
 	Expected   string   `json:"expected"`
 	Found      string   `json:"found"`
 	References []string `json:"references"`
-	DurationMS int64    `json:"duration_ms"` // how long gathering the facts it needs took
+	Advisory   bool     `json:"advisory,omitempty"` // bad, but below the suite's FailFrom: it does not count
+	DurationMS int64    `json:"duration_ms"`        // how long gathering the facts it needs took
 }
 
 // Summary counts a report's checks by status.
@@ -46,16 +47,16 @@ type Summary struct {
 }
 
 // OK reports whether the machine may be released: at least one check passed
-// and none failed or ended in an error.
+// and none failed or ended in an error, those left aside that are advisory.
 func (r *Report) OK() bool {
-	return r.Summary.Pass > 0 && r.Summary.Fail == 0 && r.Summary.Error == 0
+	return r.Summary.Pass > 0 && len(r.Bad()) == 0 && r.Summary.Fail+r.Summary.Error <= len(r.Checks)
 }
 
-// Bad returns the checks that failed or ended in an error, in order.
+// Bad returns the checks that failed or ended in an error and count, in order.
 func (r *Report) Bad() []Result {
 	var bad []Result
 	for _, c := range r.Checks {
-		if c.Status == Fail || c.Status == Error {
+		if (c.Status == Fail || c.Status == Error) && !c.Advisory {
 			bad = append(bad, c)
 		}
 	}
@@ -93,6 +94,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	s := r.Summary
 	fmt.Fprintf(&b, "\n%d checks: %d pass, %d fail, %d error, %d waived, %d skipped\n",
 		len(r.Checks), s.Pass, s.Fail, s.Error, s.Waived, s.Skipped)
+	if n := s.Fail + s.Error - len(r.Bad()); n > 0 {
+		fmt.Fprintf(&b, "%d of these are below the severity that counts\n", n)
+	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("cannot write report as text: %w", err)
 	}

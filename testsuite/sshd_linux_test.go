@@ -3,6 +3,7 @@ package testsuite
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -204,8 +205,21 @@ func TestRealSSHDConfigurations(t *testing.T) {
 	}
 }
 
-// The algorithms that sshd can offer, one list at a time, as our reader of the wire
-// and ssh-audit see them: what ssh-audit calls a failure, we fail.
+// algorithmLists are sshd's options, what ssh -Q and ssh-audit call their lists, the
+// names on the wire, and which algorithms are good.
+var algorithmLists = []struct {
+	option, query, section, wire string
+	good                         []string
+}{
+	{"KexAlgorithms", "kex", "kex", "kex", goodKex},
+	{"Ciphers", "cipher", "enc", "cipher", goodCiphers},
+	{"MACs", "mac", "mac", "mac", goodMACs},
+	{"HostKeyAlgorithms", "HostKeyAlgorithms", "key", "hostkey", goodKeys},
+}
+
+// Configurations of the distribution's sshd, as our probes of the wire, ssh-audit and
+// sshd -T see them: each algorithm that it can offer alone in its list, and lists that are
+// put together by chance. What ssh-audit calls a failure, we fail.
 func TestWireAgainstSSHAudit(t *testing.T) {
 	audit := needs.Tools(t, "ssh-audit")[0]
 	s := newRealSSHD(t)
@@ -216,70 +230,116 @@ func TestWireAgainstSSHAudit(t *testing.T) {
 		"ecdsa-sha2-nistp384": "no weakness of the curve is known, only of who chose it",
 		"ecdsa-sha2-nistp521": "no weakness of the curve is known, only of who chose it",
 	}
-	query := func(what string) []string {
-		cmd := exec.CommandContext(t.Context(), "ssh", "-Q", what)
-		out, err := cmd.Output()
+	known := map[string][]string{}
+	var configurations []map[string][]string // by option
+	for _, list := range algorithmLists {
+		out, err := exec.CommandContext(t.Context(), "ssh", "-Q", list.query).Output()
 		require.NoError(t, err)
-		return strings.Fields(string(out))
-	}
-	used := map[string]bool{}
-	configurations := 0
-	for _, list := range []struct {
-		option, query, section string
-		good                   []string
-	}{
-		{"KexAlgorithms", "kex", "kex", goodKex}, {"Ciphers", "cipher", "enc", goodCiphers}, {"MACs", "mac", "mac", goodMACs},
-		{"HostKeyAlgorithms", "HostKeyAlgorithms", "key", goodKeys},
-	} {
-		for _, algorithm := range query(list.query) {
-			if list.option == "HostKeyAlgorithms" && (strings.Contains(algorithm, "cert") || strings.Contains(algorithm, "sk-")) {
-				continue // there is no such key here
-			}
-			t.Run(list.option+" "+algorithm, func(t *testing.T) {
-				configurations++
-				address := s.serve(t, list.option+" "+algorithm+"\n"+otcConfig+"HostKey /etc/ssh/ssh_host_ecdsa_key\n"+
-					"HostKey /etc/ssh/ssh_host_ecdsa384_key\nHostKey /etc/ssh/ssh_host_ecdsa521_key\nHostKey /etc/ssh/ssh_host_dsa_key\n")
-				offer, err := probeAlgorithms(t.Context(), address)
-				require.NoError(t, err)
-				f := Facts{Facts: map[string]Fact{"wire-algorithms": {Output: offer}}}
-				ours := false
-				for _, c := range sshdChecks() {
-					if slices.Equal(c.Needs, []string{"wire-algorithms"}) && judge(c, f, Params{}).Status == Fail {
-						ours = true
-					}
-				}
-				theirs := auditFails(t, audit, address, list.section, algorithm)
-				if theirs && !ours {
-					assert.NotEmpty(t, reasons[algorithm], "ssh-audit fails %s, we do not", algorithm)
-					used[algorithm] = true
-				}
-				assert.Equal(t, !slices.Contains(list.good, algorithm), ours)
-			})
+		known[list.option] = slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool {
+			return list.option == "HostKeyAlgorithms" && (strings.Contains(name, "cert") || strings.Contains(name, "sk-")) // there is no such key here
+		})
+		for _, name := range known[list.option] {
+			configurations = append(configurations, map[string][]string{list.option: {name}})
 		}
 	}
-	for algorithm := range reasons {
-		assert.True(t, used[algorithm], "the reason for %s is out of date: ssh-audit does not fail it, or we do", algorithm)
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same lists in each run
+	for range 20 {
+		c := map[string][]string{}
+		for option, all := range known {
+			c[option] = slices.Clone(all)
+			random.Shuffle(len(all), func(i, j int) { c[option][i], c[option][j] = c[option][j], c[option][i] })
+			c[option] = c[option][:1+random.IntN(4)]
+		}
+		configurations = append(configurations, c)
 	}
-	t.Logf("%d configurations, %d that ssh-audit fails and we do not: each has its reason", configurations, len(used))
+	require.GreaterOrEqual(t, len(configurations), 60)
+	used := map[string]bool{}
+	for i, c := range configurations {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			config := ""
+			for option, names := range c {
+				config += option + " " + strings.Join(names, ",") + "\n"
+			}
+			if c["Ciphers"] == nil {
+				config += "Ciphers aes256-ctr\n" // which needs a MAC
+			}
+			address := s.serve(t, config+otcConfig+"HostKey /etc/ssh/ssh_host_ecdsa_key\n"+
+				"HostKey /etc/ssh/ssh_host_ecdsa384_key\nHostKey /etc/ssh/ssh_host_ecdsa521_key\nHostKey /etc/ssh/ssh_host_dsa_key\n")
+			offer, err := probeAlgorithms(t.Context(), address)
+			require.NoError(t, err)
+			f := Facts{Facts: map[string]Fact{"wire-algorithms": {Output: offer}}}
+			fails := auditFails(t, audit, address)
+			weak, err := weakAgreed(t.Context(), new(net.Dialer).DialContext, address)
+			require.NoError(t, err)
+			f.Facts["wire-weak"] = Fact{Output: weak}
+			assert.Equal(t, Pass, judgeWeakRefused(f, Params{}).Status, "it agrees to what it does not offer: %s", weak)
+			for _, list := range algorithmLists {
+				var bad []string
+				for _, name := range c[list.option] {
+					ours := !slices.Contains(list.good, name)
+					if ours {
+						bad = append(bad, name)
+					}
+					theirs, seen := fails[list.section+" "+name]
+					require.True(t, seen, "ssh-audit says nothing of %s", name)
+					if theirs && !ours {
+						assert.NotEmpty(t, reasons[name], "ssh-audit fails %s, we do not", name)
+						used[name] = true
+					}
+				}
+				id := map[string]string{"kex": "sshd.offered-kex", "cipher": "sshd.offered-ciphers", "mac": "sshd.offered-macs", "hostkey": "sshd.offered-host-keys"}[list.wire]
+				for _, check := range sshdChecks() {
+					if r := judge(check, f, Params{}); check.ID == id && c[list.option] != nil {
+						assert.Equal(t, len(bad) > 0, r.Status == Fail, "%+v", r)
+						for _, name := range bad {
+							assert.Contains(t, r.Found, name)
+						}
+					}
+				}
+				// What is weak, is offered and is on our list is agreed to when it is offered alone.
+				for _, row := range weakAlgorithms {
+					if row.kind != list.wire || list.wire == "mac" && withoutAEAD(f.value("wire-algorithms", "cipher-to-server")) == "" {
+						continue
+					}
+					agreed := strings.Split(fieldAfter(weak, row.kind+" accepted"), ",")
+					for _, name := range bad {
+						if slices.Contains(row.names, name) {
+							assert.Contains(t, agreed, name, weak)
+						}
+					}
+				}
+			}
+		})
+	}
+	for name := range reasons {
+		assert.True(t, used[name], "the reason for %s is out of date: ssh-audit does not fail it, or we do", name)
+	}
+	t.Logf("%d configurations, %d algorithms that ssh-audit fails and we do not: each has its reason", len(configurations), len(used))
 }
 
-// auditFails reports whether ssh-audit calls the algorithm of a server a failure.
-func auditFails(t *testing.T, audit, address, section, algorithm string) bool {
+func fieldAfter(text, start string) string {
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, start+" "); ok {
+			return strings.TrimSpace(rest)
+		}
+	}
+	return ""
+}
+
+// auditFails says of each "SECTION NAME" whether ssh-audit calls the algorithm of a
+// server a failure.
+func auditFails(t *testing.T, audit, address string) map[string]bool {
 	host, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
 	out, _ := exec.CommandContext(t.Context(), audit, "-n", "-b", "-p", port, host).Output() // its status is its verdict
 	// "(kex) NAME  -- [fail] why", and below it "`- [warn] more".
-	current, seen, fails := "", false, false
+	current, fails := "", map[string]bool{}
 	for line := range strings.Lines(string(out)) {
 		if fields := strings.Fields(line); strings.HasPrefix(line, "(") && len(fields) > 1 {
-			current = fields[0] + fields[1]
+			current = strings.Trim(fields[0], "()") + " " + fields[1]
 		}
-		if current == "("+section+")"+algorithm {
-			seen = true
-			fails = fails || strings.Contains(line, "[fail]")
-		}
+		fails[current] = fails[current] || strings.Contains(line, "[fail]")
 	}
-	require.True(t, seen, "ssh-audit says nothing of %s:\n%s", algorithm, out)
 	return fails
 }
 

@@ -14,6 +14,10 @@ type Suite struct {
 	Profile Profile // which checks; it must have at least one
 	Params  Params  // what they expect
 	Waivers []Waiver
+	// FailFrom is the severity from which a check that fails or cannot be decided
+	// makes the report bad. Those below it are reported as they are, and do not
+	// count: Result.Advisory. If empty, every check counts.
+	FailFrom Severity
 	// Probes read facts of one's own, in the same script as the built-in ones, and
 	// only those that a check of the profile needs.
 	Probes []Probe
@@ -53,6 +57,9 @@ func (s *Suite) Run(ctx context.Context, target Target) (*Report, error) {
 // check that the profile does not have.
 func (s *Suite) Validate() error {
 	errs := []error{s.validateProbes()}
+	if s.FailFrom != "" && s.FailFrom.rank() == 0 {
+		errs = append(errs, fmt.Errorf("cannot fail from severity %.20q: want low, medium, high or critical", s.FailFrom))
+	}
 	if len(s.Profile.Checks) == 0 {
 		errs = append(errs, fmt.Errorf("cannot use profile %q: it has no checks", s.Profile.Name))
 	}
@@ -105,6 +112,7 @@ func (s *Suite) Judge(facts Facts) (*Report, error) {
 		if w, ok := waivers[c.ID]; ok {
 			applyWaiver(&res, w, now())
 		}
+		res.Advisory = (res.Status == Fail || res.Status == Error) && c.Severity.rank() < s.FailFrom.rank()
 		r.Checks = append(r.Checks, res)
 		r.Summary.count(res.Status)
 	}

@@ -39,8 +39,11 @@ func goodParams() Params {
 		OverlayBytes:     8 << 30,
 		RequiredPackages: []string{"openssh-server", "sudo", "chrony"},
 		UVPMonitor:       UVPMonitor{State: UVPOptional, Reason: "not in Debian's archive"},
-		Repositories:     []string{"http://debmirror.otc-service.com/debian/", "http://debmirror.otc-service.com/debian-security"},
-		MirrorHosts:      []string{"mirror.example:3142"},
+		Repositories: []Repository{
+			{URL: "http://debmirror.otc-service.com/debian/", Suites: []string{"bookworm", "bookworm-updates"}},
+			{URL: "http://debmirror.otc-service.com/debian-security", Suites: []string{"bookworm-security"}},
+		},
+		MirrorHosts: []string{"mirror.example:3142"},
 	}
 }
 
@@ -169,6 +172,20 @@ var spoils = []struct {
 	{checks: []string{"users.no-others"}, fact: "users", old: "daemon 1 ", new: "daemon 0 "},
 	{checks: []string{"users.no-others"}, fact: "users", old: "daemon 1 /usr/sbin/nologin", new: "builder 1001 /bin/sh"},
 
+	{checks: []string{"users.accounts"}, fact: "accounts", old: "group disk:x:6:", new: "group disk:x:6:www-data"},
+	{checks: []string{"users.accounts"}, fact: "accounts", old: "passwd irc:x:39", new: "passwd irc:x:0"},
+	{checks: []string{"users.accounts"}, fact: "accounts", old: "passwd irc:x:39", new: "passwd +::::::\npasswd irc:x:39"},
+	{checks: []string{"users.accounts"}, fact: "accounts", old: "mode 640 root shadow /etc/shadow\n", new: "mode 644 root shadow /etc/shadow\n"},
+	{checks: []string{"users.accounts"}, fact: "accounts", old: "shadow irc:locked", new: "shadow irc:empty"},
+	{checks: []string{"users.accounts"}, fact: "accounts", old: "group           files", new: "group           files nis"},
+	{checks: []string{"users.accounts"}, fact: "accounts", old: "master-passwd ", new: "other ", status: Skipped},
+	{checks: []string{"users.sudo-rules"}, fact: "sudo-rules", old: `"usergroup": "sudo"`, new: `"usergroup": "users"`},
+	{checks: []string{"users.sudo-rules"}, fact: "sudo-rules", old: `"env_reset": true`, new: `"env_reset": false`},
+	{checks: []string{"users.sudo-rules"}, fact: "sudo-rules", old: `{ "mail_badpass": true }`, new: `{ "authenticate": false }`},
+	{checks: []string{"users.authorized-keys"}, fact: "authorized-keys", old: "keys linux 600", new: "keys www-data 600"},
+	{checks: []string{"users.authorized-keys"}, fact: "authorized-keys", old: "sleep 10;exit 142", new: "exec /bin/sh"},
+	{checks: []string{"users.authorized-keys"}, fact: "authorized-keys", old: "names ", new: "file /etc/ssh/sshrc\nnames "},
+
 	{checks: []string{"console.password-secret"}, fact: "console-secret", old: "holds refused 600", new: "holds readable 644"},
 	{checks: []string{"console.password-secret"}, fact: "console-secret", old: "lacks refused 600 root:root /var/log/cloud", new: "lacks readable 644 root:root /var/log/cloud"},
 	{checks: []string{"console.password-secret"}, fact: "console-secret", old: "readable 644 root:root /etc/passwd", new: "refused 644 root:root /etc/passwd", status: Error},
@@ -183,14 +200,53 @@ var spoils = []struct {
 	{checks: []string{"console.password-leaks"}, fact: "console-leaks", old: "kernel 0", new: "kernel 1"},
 	{checks: []string{"console.password-leaks"}, fact: "console-leaks", old: "searched 94", new: "searched 0", status: Error},
 	{checks: []string{"console.password-leaks"}, fact: "console-leaks", old: "kernel 0\n", new: "", status: Error},
-	{checks: []string{"console.serial"}, fact: "boot", old: "console=ttyS0,115200", new: "console=ttyS1,115200"},
+	{checks: []string{"console.serial", "kernel.command-line"}, fact: "boot", old: "console=ttyS0,115200", new: "console=ttyS1,115200"},
 	{checks: []string{"console.serial"}, fact: "services", old: "Id=serial-getty@ttyS0.service\nLoadState=loaded\nActiveState=active",
 		new: "Id=serial-getty@ttyS0.service\nLoadState=loaded\nActiveState=inactive"},
 
-	{checks: []string{"net.listeners-tcp"}, fact: "sockets", old: "tcp LISTEN 0      128          0.0.0.0:22", new: "tcp LISTEN 0      128          0.0.0.0:80"},
-	{checks: []string{"net.listeners-tcp"}, fact: "sockets", old: "tcp LISTEN 0      4096      127.0.0.54:53", new: "tcp LISTEN 0      4096       10.0.2.15:53"},
-	{checks: []string{"net.listeners-tcp"}, fact: "sockets", old: "\"sshd\"", new: "\"dropbear\""},
-	{checks: []string{"net.listeners-udp"}, fact: "sockets", old: "udp UNCONN 0      0            127.0.0.54:53", new: "udp UNCONN 0      0            *:5353"},
+	{checks: []string{"net.listeners-tcp"}, fact: "sockets", old: "tcp 00000000:0016", new: "tcp 00000000:0050"},
+	{checks: []string{"net.listeners-tcp"}, fact: "sockets", old: "tcp 3600007F:0035", new: "tcp 8100A8C0:0035"},
+	{checks: []string{"net.listeners-tcp"}, fact: "sockets", old: "ssh.service /usr/sbin/sshd", new: "ssh.service /usr/sbin/dropbear"},
+	{checks: []string{"net.listeners-tcp"}, fact: "sockets", old: "ssh.service /usr/sbin/sshd", new: "ssh.service /usr/local/sbin/sshd"},
+	{checks: []string{"net.listeners-tcp"}, fact: "sockets", old: "ssh.service /usr/sbin/sshd", new: "evil.service /usr/sbin/sshd"},
+	{checks: []string{"net.listeners-tcp"}, fact: "sockets", old: "socket net:[4026531840] tcp6 ", new: "socket net:[4026531840] tcp6 00000000000000000000000000000000:1F90 99\nsocket net:[4026531840] tcp6 "},
+	{checks: []string{"net.listeners-udp"}, fact: "sockets", old: "udp 3600007F:0035", new: "udp 00000000:14E9"},
+	{checks: []string{"net.listeners-udp"}, fact: "sockets", old: "udp 8100A8C0:0044", new: "udp 8100A8C0:0045"},
+	{checks: []string{"net.listeners-udp", "net.sockets-other"}, fact: "sockets", old: "/usr/lib/systemd/systemd-networkd", new: "/tmp/systemd-networkd"},
+	{checks: []string{"net.listeners-loopback"}, fact: "sockets", old: "tcp 3600007F:0035", new: "tcp 3600007F:0036"},
+	{checks: []string{"net.sockets-other"}, fact: "sockets", old: "device net", new: "protocol net:[4026531840] SCTP 1\ndevice net"},
+	{checks: []string{"net.sockets-other"}, fact: "sockets", old: "raw6 00000000000000000000000000000000:003A", new: "raw6 00000000000000000000000000000000:0006"},
+	{checks: []string{"net.sockets-other"}, fact: "sockets", old: "holder 0 377 dbus.service /usr/bin/dbus-daemon", new: "holder 0 377 evil.service /usr/bin/python3"},
+	{checks: []string{"net.sockets-other"}, fact: "sockets", old: "packet 2:88cc", new: "packet 2:0004"},
+	{checks: []string{"net.sockets-other"}, fact: "sockets", old: "socket net:[4026531840] packet", new: "socket net:[4026531840] unix @x 7\nsocket net:[4026531840] packet"},
+	{checks: []string{"net.sockets-other"}, fact: "sockets", old: "device net", new: "something new\ndevice net"},
+	{checks: []string{"net.namespaces"}, fact: "sockets", old: "holder 0 ", new: "ns net:[1] /proc/1/root/run/netns/x\nholder 0 "},
+	{checks: []string{"net.namespaces"}, fact: "sockets", old: "holder 0 ", new: "ns net:[1] /proc/9/ns/net\ndevice net:[1] veth0\nholder 0 "},
+	{checks: []string{"net.namespaces"}, fact: "sockets", old: "holder 0 ", new: "ns net:[1] /proc/9/ns/net\nsocket net:[1] tcp 00000000:0016 14877\nholder 0 "},
+	{checks: []string{"net.listeners-later"}, fact: "sockets-later", old: "tcp 3500007F:0035", new: "tcp 00000000:1F90"},
+	{checks: []string{"net.state"}, fact: "net-state", old: "rule 32766:", new: "rule 100:"},
+	{checks: []string{"net.state"}, fact: "net-state", old: "device lo ", new: "device wg0 virtual 0x91\ndevice lo "},
+	{checks: []string{"net.state"}, fact: "net-state", old: "hardware 0x1003", new: "hardware 0x1103"},
+	{checks: []string{"net.state"}, fact: "net-state", old: "route default via 192.168.0.1", new: "route 203.0.113.0/24 via 192.168.0.66 dev enp0s4\nroute default via 192.168.0.1"},
+	{checks: []string{"net.state"}, fact: "net-state", old: "qdisc noqueue lo", new: "qdisc clsact enp0s4"},
+	{checks: []string{"net.state"}, fact: "net-state", old: "bpf bpf-prog /usr/lib/systemd/systemd", new: "bpf bpf-prog /usr/bin/evil"},
+	{checks: []string{"net.state"}, fact: "net-state", old: "qdisc noqueue lo", new: "nft table inet filter {"},
+	{checks: []string{"net.state"}, fact: "net-state", old: "device ", new: "gerät ", status: Error},
+	{checks: []string{"net.ports-outside"}, fact: "wire-ports", old: "protocol 192.168.0.129 2\n", new: "tcp 192.168.0.129 8080\n"},
+	{checks: []string{"net.ports-outside"}, fact: "wire-ports", old: "udp 192.168.0.129 68", new: "udp 192.168.0.129 161"},
+	{checks: []string{"net.ports-outside"}, fact: "wire-ports", old: "protocol 192.168.0.129 103", new: "protocol 192.168.0.129 132"},
+	{checks: []string{"net.quiet"}, fact: "wire-flows", old: "dhcp - 67", new: "tcp 198.51.100.1 443 1 - \"x\"\ndhcp - 67"},
+	{checks: []string{"net.quiet"}, fact: "wire-flows", old: "dhcp - 67", new: "ntp 198.51.100.123 123 4 - \"\"\ndhcp - 67"},
+	{checks: []string{"net.quiet"}, fact: "wire-flows", old: "dhcp - 67", new: "dns 100.125.4.25 53 1 A:telemetry.example \"\"\ndhcp - 67"},
+	{checks: []string{"ntp.asked", "net.quiet"}, fact: "wire-flows", old: "123 8 ntp02.otc-service.com", new: "123 8 -"},
+	{checks: []string{"sshd.everywhere"}, fact: "wire-ssh", old: "### 192.168.0.129:22", new: "### 192.168.0.129:2222"},
+	{checks: []string{"sshd.everywhere"}, fact: "wire-ssh", old: "login refused", new: "login accepted"},
+	{checks: []string{"sshd.everywhere"}, fact: "wire-ssh", old: "login refused", new: "another host key"},
+	{checks: []string{"sshd.everywhere"}, fact: "wire-ssh", old: "hostkey ssh-ed25519", new: "hostkey ssh-rsa"},
+	{checks: []string{"sshd.weak-refused"}, fact: "wire-weak", old: "cipher refused", new: "cipher accepted"},
+	{checks: []string{"sshd.weak-refused"}, fact: "wire-weak", old: "cipher refused", new: "cipher undecided", status: Error},
+	{checks: []string{"sshd.terrapin"}, fact: "wire-algorithms", old: ",kex-strict-s-v00@openssh.com", new: ""},
+	{checks: []string{"sshd.offered-methods"}, fact: "wire-password", old: "offered publickey", new: "offered publickey,hostbased"},
 	{checks: []string{"net.dhcp"}, fact: "network", old: " dynamic ", new: " "},
 	{checks: []string{"net.dhcp"}, fact: "network", old: "rendered ", new: "found "},
 
@@ -222,21 +278,78 @@ var spoils = []struct {
 	{checks: []string{"drivers.virtio"}, fact: "initrd", old: "initrd virtio_scsi.ko", new: ""},
 	{checks: []string{"drivers.ixgbevf"}, fact: "modules", old: "ixgbevf /lib/modules", new: "ixgbevf missing /lib/modules"},
 
-	{checks: []string{"updates.repositories"}, fact: "package-sources", old: "URIs: http://debmirror.otc-service.com/debian-security", new: "# URIs: http://debmirror.otc-service.com/debian-security"},
-	{checks: []string{"updates.repositories"}, fact: "package-sources", old: "### /etc/apt/apt.conf.d/01", new: "deb http://other.example/debian x main\n### /etc/apt/apt.conf.d/01"},
-	{checks: []string{"updates.no-build-mirror"}, fact: "package-sources", old: "### /etc/apt/apt.conf.d/70debconf",
-		new: "Acquire::http::Proxy \"http://mirror.example:3142\";\n### /etc/apt/apt.conf.d/70debconf"},
+	{checks: []string{"updates.repositories"}, fact: "apt-targets", old: " bookworm-security main\n", new: " bookworm-proposed main\n"},
+	{checks: []string{"updates.repositories"}, fact: "apt-targets", old: "deb http://debmirror.otc-service.com/debian/ bookworm main\n", new: ""},
+	{checks: []string{"updates.repositories"}, fact: "apt-targets", old: "deb http://debmirror.otc-service.com/debian/ bookworm main\n",
+		new: "deb http://debmirror.otc-service.com/debian/ bookworm main\ndeb http://debmirror.otc-service.com/debian/ bookworm contrib\n"},
+	{checks: []string{"updates.repositories"}, fact: "package-sources", old: "Types: deb\n", new: "Types: deb\nArchitectures: arm64\n"},
+	{checks: []string{"updates.no-build-mirror"}, fact: "apt-config", old: "Acquire \"\";", new: "Acquire \"\";\n# mirror.example:3142\n"},
 	{checks: []string{"updates.no-build-mirror"}, fact: "package-sources", old: "URIs: http://debmirror", new: "# URIs: http://mirror.example:3142/debian\nURIs: http://debmirror"},
 	{checks: []string{"updates.verified"}, fact: "package-sources", old: "URIs:", new: "Trusted: yes\nURIs:"},
-	{checks: []string{"updates.verified"}, fact: "package-sources", old: "URIs: http", new: "deb [trusted=yes] http"},
-	{checks: []string{"updates.verified"}, fact: "package-sources", old: "### /etc/apt/apt.conf.d/70debconf",
-		new: "APT::Get::AllowUnauthenticated \"true\";\n### /etc/apt/apt.conf.d/70debconf"},
-	{checks: []string{"updates.not-automatic"}, fact: "apt-periodic", old: `Unattended-Upgrade "0"`, new: `Unattended-Upgrade "1"`},
-	{checks: []string{"updates.not-automatic"}, fact: "services", old: "Id=apt-daily.timer\nLoadState=masked\nActiveState=inactive", new: "Id=apt-daily.timer\nLoadState=loaded\nActiveState=active"},
+	{checks: []string{"updates.verified"}, fact: "package-sources", old: "URIs:", new: "Valid-Until-Max: 9999999\nURIs:"},
+	{checks: []string{"updates.verified"}, fact: "apt-config", old: "\nDPkg \"\";", new: "\nAPT::Get::AllowUnauthenticated \"true\";\nDPkg \"\";"},
+	{checks: []string{"updates.verified"}, fact: "apt-config", old: "Acquire::AllowInsecureRepositories \"0\"", new: "Acquire::AllowInsecureRepositories \"1\""},
+	{checks: []string{"updates.options"}, fact: "apt-config", old: "\nDPkg \"\";", new: "\nDPkg::Post-Invoke:: \"sh /opt/x\";\nDPkg \"\";"},
+	{checks: []string{"updates.options"}, fact: "apt-config", old: "Dir::State \"var/lib/apt\"", new: "Dir::State \"opt/apt\""},
+	{checks: []string{"updates.options"}, fact: "package-options", old: "no-debsig", new: "no-debsig\nforce-all"},
+	{checks: []string{"updates.preferences"}, fact: "package-options", old: "### /etc/dpkg", new: "### /etc/apt/preferences.d/x\nPackage: *\n### /etc/dpkg"},
+	{checks: []string{"updates.keys"}, fact: "package-keys", old: " debian-archive-keyring ", new: " - "},
+	{checks: []string{"updates.keys"}, fact: "package-keys", old: "key /usr/share", new: "missing /etc/apt/keyrings/x.gpg\nkey /usr/share"},
+	{checks: []string{"updates.keys"}, fact: "package-keys", old: "debian-archive-keyring mQIN", new: "debian-archive-keyring !QIN"},
+	{checks: []string{"updates.not-automatic"}, fact: "apt-config", old: `Unattended-Upgrade "0"`, new: `Unattended-Upgrade "1"`},
+	{checks: []string{"updates.not-automatic"}, fact: "update-units", old: "unit apt-daily.timer inactive", new: "unit apt-daily.timer active"},
+	{checks: []string{"updates.not-automatic"}, fact: "update-units", old: "file apt-daily.timer masked", new: "file apt-daily.timer enabled"},
+	{checks: []string{"packages.state"}, fact: "package-state", old: "looked", new: "foreign i386\nlooked"},
+	{checks: []string{"packages.state"}, fact: "package-state", old: "looked", new: "", status: Error},
+	{checks: []string{"packages.state"}, fact: "packages", old: "ii  openssh-server", new: "hi  openssh-server"},
+	{checks: []string{"drivers.packaged"}, fact: "agents", old: "ixgbevf - linux-image-6.1.0-56-amd64", new: "ixgbevf 4.5.3 -"},
 
 	{checks: []string{"identity.machine-id"}, fact: "identity", old: "machine-id-time 1", new: "machine-id-time "},
 	{checks: []string{"identity.machine-id"}, fact: "identity", old: "machine-id ", new: "machine-id x"},
 	{checks: []string{"identity.host-keys"}, fact: "identity", old: "hostkey 1", new: "hostkey "},
+	{checks: []string{"sysctl.kernel"}, fact: "sysctl", old: "kernel/randomize_va_space 2", new: "kernel/randomize_va_space 0"},
+	{checks: []string{"sysctl.kernel"}, fact: "sysctl", old: "kernel/randomize_va_space 2\n", new: "", status: Error},
+	{checks: []string{"sysctl.kernel"}, fact: "sysctl", old: "net/ipv4/conf/default/route_localnet 0", new: "net/ipv4/conf/default/route_localnet 1"},
+	{checks: []string{"sysctl.kernel"}, fact: "sysctl", old: "kernel/core_pattern core", new: "kernel/core_pattern |/bin/sh"},
+	{checks: []string{"sysctl.forwarding"}, fact: "sysctl", old: "net/ipv6/conf/default/forwarding 0", new: "net/ipv6/conf/default/forwarding 1"},
+	{checks: []string{"sysctl.defaults"}, fact: "sysctl", old: "vm/dirty_ratio 20", new: "vm/dirty_ratio 90"},
+	{checks: []string{"sysctl.defaults"}, fact: "sysctl", old: "vm/dirty_ratio 20", new: "vm/dirty_ratio 20\nvm/unheard_of 1"},
+	{checks: []string{"sysctl.defaults"}, fact: "sysctl", old: "kernel/osrelease 6.1.", new: "kernel/osrelease 7.77.", status: Skipped},
+	{checks: []string{"sysctl.next-boot"}, fact: "sysctl-next", old: "kernel.kptr_restrict = 1\n", new: ""},
+	{checks: []string{"sysctl.next-boot"}, fact: "sysctl-next", old: "kernel.sysrq = 0", new: "kernel.sysrq = 0\n-net/ipv4/conf/eth7/accept_redirects = 1"},
+	{checks: []string{"sysctl.next-boot"}, fact: "sysctl-next", old: "kernel.sysrq = 0", new: "kernel.sysrq = 0\nnet.ipv4.conf.eth*.accept_local = 1"},
+	{checks: []string{"sysctl.next-boot"}, fact: "sysctl-next", old: "### end", new: "### network /etc/systemd/networkd.conf\nIPForward=ipv4\n### end"},
+	{checks: []string{"sysctl.next-boot"}, fact: "sysctl-next", old: "### end", new: "", status: Error},
+	{checks: []string{"kernel.command-line"}, fact: "boot", old: "no_timer_check", new: "mitigations=off"},
+	{checks: []string{"kernel.command-line"}, fact: "boot", old: "no_timer_check", new: "sysctl.kernel.x=1"},
+	{checks: []string{"kernel.command-line-next"}, fact: "boot-next", old: "single", new: "single init=/bin/sh"},
+	{checks: []string{"kernel.command-line-next"}, fact: "boot-next", old: "GRUB_TIMEOUT=1", new: "GRUB_EARLY_INITRD_LINUX_CUSTOM=x"},
+	{checks: []string{"kernel.version"}, fact: "kernel", old: "installed 6.1.0-56-amd64", new: "installed 6.1.0-56-amd64\ninstalled 6.1.0-100-amd64"},
+	{checks: []string{"kernel.mitigations"}, fact: "kernel", old: "spectre_v2 Mitigation: Retpolines", new: "spectre_v2 Vulnerable"},
+	{checks: []string{"kernel.integrity"}, fact: "kernel", old: "kexec_loaded 0", new: "kexec_loaded 1"},
+	{checks: []string{"kernel.integrity"}, fact: "kernel", old: "tainted 0", new: "tainted 4096"},
+	{checks: []string{"kernel.modules"}, fact: "modules-loaded", old: "module rfkill - packaged", new: "module rfkill (OE) foreign"},
+	{checks: []string{"kernel.module-settings"}, fact: "settings", old: "### end", new: "### /etc/modprobe.d/x.conf\ninstall x /bin/sh\n### end"},
+	{checks: []string{"system.settings"}, fact: "settings", old: "LLMNR=no", new: "LLMNR=yes"},
+	{checks: []string{"security.apparmor-settings"}, fact: "settings", old: "### end", new: "### /etc/apparmor.d/local/x\n/** rw,\n### end"},
+	{checks: []string{"security.apparmor-profiles"}, fact: "apparmor", old: "lsb_release (enforce)", new: "lsb_release (complain)"},
+	{checks: []string{"system.mounts"}, fact: "mounts", old: "end", new: "99 26 254:1 /bin/true /usr/bin/passwd rw - ext4 /dev/vda1 rw\nend"},
+	{checks: []string{"ntp.configuration"}, fact: "ntp-config", old: "cmdport 0", new: "allow 0/0"},
+	{checks: []string{"ntp.daemon"}, fact: "time", old: "arguments chronyd /usr/sbin/chronyd -F 1", new: "arguments chronyd /usr/sbin/chronyd -f /etc/x"},
+	{checks: []string{"ntp.sources"}, fact: "time", old: "activity 2", new: "activity 3"},
+	{checks: []string{"dns.hosts"}, fact: "resolver", old: "127.0.0.1 localhost", new: "127.0.0.1 localhost\n10.0.0.1 ntp01.otc-service.com"},
+	{checks: []string{"dns.resolver"}, fact: "resolver", old: "nameserver 127.0.0.53", new: "nameserver 8.8.8.8"},
+	{checks: []string{"entropy.source"}, fact: "time", old: "rngd-opens /dev/hwrng", new: "rngd-opens /tmp/zero"},
+	{checks: []string{"system.clock"}, fact: "time", old: "zone /usr/share/zoneinfo/Etc/UTC", new: "zone /usr/share/zoneinfo/Asia/Tokyo"},
+	{checks: []string{"system.journal"}, fact: "time", old: "journal persistent", new: "journal volatile"},
+	{checks: []string{"system.failed-units"}, fact: "failed-units", old: "manager running", new: "manager degraded"},
+	{checks: []string{"system.failed-units"}, fact: "failed-units", old: "manager running", new: "", status: Error},
+	{checks: []string{"identity.machine-id"}, fact: "identity", old: "machine-id-time 1", new: "machine-id-time 2"},
+	{checks: []string{"identity.host-keys"}, fact: "identity", old: "hostkey 1", new: "hostkey 2"},
+	{checks: []string{"identity.machine-id", "identity.host-keys"}, fact: "identity", old: "now ", new: "then ", status: Error},
+	{checks: []string{"sshd.host-key-sizes"}, fact: "identity", old: " 3072 ", new: " 1024 "},
+	{checks: []string{"sshd.host-key-sizes"}, fact: "identity", old: "(ED25519)", new: "(DSA)"},
+	{checks: []string{"sshd.permit-root-login"}, fact: "sshd-views", old: "none needed", new: "### sshd -p 2222 -o PermitRootLogin=yes\npermitrootlogin yes"},
 	{checks: []string{"gather.complete"}, fact: "script", old: "complete", new: "cut"},
 	{checks: []string{"packages.required"}, fact: "packages", old: " openssh-server ", new: " openssh-client "},
 }
@@ -245,7 +358,7 @@ func TestSpoiledMachines(t *testing.T) {
 	s := &Suite{Profile: OTC(), Params: goodParams()}
 	good := goodFacts(t)
 	before := results(t, s, good)
-	canFail := map[string]bool{"console.password-hint": true, "uvp.monitor": true} // below
+	canFail := map[string]bool{"console.password-hint": true, "uvp.monitor": true} // in tests of their own
 	for _, tc := range spoils {
 		t.Run(tc.checks[0]+" "+tc.new, func(t *testing.T) {
 			f := good
@@ -347,35 +460,104 @@ func TestConsolePasswordHint(t *testing.T) {
 	assert.Equal(t, Error, got["sshd.password-login"].Status)
 }
 
+// A whole agent as its Debian package has it, with a unit and on KVM.
+const goodAgent = "package ii uvp-monitor 2.2.0.316-4\nfile /usr/bin/uvp-monitor uvp-monitor\nfile /etc/init.d/uvp-monitor uvp-monitor\n" +
+	"unit LoadState loaded\nunit ActiveState active\nunit UnitFileState generated\nstarts /etc/rc3.d/S35uvp-monitor\n" +
+	"process 700 uvp-monitor /usr/bin/uvp-monitor\nprocess 701 uvp-monitor /usr/bin/uvp-monitor\n"
+
 func TestUVPMonitor(t *testing.T) {
-	absent := goodFacts(t)
-	present := goodFacts(t)
-	add := func(name, text string) {
-		fact := present.Facts[name]
-		fact.Output = text + fact.Output
-		present.Facts[name] = fact
+	const onXen = goodAgent + "hypervisor xen\nxenbus /dev/xen/xenbus\n"
+	replace := func(s, old, by string) string {
+		require.Contains(t, s, old)
+		return strings.ReplaceAll(s, old, by)
 	}
-	add("packages", "ii  uvp-monitor 2.2.0.316-4\n")
-	add("processes", "700 uvp-monitor\n701 uvp-monitor\n")
 	for _, tc := range []struct {
-		facts  Facts
-		state  UVPState
-		status Status
+		name, agents string
+		state        UVPState
+		status       Status
+		found        string
 	}{
-		{absent, UVPRequired, Fail}, {absent, "", Fail}, {absent, UVPOptional, Skipped}, {absent, UVPForbidden, Pass},
-		{present, UVPRequired, Pass}, {present, UVPOptional, Skipped}, {present, UVPForbidden, Fail}, {present, "perhaps", Error},
+		{"absent", "unit LoadState not-found\n", UVPRequired, Fail, "not installed"},
+		{"absent by default", "", "", Fail, "not installed"},
+		{"absent, optional", "", UVPOptional, Skipped, "not installed"},
+		{"absent, forbidden", "", UVPForbidden, Pass, "not installed"},
+		{"whole", goodAgent, UVPRequired, Pass, "installed, 2 processes"},
+		{"whole, optional", goodAgent, UVPOptional, Pass, "installed"},
+		{"whole, forbidden", goodAgent, UVPForbidden, Fail, "installed"},
+		{"no such state", goodAgent, "perhaps", Error, ""},
+		{"whole on Xen", onXen, UVPRequired, Pass, "2 processes"},
+		{"without its bus on Xen", replace(onXen, "xenbus /dev/xen/xenbus\n", ""), UVPRequired, Fail, "neither /dev/xen/xenbus nor"},
+		{"the other bus on Xen", replace(onXen, "/dev/xen/xenbus", "/proc/xen/xenbus"), UVPRequired, Pass, ""},
+		{"its child is dead on Xen", replace(onXen, "process 701 uvp-monitor /usr/bin/uvp-monitor\n", ""), UVPRequired, Fail, "1 processes of 2"},
+		{"it has nobody to speak with on KVM", replace(replace(goodAgent, "process 700 uvp-monitor /usr/bin/uvp-monitor\n", ""), "process 701 uvp-monitor /usr/bin/uvp-monitor\n", ""), UVPRequired, Pass, "0 processes"},
+		{"broken, optional", replace(goodAgent, "process 701 uvp-monitor", "process 701 -"), UVPOptional, Fail, "701 - /usr/bin/uvp-monitor is not its package's"},
+		{"its unit has failed", replace(goodAgent, "ActiveState active", "ActiveState failed"), UVPRequired, Fail, "its unit has failed"},
+		{"its unit is masked", replace(goodAgent, "LoadState loaded", "LoadState masked"), UVPRequired, Fail, "masked"},
+		{"does not start at boot", replace(goodAgent, "starts /etc/rc3.d/S35uvp-monitor\n", ""), UVPRequired, Fail, "does not start at boot"},
+		{"another program", replace(goodAgent, "file /usr/bin/uvp-monitor uvp-monitor", "file /usr/bin/uvp-monitor -"), UVPRequired, Fail, "/usr/bin/uvp-monitor is not its package's"},
+		{"held", replace(goodAgent, "package ii", "package hi"), UVPRequired, Fail, "held"},
+		{"half installed", replace(goodAgent, "package ii", "package iH"), UVPRequired, Fail, "half installed"},
+		{"a process of nobody's, forbidden", "process 9 - /opt/uvp-monitor\n", UVPForbidden, Fail, "installed, 1 processes"},
+		{"files alone, forbidden", "file /etc/.uvp-monitor -\n", UVPForbidden, Fail, "installed"},
+		{"CentOS 6 without its module", goodAgent + "release CentOS release 6.9 (Final)\n", UVPRequired, Fail, "no package kmod-uvpmod"},
+		{"Oracle 6 without its module", goodAgent + "release Oracle Linux Server release 6.10\n", UVPRequired, Fail, "no package kmod-uvpmod"},
+		{"CentOS 6 with its module", goodAgent + "release CentOS release 6.9 (Final)\npackage ii kmod-uvpmod 2.2.0.315-3.1\n", UVPRequired, Pass, ""},
+		{"CentOS 7 needs none", goodAgent + "release CentOS Linux release 7.6.1810 (Core)\n", UVPRequired, Pass, ""},
+		{"the module alone, forbidden", "package ii kmod-uvpmod 2.2.0.315-3.1\n", UVPForbidden, Fail, "installed"},
 	} {
-		p := goodParams()
-		p.UVPMonitor = UVPMonitor{State: tc.state, Reason: "because"}
-		r := results(t, &Suite{Profile: OTC(), Params: p}, tc.facts)["uvp.monitor"]
-		assert.Equal(t, tc.status, r.Status, "%q: %+v", tc.state, r)
-		if tc.status == Skipped {
-			assert.Equal(t, "optional: because", r.Reason)
-		}
+		t.Run(tc.name, func(t *testing.T) {
+			p := Params{UVPMonitor: UVPMonitor{State: tc.state, Reason: "because"}}
+			v := judgeUVP(Facts{Facts: map[string]Fact{"agents": {Output: tc.agents}}}, p)
+			assert.Equal(t, tc.status, v.Status, "%+v", v)
+			assert.Contains(t, v.Found, tc.found)
+			if tc.status == Skipped {
+				assert.Equal(t, "optional: because", v.Reason)
+			}
+		})
 	}
 	var s UVPState
 	require.NoError(t, s.UnmarshalText([]byte("forbidden")))
 	require.Error(t, s.UnmarshalText([]byte("maybe")))
+}
+
+// What dnf, yum and zypper have in files is judged by these, where they have no apt.
+func TestPackageFilesOfRPM(t *testing.T) {
+	const none = "no apt\n"
+	const good = "### /etc/yum.repos.d/base.repo\n[base]\nbaseurl=http://repo.example/7\ngpgcheck=1\n"
+	const conf = "### /etc/yum.conf\n[main]\ngpgcheck=1\nplugins=1\nlogfile=/var/log/yum.log\ninstallonly_limit=5\n"
+	for _, tc := range []struct {
+		sources, options, check, found string
+	}{
+		{good, conf, "", ""},
+		{strings.Replace(good, "gpgcheck=1", "gpgcheck=0", 1), conf, "updates.verified", "gpgcheck=0 in /etc/yum.repos.d/base.repo"},
+		{good + "sslverify = false\n", conf, "updates.verified", "sslverify = false"},
+		{good, conf + "gpgcheck = No\n", "updates.verified", "/etc/yum.conf"},
+		{good, conf + "### /etc/zypp/zypp.conf\nrepo_gpgcheck = off\n", "updates.verified", "repo_gpgcheck = off"},
+		{good, conf + "proxy=http://192.0.2.1:3128\n", "updates.options", "proxy=http://192.0.2.1:3128"},
+		{good, conf + "tsflags=noscripts\n", "updates.options", "tsflags"},
+		{good, conf + "exclude=kernel* openssh*\n", "updates.preferences", "exclude=kernel*"},
+		{good, conf + "### /etc/yum/pluginconf.d/versionlock.list\n0:openssh-7.4p1-21.*\n", "updates.preferences", "openssh-7.4p1"},
+		{good, conf + "### /etc/zypp/locks\nsolvable_name: kernel-default\n", "updates.preferences", "kernel-default"},
+		{good, conf + "### /etc/dnf/automatic.conf\napply_updates = yes\n", "updates.not-automatic", "apply_updates"},
+		{good + "### /etc/yum.repos.d/more.repo\nbaseurl=http://192.0.2.1/x\n", conf, "updates.repositories", "also http://192.0.2.1/x"},
+	} {
+		facts := Facts{Facts: map[string]Fact{
+			"package-sources": {Output: tc.sources}, "package-options": {Output: tc.options}, "apt-config": {Output: none}, "apt-targets": {Output: none},
+			"update-units": {}, "package-keys": {}, "os-release": {Output: "ID=\"centos\"\nVERSION_ID=\"7\"\n"},
+		}}
+		for _, c := range updateChecks() {
+			if !strings.HasPrefix(c.ID, "updates.") {
+				continue
+			}
+			v := c.Judge(facts, Params{Repositories: []Repository{{URL: "http://repo.example/7"}}})
+			if c.ID == tc.check {
+				assert.Equal(t, Fail, v.Status, "%s: %s: %+v", tc.found, c.ID, v)
+				assert.Contains(t, v.Found, tc.found)
+			} else {
+				assert.Contains(t, []Status{Pass, Skipped}, v.Status, "%s: %s: %+v", tc.found, c.ID, v)
+			}
+		}
+	}
 }
 
 // A definition that does not say what it expects is a mistake, not a pass.

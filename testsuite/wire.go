@@ -20,9 +20,16 @@ const probeTimeout = 90 * time.Second
 
 // probeAlgorithms reads what the server offers before any login.
 func probeAlgorithms(ctx context.Context, address string) (string, error) {
+	return offeredAlgorithms(ctx, new(net.Dialer).DialContext, address)
+}
+
+// A dialer is net.Dialer's DialContext, or a witness's.
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+func offeredAlgorithms(ctx context.Context, dial dialer, address string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	conn, err := dial(ctx, "tcp", address)
 	if err != nil {
 		return "", fmt.Errorf("cannot connect to %s: %w", address, err)
 	}
@@ -50,10 +57,10 @@ func probeAlgorithms(ctx context.Context, address string) (string, error) {
 //	offered METHOD,METHOD
 //	tried METHOD,METHOD
 //	partial METHOD,METHOD
-func probeLogin(ctx context.Context, t Target, user string, wanted []string, auth []ssh.AuthMethod) (string, error) {
+func probeLogin(ctx context.Context, t Target, dial dialer, user string, wanted []string, auth []ssh.AuthMethod) (string, error) {
 	var seen *ssh.ClientAuthContext
 	client, err := sshconn.Dial(ctx, sshconn.Config{
-		Address: t.Address, User: user, HostKey: t.HostKey, HandshakeTimeout: probeTimeout, Auth: auth,
+		Dial: dial, Address: t.Address, User: user, HostKey: t.HostKey, HandshakeTimeout: probeTimeout, Auth: auth,
 		Observe: func(c *ssh.ClientAuthContext) { seen = c },
 	})
 	login := "undecided"
@@ -85,19 +92,74 @@ func probePassword(ctx context.Context, t Target) (string, error) {
 	if t.Password == "" {
 		return "", errors.New("the console showed no password to try")
 	}
-	return probeLogin(ctx, t, t.User, []string{"password", "keyboard-interactive"}, []ssh.AuthMethod{
-		ssh.Password(t.Password),
+	return probeLogin(ctx, t, nil, t.User, []string{"password", "keyboard-interactive"}, byPassword(t.Password))
+}
+
+func byPassword(password string) []ssh.AuthMethod {
+	return []ssh.AuthMethod{
+		ssh.Password(password),
 		ssh.KeyboardInteractive(func(_, _ string, questions []string, _ []bool) ([]string, error) {
 			answers := make([]string, len(questions))
 			for i := range answers {
-				answers[i] = t.Password
+				answers[i] = password
 			}
 			return answers, nil
 		}),
-	})
+	}
 }
 
 // probeRoot tries signer, whose key is in root's authorized_keys, as root.
 func probeRoot(ctx context.Context, t Target, signer ssh.Signer) (string, error) {
-	return probeLogin(ctx, t, "root", []string{"publickey"}, []ssh.AuthMethod{ssh.PublicKeys(signer)})
+	return probeLogin(ctx, t, nil, "root", []string{"publickey"}, []ssh.AuthMethod{ssh.PublicKeys(signer)})
 }
+
+// probeListeners looks at everything that listens on TCP, as ports says it: whether it
+// speaks SSH, with which algorithms, and whether it lets anybody in by a password
+// that is made up or by nothing at all:
+//
+//	### ADDRESS:PORT
+//	not SSH
+//
+// or the lines of wire-algorithms and wire-password. A server with another host key
+// than the machine's is "another host key".
+func probeListeners(ctx context.Context, t Target, ports string) (string, error) {
+	var b strings.Builder
+	n := 0
+	for line := range strings.Lines(ports) {
+		f := strings.Fields(line)
+		if len(f) != 3 || f[0] != "tcp" {
+			continue
+		}
+		if n++; n > maxListeners {
+			return b.String(), fmt.Errorf("more than %d ports of TCP are open", maxListeners)
+		}
+		t.Address = net.JoinHostPort(f[1], f[2])
+		fmt.Fprintf(&b, "### %s\n", t.Address)
+		listening, cancel := context.WithTimeout(ctx, listenerTimeout)
+		offer, err := offeredAlgorithms(listening, t.Witness.DialContext, t.Address)
+		cancel()
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		if err != nil {
+			b.WriteString("not SSH\n")
+			continue
+		}
+		b.WriteString(offer)
+		login, err := probeLogin(ctx, t, t.Witness.DialContext, t.User, []string{"password", "keyboard-interactive"}, byPassword(rand.Text()))
+		var keyErr *sshconn.HostKeyError
+		switch {
+		case errors.As(err, &keyErr):
+			login = "another host key\n"
+		case err != nil:
+			return "", err
+		}
+		b.WriteString(login)
+	}
+	return b.String(), nil
+}
+
+const (
+	maxListeners    = 100
+	listenerTimeout = 20 * time.Second // a listener that says nothing is no sshd
+)

@@ -1,4 +1,4 @@
-// Hardening holds a machine to the profile otc: one that runs already, one that is
+// Hardening holds a machine to the profile otc or strict: one that runs already, one that is
 // booted from an image, or what was seen of one before.
 //
 //	hardening -host HOST[:PORT] [-user USER] -key FILE (-hostkey FILE | -known-hosts FILE) [flags]
@@ -13,6 +13,7 @@
 // waivers are read from a file with -waivers: a map with the key "waivers", a list
 // as in a definition.
 //
+//	-profile otc|strict      what it is held to; default: the definition's, or otc
 //	-format text|json|junit  of the report; default text
 //	-facts-out FILE          keep what was seen, for -facts-in
 //	-wire-only               only what is seen on the wire; nobody logs in, and no -key is needed
@@ -122,7 +123,9 @@ func (o *options) facts(ctx context.Context, suite *testsuite.Suite, stderr io.W
 		}
 		return suite.Gather(ctx, target)
 	}
-	machine, err := box.Boot(ctx, sandbox.Image{Path: o.image, User: suite.Params.User, Logger: slog.New(slog.NewTextHandler(stderr, nil))})
+	machine, err := box.Boot(ctx, sandbox.Image{
+		Path: o.image, User: suite.Params.User, TimeServers: suite.Params.NTPServers, Logger: slog.New(slog.NewTextHandler(stderr, nil)),
+	})
 	if err != nil {
 		return testsuite.Facts{}, err
 	}

@@ -10,9 +10,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/internal/passphrase"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 )
 
 type options struct {
@@ -21,7 +23,7 @@ type options struct {
 
 	image, factsIn string
 
-	config, name, waivers string
+	config, name, waivers, profile string
 
 	format, factsOut         string
 	wireOnly, readOnly, list bool
@@ -43,6 +45,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.factsIn, "facts-in", "", "`file` that -facts-out wrote")
 	f.StringVar(&o.config, "config", "", "`file` of definitions (YAML)")
 	f.StringVar(&o.name, "name", "", "`name` of the definition in -config, or of the catalog's image")
+	f.StringVar(&o.profile, "profile", "", "`otc` or strict; default: the definition's, or otc")
 	f.StringVar(&o.waivers, "waivers", "", "`file` of more waivers (YAML)")
 	f.StringVar(&o.format, "format", "text", "`form` of the report: text, json or junit")
 	f.StringVar(&o.factsOut, "facts-out", "", "`file` to keep what was seen in")
@@ -74,6 +77,8 @@ func (o *options) check() error {
 		formats = formats[:2]
 	}
 	switch {
+	case !slices.Contains([]string{"", "otc", "strict"}, o.profile):
+		return fmt.Errorf("-profile: %.20q is none of otc, strict", o.profile)
 	case o.list && sources > 0 || !o.list && sources != 1:
 		return errors.New(usage)
 	case !slices.Contains(formats, o.format):
@@ -91,14 +96,22 @@ func (o *options) check() error {
 // suite is what the machine is held to.
 func (o *options) suite() (*testsuite.Suite, error) {
 	suite := &testsuite.Suite{Profile: testsuite.OTC()}
+	suite.Profile.Checks = append(suite.Profile.Checks, ledger.LiveChecks()...)
 	d, err := o.definition()
 	if err != nil {
 		return nil, err
 	}
 	if d != nil {
-		if suite, err = new(imagefactory.Factory).Suite(*d); err != nil {
+		if suite, err = o.factory().Suite(*d); err != nil {
 			return nil, err
 		}
+	}
+	switch o.profile {
+	case "":
+	case "otc":
+		suite.Profile = testsuite.OTC()
+	case "strict":
+		suite.Profile = testsuite.Strict()
 	}
 	suite.Params.User = cmp.Or(o.user, suite.Params.User, "linux")
 	suite.ReadOnly = o.readOnly
@@ -116,6 +129,15 @@ func (o *options) suite() (*testsuite.Suite, error) {
 		keepWire(suite)
 	}
 	return suite, nil
+}
+
+// factory knows what diskimage-builder's elements bring into an image of -config;
+// the catalog's images name none.
+func (o *options) factory() *imagefactory.Factory {
+	if o.config == "" {
+		return new(imagefactory.Factory)
+	}
+	return &imagefactory.Factory{Builders: []imagefactory.BuilderDriver{dib.Driver{}}}
 }
 
 // definition is the one that is meant, or nil.

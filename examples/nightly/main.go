@@ -32,6 +32,8 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
+	"github.com/opentelekomcloud/go-imagefactory/publish/glance"
+	"github.com/opentelekomcloud/go-imagefactory/publish/obs"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
@@ -88,8 +90,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	factory := &imagefactory.Factory{
 		Dir: *out, Jobs: *jobs, Force: *force, AnyClass: *anyClass,
 		Builders: []imagefactory.BuilderDriver{dib.Driver{}},
-		Targets:  []imagefactory.TargetDriver{directory.Driver{Dir: cmp.Or(*out, "."), Logger: logger}},
-		Logger:   logger,
+		Targets: []imagefactory.TargetDriver{
+			directory.Driver{Dir: cmp.Or(*out, "."), Logger: logger},
+			glance.Driver{Logger: logger},
+			obs.Driver{Logger: logger},
+		},
+		Logger: logger,
 	}
 	if *mirror != "" {
 		factory.HostMirrors = map[string]string{"debian": *mirror}

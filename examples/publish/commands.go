@@ -13,18 +13,17 @@ import (
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
-	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
-func (c *command) dry(t *directory.Target) publish.Target {
+func (c *command) dry(t place) publish.Target {
 	if c.dryRun {
-		return publish.DryRun(t)
+		return publish.DryRun(t.Target)
 	}
-	return t
+	return t.Target
 }
 
-func (c *command) push(ctx context.Context, t *directory.Target) error {
+func (c *command) push(ctx context.Context, t place) error {
 	keyring, err := signing.LoadKeyring(c.keyring)
 	if err != nil {
 		return err
@@ -58,25 +57,25 @@ func report(p *publish.Publication) {
 	}
 }
 
-func (c *command) rollback(ctx context.Context, t *directory.Target) error {
+func (c *command) rollback(ctx context.Context, t place) error {
 	return c.takeBack(ctx, t, publish.Rollback)
 }
 
-func (c *command) withdraw(ctx context.Context, t *directory.Target) error {
+func (c *command) withdraw(ctx context.Context, t place) error {
 	return c.takeBack(ctx, t, publish.Withdraw)
 }
 
-func (c *command) takeBack(ctx context.Context, t *directory.Target, do func(context.Context, publish.Target, string, publish.BuildID, string) (*publish.Publication, error)) error {
+func (c *command) takeBack(ctx context.Context, t place, do func(context.Context, publish.Target, string, publish.BuildID, string) (*publish.Publication, error)) error {
 	build, err := publish.ParseBuildID(c.args[1])
 	if err != nil {
 		return err
 	}
-	p, err := do(ctx, t, c.args[0], build, c.reason)
+	p, err := do(ctx, t.Target, c.args[0], build, c.reason)
 	report(p)
 	return err
 }
 
-func (c *command) retain(ctx context.Context, t *directory.Target) error {
+func (c *command) retain(ctx context.Context, t place) error {
 	if _, err := known(ctx, t, c.args[0]); err != nil {
 		return err
 	}
@@ -89,15 +88,15 @@ func (c *command) retain(ctx context.Context, t *directory.Target) error {
 
 // known lists an image, which must be there: a name with a slip in it is no
 // reason for silence.
-func known(ctx context.Context, t *directory.Target, image string) ([]publish.Entry, error) {
+func known(ctx context.Context, t place, image string) ([]publish.Entry, error) {
 	have, err := t.List(ctx, image)
 	if err == nil && len(have) == 0 {
-		err = fmt.Errorf("there are no releases of %s in %s", image, t.Dir)
+		err = fmt.Errorf("there are no releases of %s in %s", image, t.name)
 	}
 	return have, err
 }
 
-func (c *command) list(ctx context.Context, t *directory.Target) error {
+func (c *command) list(ctx context.Context, t place) error {
 	have, err := known(ctx, t, c.args[0])
 	if err != nil {
 		return err
@@ -126,7 +125,7 @@ func (c *command) list(ctx context.Context, t *directory.Target) error {
 	return enc.Encode(rows)
 }
 
-func (c *command) verify(ctx context.Context, t *directory.Target) error {
+func (c *command) verify(ctx context.Context, t place) error {
 	keyring, err := signing.LoadKeyring(c.keyring)
 	if err != nil {
 		return err
@@ -134,7 +133,11 @@ func (c *command) verify(ctx context.Context, t *directory.Target) error {
 	if _, err := known(ctx, t, c.args[0]); err != nil {
 		return err
 	}
-	if err := t.Verify(ctx, c.args[0], keyring); err != nil {
+	v, ok := t.Target.(verifier)
+	if !ok {
+		return fmt.Errorf("what is on %s cannot be verified from here", t.name)
+	}
+	if err := v.Verify(ctx, c.args[0], keyring); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}

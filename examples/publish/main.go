@@ -10,11 +10,27 @@
 //	publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX] IMAGE[/latest|/prev|/BUILD] DIR
 //	                                                         bring a release to DIR/IMAGE/BUILD, verified
 //
-// RELEASE is a directory IMAGE/BUILD, and TARGET is directory:DIR; -to may be
-// repeated. Steps are printed as they were done; with -n, as they would be. SOURCE is
-// directory:DIR or the URL of a web server that serves one. Fetch prints the
-// release's directory; it continues what it could not end before, and with -only,
-// which may be repeated, it fetches only files that end so, such as .qcow2.
+// RELEASE is a directory IMAGE/BUILD. TARGET is directory:DIR, obs:BUCKET[/PREFIX] or
+// glance:CLOUD with the name of a cloud of clouds.yaml; -to may be repeated, and one
+// target's failure stops no other. Steps are printed as they were done; with -n, as they
+// would be. SOURCE is directory:DIR, obs:BUCKET[/PREFIX] or the URL of a web server that
+// serves one. Fetch prints the release's directory; it continues what it could not end
+// before, and with -only, which may be repeated, it fetches only files that end so, such
+// as .qcow2. With -journal FILE each call of an object store is appended to the file, as
+// a line of JSON without secrets.
+//
+// An object store is reached with these variables of the environment; "yes" is the only
+// word that allows something:
+//
+//	AWS_ENDPOINT_URL, AWS_REGION               the service; Open Telekom Cloud's eu-de if not set
+//	AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
+//	AWS_SHARED_CREDENTIALS_FILE, AWS_PROFILE   instead of these
+//	OS_CLOUD                                   instead of these: the cloud's keys of clouds.yaml
+//	AWS_CA_BUNDLE                              certificates to trust besides the system's
+//	OBS_PATH_STYLE=yes                         buckets are no hosts of their own
+//	OBS_PUBLIC=yes, OBS_ACL                    what is published is for all; the canned ACL
+//	OBS_ALLOW_HTTP=yes                         send over connections that anybody can read
+//	OBS_SKIP_TLS_VERIFICATION=yes              believe whoever poses as the service
 //
 // It exits with 0 if all is done or good, 1 if a release is not good or may not be
 // published, and 2 for wrong usage, an unknown image or build, and what cannot be
@@ -27,7 +43,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
@@ -35,8 +50,6 @@ import (
 	"syscall"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
-	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
-	"github.com/opentelekomcloud/go-imagefactory/publish/web"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
@@ -48,7 +61,9 @@ const usage = `usage: publish push     [-n] -to TARGET -keyring FILE RELEASE
        publish list  [-json] -to TARGET IMAGE
        publish verify        -to TARGET -keyring FILE IMAGE
        publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX] IMAGE[/latest|/prev|/BUILD] DIR
-TARGET is directory:DIR, SOURCE too or an http or https URL
+TARGET is directory:DIR, obs:BUCKET[/PREFIX] or glance:CLOUD
+SOURCE is directory:DIR, obs:BUCKET[/PREFIX] or an http or https URL
+-journal FILE, with each command, appends the calls of an object store to the file
 `
 
 // maxDays bounds -max-age, so that it fits a time.Duration.
@@ -79,7 +94,7 @@ func (e exitCode) Error() string { return e.err.Error() }
 
 // command is one run of a subcommand.
 type command struct {
-	targets []*directory.Target
+	targets []place
 	source  publish.Source
 	maxAge  int // days
 	only    []string
@@ -87,12 +102,13 @@ type command struct {
 	reason  string
 	dryRun  bool
 	json    bool
+	journal string
 	args    []string
 }
 
 func run(ctx context.Context, args []string) error {
 	commands := map[string]struct {
-		run   func(*command, context.Context, *directory.Target) error
+		run   func(*command, context.Context, place) error
 		args  int
 		flags string // that it takes, and -to unless it takes -from
 	}{
@@ -114,9 +130,15 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("publish "+name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	needs := func(flag string) bool { return slices.Contains(strings.Fields(spec.flags), flag) }
+	var to []string
+	from := ""
 	if !needs("from") {
-		flags.Func("to", "`target` directory:DIR; may be repeated", c.addTarget)
+		flags.Func("to", "`target` directory:DIR, obs:BUCKET[/PREFIX] or glance:CLOUD; may be repeated", func(s string) error {
+			to = append(to, s)
+			return nil
+		})
 	}
+	flags.StringVar(&c.journal, "journal", "", "append each call of an object store to the `file`")
 	for _, f := range strings.Fields(spec.flags) {
 		switch f {
 		case "n":
@@ -128,7 +150,7 @@ func run(ctx context.Context, args []string) error {
 		case "reason":
 			flags.StringVar(&c.reason, f, "", "`text` that says why")
 		case "from":
-			flags.Func(f, "`source` directory:DIR or a URL", c.setSource)
+			flags.StringVar(&from, f, "", "`source` directory:DIR, obs:BUCKET[/PREFIX] or a URL")
 		case "max-age":
 			flags.IntVar(&c.maxAge, f, 0, "refuse builds that began more than so many `days` ago")
 		case "only":
@@ -144,6 +166,11 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	c.args = flags.Args()
+	if err == nil && known {
+		var closeJournal func()
+		closeJournal, err = c.open(to, from)
+		defer closeJournal()
+	}
 	wrong := !known || err != nil || len(c.args) != spec.args || c.maxAge < 0 || c.maxAge > maxDays ||
 		needs("from") && c.source == nil || !needs("from") && len(c.targets) == 0 ||
 		needs("keyring") && c.keyring == "" || needs("reason") && c.reason == ""
@@ -162,29 +189,6 @@ func run(ctx context.Context, args []string) error {
 		errs = append(errs, spec.run(c, ctx, t)) // one target's failure is none of another's
 	}
 	return worst(errs)
-}
-
-func (c *command) addTarget(s string) error {
-	kind, dir, _ := strings.Cut(s, ":")
-	if kind != "directory" || dir == "" {
-		return fmt.Errorf("%q is not directory:DIR", s)
-	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	c.targets = append(c.targets, &directory.Target{Dir: dir, Logger: log})
-	return nil
-}
-
-func (c *command) setSource(s string) error {
-	kind, dir, _ := strings.Cut(s, ":")
-	switch {
-	case kind == "directory" && dir != "":
-		c.source = &directory.Target{Dir: dir}
-	case kind == "http" || kind == "https":
-		c.source = &web.Source{URL: s}
-	default:
-		return fmt.Errorf("%q is neither directory:DIR nor a URL", s)
-	}
-	return nil
 }
 
 // worst joins the errors; one that exits with 2 counts more than one with 1.

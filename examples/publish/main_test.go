@@ -145,7 +145,7 @@ func TestFetch(t *testing.T) {
 		{[]string{"-from", from, "Image", to}, 2, "", "usage: publish"},
 		{[]string{"-from", from, "-keyring", key, "Image"}, 2, "", "usage: publish"},
 		{[]string{"-from", from, "-to", from, "-keyring", key, "Image", to}, 2, "", "usage: publish"},
-		{[]string{"-from", "ftp://host", "-keyring", key, "Image", to}, 2, "", "neither directory:DIR nor a URL"},
+		{[]string{"-from", "ftp://host", "-keyring", key, "Image", to}, 2, "", "neither directory:DIR, obs:BUCKET[/PREFIX] nor a URL"},
 		{[]string{"-from", from, "-keyring", key, "-max-age", "-1", "Image", to}, 2, "", "usage: publish"},
 		{[]string{"-from", from, "-keyring", key, "-max-age", "9000000", "Image", to}, 2, "", "usage: publish"},
 		{[]string{"-from", from, "-keyring", key + "x", "Image", to}, 2, "", "no such file"},

@@ -22,6 +22,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/internal/spoil"
 	"github.com/opentelekomcloud/go-imagefactory/internal/sshconn"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox/network"
 )
 
 // imageEnv names the image of examples/nightly. The end-to-end test of the
@@ -47,6 +48,7 @@ func TestLive(t *testing.T) {
 	}
 	g := boot(t, testImage(t))
 	g.monitor(t, "savevm good")
+	g.forget = g.Target.Witness.(*network.Network).Snapshot()
 	if *one == "" {
 		assert.NoError(t, spoil.Compare(nil, g.judge(t)), "the machine is not good to begin with")
 	}
@@ -96,6 +98,7 @@ type guest struct {
 	client *ssh.Client // of the machine as it is now; nil if there is none
 	qmp    net.Conn
 	said   *bufio.Scanner
+	forget func() // what the network has seen since the machine was saved
 }
 
 // boot starts the sandbox's QEMU with a monitor.
@@ -109,6 +112,7 @@ func boot(t *testing.T, image string) *guest {
 	require.NoError(t, os.WriteFile(binary, []byte(script), 0o700))
 	m, err := sandbox.QEMU{Binary: binary}.Boot(t.Context(), sandbox.Image{
 		Path: image, WorkDir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		TimeServers: []string{"ntp01.otc-service.com", "ntp02.otc-service.com"},
 	})
 	require.NoError(t, err)
 	g := &guest{Machine: m}
@@ -197,6 +201,7 @@ func (g *guest) spoil(t *testing.T, name string, rows []spoil.Spoil, after func(
 		began := time.Now()
 		g.leave()
 		g.monitor(t, "loadvm good")
+		g.forget()
 		said, err := g.run(t, spoil.Script(rows))
 		require.NoError(t, err)
 		require.Empty(t, said)

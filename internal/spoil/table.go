@@ -183,12 +183,13 @@ func Compare(rows []Spoil, found []Finding) error {
 func (s Spoil) script() string { return "umask 022\ncd /\n" + s.Do }
 
 // Script does rows on a running machine, as root. It writes a line "cannot do
-// NAME: …" for each that does not succeed.
+// NAME: …" for each that does not succeed. Last, sshd reads its configuration again.
 func Script(rows []Spoil) string {
 	var b strings.Builder
 	for _, s := range rows {
 		fmt.Fprintf(&b, "said=$(sh -euc %s 2>&1 >/dev/null </dev/null) || printf 'cannot do %%s: %%s\\n' %s \"$said\"\n", quote(s.script()), quote(s.Name))
 	}
+	b.WriteString("systemctl reload ssh 2>/dev/null || :\n")
 	return b.String()
 }
 

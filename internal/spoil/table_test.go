@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
@@ -24,10 +25,13 @@ import (
 var one = flag.String("spoil", "", "try only rows whose names match this regular expression, each alone")
 
 // minRows is the least number of rows that the table must have.
-const minRows = 60
+const minRows = 200
 
 // unspoiled are the checks that no row breaks, and why.
-var unspoiled = map[string]string{}
+var unspoiled = map[string]string{
+	"sshd.terrapin":     "no option of this sshd turns strict key exchange off; the test of it has recorded offers",
+	"sshd.weak-refused": "this sshd agrees to nothing that it does not offer; the test against the distribution's sshd tries that",
+}
 
 func TestTable(t *testing.T) {
 	rows := table(t)
@@ -44,7 +48,7 @@ func TestTable(t *testing.T) {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(checks)) {
-		require.True(t, spoiled[id] != (unspoiled[id] != ""), "check %s: want a row that breaks it, or a reason in unspoiled why there is none", id)
+		assert.True(t, spoiled[id] != (unspoiled[id] != ""), "check %s: want a row that breaks it, or a reason in unspoiled why there is none", id)
 	}
 	for id := range unspoiled {
 		require.True(t, checks[id], "unspoiled names check %s, which there is not", id)

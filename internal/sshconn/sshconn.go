@@ -25,7 +25,9 @@ import (
 
 // Config says where to connect and as whom.
 type Config struct {
-	Address string           // host:port
+	Address string // host:port
+	// Dial opens the connection. If nil, a net.Dialer does.
+	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	User    string           // user to log in as
 	Auth    []ssh.AuthMethod // in the order they are tried
 	HostKey ssh.PublicKey    // the only host key that is accepted; must not be nil
@@ -66,7 +68,11 @@ func Dial(ctx context.Context, c Config) (*ssh.Client, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", c.Address)
+	dial := c.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	conn, err := dial(ctx, "tcp", c.Address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot connect to %s: %w", c.Address, err)
 	}

@@ -4,6 +4,7 @@ fact identity <<'X'
 echo "uid $(id -u)"
 echo "boot $(awk '$1 == "btime" {print $2}' /proc/stat)"
 echo "machine-id $(cat /etc/machine-id)"
+echo "now $(date +%s)"
 echo "machine-id-time $(stat -c %Y /etc/machine-id)"
 for f in /etc/ssh/ssh_host_*_key.pub; do
 	[ -f "$f" ] && echo "hostkey $(stat -c %Y "$f") $(ssh-keygen -lf "$f")"

@@ -84,13 +84,6 @@ func TestBoot(t *testing.T) {
 	assert.NotContains(t, string(log), helperPassword)
 }
 
-func TestBootTakesAnotherPort(t *testing.T) {
-	q := helperQEMU(t, "busy-once")
-	m, err := q.boot(t.Context(), qcow2File(t, nil))
-	require.NoError(t, err)
-	require.NoError(t, m.Close())
-}
-
 func TestBootQEMUDies(t *testing.T) {
 	q := helperQEMU(t, "die")
 	image := qcow2File(t, nil)
@@ -215,10 +208,10 @@ func TestUnsafeImages(t *testing.T) {
 func TestArguments(t *testing.T) {
 	q := QEMU{}
 	q.setDefaults()
-	args, err := q.args(&guest{Machine: new(Machine), image: "/images/a,b.qcow2", dir: "/tmp/x"}, 2222)
+	args, err := q.args(&guest{Machine: new(Machine), image: "/images/a,b.qcow2", dir: "/tmp/x"}, net.HardwareAddr{0xfa, 0x16, 0x3e, 1, 2, 3})
 	require.NoError(t, err)
 	line := strings.Join(args, " ")
-	assert.Contains(t, line, "restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:2222-:22")
+	assert.Contains(t, line, "-netdev stream,id=net0,server=off,addr.type=fd,addr.str=3 -device virtio-net-pci,netdev=net0,romfile=,mac=fa:16:3e:01:02:03")
 	assert.Contains(t, line, `"filename":"/images/a,b.qcow2","read-only":true`)
 	assert.Contains(t, line, "-nodefaults -no-user-config")
 	assert.Contains(t, line, "-sandbox on")

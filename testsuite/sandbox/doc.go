@@ -17,9 +17,12 @@
 // # Security
 //
 // The guest is not trusted. It has no way to the host's loopback or to the
-// network: QEMU's user networking runs with restrict=on, and only the port on
-// 127.0.0.1 leads in. Its disk's header is read before QEMU sees it, and an
-// image that names a backing file or an external data file is refused. What it
+// network: what it has for a network is package network, in this process, at the other
+// end of a pair of sockets that only QEMU inherits; a port on 127.0.0.1 leads
+// in. That network serves addresses, names and the time, and is the Target's Witness
+// of what answers from outside and of what the guest sends.
+//
+// The disk's header is read before QEMU sees it, and an image that names a backing file or an external data file is refused. What it
 // prints is bounded in memory, and only the first complete block of host keys
 // on the console counts. QEMU runs with a system call filter.
 //

@@ -23,8 +23,10 @@ func ExampleQEMU_Boot() {
 		DiskBytes:    machine.ImageBytes,
 		OverlayBytes: machine.DiskBytes,
 		NTPServers:   []string{"ntp01.otc-service.com", "ntp02.otc-service.com"},
-		Repositories: []string{"http://debmirror.otc-service.com/debian"},
-		UVPMonitor:   testsuite.UVPMonitor{State: testsuite.UVPOptional, Reason: "not in Debian's archive"},
+		Repositories: []testsuite.Repository{
+			{URL: "http://debmirror.otc-service.com/debian", Suites: []string{"bookworm", "bookworm-updates"}},
+		},
+		UVPMonitor: testsuite.UVPMonitor{State: testsuite.UVPOptional, Reason: "not in Debian's archive"},
 	}}
 	report, err := suite.Run(ctx, machine.Target)
 	if err != nil {

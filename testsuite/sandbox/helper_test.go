@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,12 +18,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/netguest"
 	"github.com/opentelekomcloud/go-imagefactory/internal/sshtest"
 )
 
 // The test binary stands in for QEMU where the variable helperEnv is set: it
-// takes QEMU's arguments, prints a console, and serves SSH on the forwarded
-// port. What it cannot show is a guest; TestBootImage has one.
+// takes QEMU's arguments, prints a console, and serves SSH on the
+// network. What it cannot show is a guest; TestBootImage has one.
 const helperEnv = "IMAGEFACTORY_SANDBOX_HELPER"
 
 const helperPassword = "cOrRecthOrse42"
@@ -55,15 +57,7 @@ func helper(mode string) int {
 		_, _ = q.Boot(context.Background(), Image{Path: os.Getenv("HELPER_IMAGE"), WorkDir: os.Getenv("HELPER_DIR")})
 		return 0
 	}
-	port := regexp.MustCompile(`hostfwd=tcp:127\.0\.0\.1:(\d+)-:22`).FindStringSubmatch(args)[1]
-	if mode == "busy-once" {
-		if f, err := os.OpenFile(os.Getenv("HELPER_DIR")+"/busy", os.O_CREATE|os.O_EXCL, 0o600); err == nil {
-			_ = f.Close()
-			fmt.Fprintf(os.Stderr, "qemu: -netdev user: Could not set up host forwarding rule 'tcp:127.0.0.1:%s-:22'\n", port)
-			return 1
-		}
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:"+port)
+	l, err := guestOnWire(args)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 4
@@ -77,6 +71,18 @@ func helper(mode string) int {
 	fmt.Printf("Login hint: user linux, password %s (emergency console access only)\r\nx login: ", helperPassword)
 	sshtest.Serve(l, served, sshtest.Options{})
 	return 0
+}
+
+// guestOnWire listens on port 22 of a guest at the descriptor that QEMU inherits.
+func guestOnWire(args string) (net.Listener, error) {
+	mac, err := net.ParseMAC(regexp.MustCompile(`mac=([0-9a-f:]+)`).FindStringSubmatch(args)[1])
+	if err != nil {
+		return nil, err
+	}
+	address := netip.AddrFrom4([4]byte{192, 168, 0, 10 + mac[5]%200}) // what DHCP would give
+	gateway := netip.MustParseAddr("192.168.0.1")
+	g := netguest.New(os.NewFile(3, "network"), mac, []netip.Prefix{netip.PrefixFrom(address, 24)}, gateway, netip.MustParseAddr("fe80::1"))
+	return g.Listen(netip.AddrPortFrom(address, 22))
 }
 
 func newSigner() ssh.Signer {

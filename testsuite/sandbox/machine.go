@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/sshconn"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox/network"
 )
 
 // A guest is what runs behind a Machine of QEMU.
@@ -22,6 +23,8 @@ type guest struct {
 
 	accel      string   // "kvm" or "tcg"
 	process    *process // nil until QEMU was started
+	network    network.Config
+	wire       *wire // nil until then
 	console    *console
 	consoleLog string
 	image      string
@@ -38,6 +41,7 @@ func (g *guest) stop() (err error) {
 	if g.process != nil {
 		g.process.stop()
 	}
+	g.wire.close()
 	if g.consoleLog != "" {
 		if werr := os.WriteFile(g.consoleLog, g.console.log(), 0o600); werr != nil {
 			err = fmt.Errorf("cannot keep the console log: %w", werr)

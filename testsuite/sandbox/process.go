@@ -1,11 +1,9 @@
 package sandbox
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -24,10 +22,16 @@ type process struct {
 	err    error         // how it ended; read only after done
 }
 
-// startProcess starts QEMU with its standard output going to console.
-func startProcess(binary string, args []string, console io.Writer) (*process, error) {
+// startProcess starts QEMU with its standard output going to console and the files,
+// which it closes here, as its descriptors from 3.
+func startProcess(binary string, args []string, console io.Writer, files ...*os.File) (*process, error) {
+	defer func() {
+		for _, f := range files {
+			_ = f.Close()
+		}
+	}()
 	p := &process{stderr: &tailBuffer{}, cmd: exec.Command(binary, args...), done: make(chan struct{})} //nolint:gosec // by argv
-	p.cmd.Stdout, p.cmd.Stderr = console, p.stderr
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = console, p.stderr, files
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C is ours to handle
 	diesWithParent(p.cmd.SysProcAttr)
 	started := make(chan error)
@@ -59,9 +63,6 @@ func (p *process) ended() error {
 		return nil
 	}
 	text := p.stderr.String()
-	if strings.Contains(text, "Could not set up host forwarding rule") {
-		return fmt.Errorf("%w: %s", ErrPortInUse, text)
-	}
 	how := "exit status 0"
 	if p.err != nil {
 		how = p.err.Error()
@@ -86,27 +87,6 @@ func (p *process) stop() {
 	}
 	_ = p.cmd.Process.Kill()
 	<-p.done
-}
-
-// freePort returns a port on 127.0.0.1 that nobody listens on.
-func freePort(ctx context.Context) (int, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("cannot find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
-func portIsFree(ctx context.Context, port int) error {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("cannot listen on 127.0.0.1:%d: %w", port, ErrPortInUse)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot listen on 127.0.0.1:%d: %w", port, err)
-	}
-	return l.Close()
 }
 
 // tailBuffer keeps the last bytes of what QEMU says.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/sshconn"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox/network"
 )
 
 // QEMU is the [Sandbox] that boots images in QEMU on this machine. The zero
@@ -93,15 +95,9 @@ func (q QEMU) Boot(ctx context.Context, image Image) (*Machine, error) {
 	if err != nil {
 		return nil, &BootError{Image: image.Path, Err: err}
 	}
-	for try := 1; ; try++ {
-		if err = q.launch(ctx, g); err == nil {
-			if err = q.await(ctx, g); err == nil {
-				return g.Machine, nil
-			}
-		}
-		// Between finding a free port and QEMU taking it another may have.
-		if !errors.Is(err, ErrPortInUse) || q.Port != 0 || try == portTries {
-			break
+	if err = q.launch(ctx, g); err == nil {
+		if err = q.await(ctx, g); err == nil {
+			return g.Machine, nil
 		}
 	}
 	boot := &BootError{Image: image.Path, Err: err, Console: g.console.last(consoleTail)}
@@ -133,10 +129,6 @@ func (q *QEMU) setDefaults() {
 		q.BootTimeout = 15 * time.Minute
 	}
 }
-
-// portTries bounds how often another free port is taken when somebody else
-// was faster.
-const portTries = 5
 
 // prepare makes the guest's files. QEMU does not run yet.
 func (q *QEMU) prepare(ctx context.Context, image Image) (*guest, error) {
@@ -176,7 +168,7 @@ func (q *QEMU) prepare(ctx context.Context, image Image) (*guest, error) {
 			Target: testsuite.Target{User: cmp.Or(image.User, "linux"), Signer: signer}, Hostname: q.Hostname,
 			ImageBytes: imageBytes, DiskBytes: imageBytes + q.GrowBytes,
 		},
-		accel: q.Accel, console: newConsole(), consoleLog: image.ConsoleLog, image: path, dir: dir,
+		accel: q.Accel, network: network.Config{TimeServers: image.TimeServers}, console: newConsole(), consoleLog: image.ConsoleLog, image: path, dir: dir,
 		logger: cmp.Or(image.Logger, slog.New(slog.DiscardHandler)),
 	}
 	g.Stop, g.Reboot, g.PowerOff = g.stop, g.reboot, g.powerOff
@@ -193,31 +185,27 @@ func (q *QEMU) prepare(ctx context.Context, image Image) (*guest, error) {
 	return g, nil
 }
 
-// launch starts QEMU on a port of this machine.
+// launch starts QEMU, with a port of this machine that leads to the guest's sshd.
 func (q *QEMU) launch(ctx context.Context, g *guest) (err error) {
-	port := q.Port
-	if port == 0 {
-		port, err = freePort(ctx)
-	} else {
-		err = portIsFree(ctx, port)
+	if g.wire, err = newWire(ctx, q.Port, g.network); err != nil {
+		return err
 	}
+	args, err := q.args(g, g.wire.network.MAC())
 	if err != nil {
 		return err
 	}
-	args, err := q.args(g, port)
-	if err != nil {
+	if g.process, err = startProcess(q.Binary, args, g.console, g.wire.file); err != nil {
 		return err
 	}
-	if g.process, err = startProcess(q.Binary, args, g.console); err != nil {
-		return err
-	}
-	g.Target.Address = "127.0.0.1:" + strconv.Itoa(port)
-	g.logger.InfoContext(ctx, "started QEMU", "pid", g.process.pid, "accel", g.accel, "port", port)
+	g.wire.file = nil
+	g.Target.Address = g.wire.listener.Addr().String()
+	g.Target.Witness = g.wire.network
+	g.logger.InfoContext(ctx, "started QEMU", "pid", g.process.pid, "accel", g.accel, "address", g.Target.Address)
 	return nil
 }
 
 // args is QEMU's command line. No device is there that is not named here.
-func (q *QEMU) args(g *guest, port int) ([]string, error) {
+func (q *QEMU) args(g *guest, mac net.HardwareAddr) ([]string, error) {
 	overlay := layers(g.image, g.overlayPath())
 	overlay["discard"] = "unmap"
 	disk, err := blockdev(overlay)
@@ -242,10 +230,10 @@ func (q *QEMU) args(g *guest, port int) ([]string, error) {
 		"-device", "virtio-blk-pci,drive=disk0,bootindex=1",
 		"-device", "virtio-blk-pci,drive=seed0",
 		"-object", "rng-random,id=rng0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng0",
-		// restrict=on: no packet of the guest leaves QEMU, neither to the host
-		// nor beyond; only connections to the forwarded port come in.
-		"-netdev", fmt.Sprintf("user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:%d-:22", port),
-		"-device", "virtio-net-pci,netdev=net0,romfile=",
+		// The guest's network is in this process: descriptor 3 is the first that
+		// QEMU inherits. No packet goes anywhere else.
+		"-netdev", "stream,id=net0,server=off,addr.type=fd,addr.str=3",
+		"-device", fmt.Sprintf("virtio-net-pci,netdev=net0,romfile=,mac=%s", mac),
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"), nil
 }
 

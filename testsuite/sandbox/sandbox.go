@@ -26,6 +26,9 @@ type Sandbox interface {
 type Image struct {
 	Path string // the qcow2 file
 	User string // the image's login user; if empty, linux
+	// TimeServers are the names of the image's time servers. A sandbox that has a
+	// network of its own answers for them.
+	TimeServers []string
 
 	// WorkDir is a directory for what the sandbox needs while the machine
 	// runs; it is as before when the machine is closed. If empty, os.TempDir().

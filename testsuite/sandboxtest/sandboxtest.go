@@ -72,7 +72,7 @@ type Sandbox struct {
 	// Facts are what each machine says of itself, by name; a Fact with an Error
 	// is one that could not be read. They may be those of a machine of one's
 	// own, as testsuite.LoadFacts has them. The names that begin with "wire-",
-	// and "console" and "script", are not the script's and not used. If nil,
+	// and "console", "script" and "sockets-later", are not the script's and not used. If nil,
 	// those of Good, with the image's user in the place of linux.
 	Facts map[string]testsuite.Fact
 }
@@ -103,7 +103,7 @@ func (s Sandbox) boot(ctx context.Context, image sandbox.Image) (*sandbox.Machin
 	facts := s.Facts
 	if facts == nil {
 		facts = Good()
-		for _, name := range []string{"users", "sudo"} {
+		for _, name := range []string{"users", "sudo", "accounts", "sudo-rules", "authorized-keys"} {
 			f := facts[name]
 			f.Output = strings.ReplaceAll(f.Output, recordedUser, user)
 			facts[name] = f
@@ -112,6 +112,13 @@ func (s Sandbox) boot(ctx context.Context, image sandbox.Image) (*sandbox.Machin
 	login, err := newSigner()
 	if err != nil {
 		return nil, err
+	}
+	// The keys that sshd accepts are this machine's, where they are the recorded one.
+	keys := facts["authorized-keys"]
+	if was := strings.TrimSpace(facts["login-key"].Output); was != "" {
+		keys.Output = strings.ReplaceAll(keys.Output, was, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(login.PublicKey()))))
+		facts = maps.Clone(facts)
+		facts["authorized-keys"] = keys
 	}
 	host, err := newSigner()
 	if err != nil {
@@ -169,7 +176,7 @@ func answer(facts map[string]testsuite.Fact) func(string, ssh.Channel) int {
 		}
 		w := bufio.NewWriter(ch)
 		for _, name := range slices.Sorted(maps.Keys(facts)) {
-			if strings.HasPrefix(name, "wire-") || name == "console" || name == "script" {
+			if strings.HasPrefix(name, "wire-") || name == "console" || name == "script" || name == "login-key" || name == "sockets-later" {
 				continue
 			}
 			f, status := facts[name], 0

@@ -1,0 +1,215 @@
+package glance
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/openstacktest"
+	"github.com/opentelekomcloud/go-imagefactory/publish"
+	"github.com/opentelekomcloud/go-imagefactory/publish/publishtest"
+)
+
+// behind returns a target whose calls of the image service pass a proxy.
+func behind(t *testing.T) (*Target, *publishtest.Proxy) {
+	t.Helper()
+	tg := target(t, Config{})
+	c := connect(t, tg)
+	p, err := publishtest.NewProxy(openstacktest.Start(t).Glance, nil)
+	require.NoError(t, err)
+	t.Cleanup(p.Close)
+	c.endpoint, c.pause = p.URL+"/v2", 2*time.Millisecond
+	return tg, p
+}
+
+// TestCut kills the client before and after each call of a publication and of a
+// rollback, looks at the cloud, and does the same again.
+func TestCut(t *testing.T) {
+	direct := target(t, Config{})
+	for _, what := range []string{"push", "rollback"} {
+		t.Run(what, func(t *testing.T) {
+			image, build := "Cut_"+what, 0
+			push := func(tg *Target) error {
+				_, err := publish.Publish(t.Context(), tg, release(t, image, build))
+				return err
+			}
+			next := func() { build++ }
+			for range 2 {
+				next()
+				require.NoError(t, push(direct))
+			}
+			do := push
+			if what == "rollback" {
+				next = func() {
+					build++
+					require.NoError(t, push(direct))
+				}
+				do = func(tg *Target) error {
+					_, err := publish.Rollback(t.Context(), tg, image, nth(build-1), "it does not boot")
+					return err
+				}
+			}
+			for _, when := range []publishtest.When{publishtest.Before, publishtest.After} {
+				for n, more := 1, true; more; n++ {
+					next()
+					tg, proxy := behind(t)
+					proxy.Fault(func(c publishtest.Call) publishtest.Fault {
+						if c.N == n {
+							return publishtest.Fault{When: when, Dead: true}
+						}
+						return publishtest.Fault{}
+					})
+					more = do(tg) != nil
+					atLeastOne(t, direct, image)
+					require.NoError(t, do(direct), "call %d, %d", n, when)
+					tidy(t, direct, image)
+				}
+			}
+		})
+	}
+}
+
+// tidy is what must be so after a run that was not cut.
+func tidy(t *testing.T, tg *Target, image string) {
+	t.Helper()
+	c := connect(t, tg)
+	require.Len(t, named(t, c, image+"_latest"), 1)
+	require.Len(t, named(t, c, image+"_prev"), 1)
+	own, err := c.own(t.Context(), image)
+	require.NoError(t, err)
+	builds := make(map[publish.BuildID]bool)
+	for _, i := range own {
+		require.Empty(t, i.problem())
+		require.False(t, builds[i.build()], "build %s twice", i.build())
+		builds[i.build()] = true
+	}
+}
+
+func named(t *testing.T, c *client, name string) []*image {
+	t.Helper()
+	images, err := c.list(t.Context(), map[string]string{"name": name})
+	require.NoError(t, err)
+	return images
+}
+
+// atLeastOne is what must be so at any time: a list by name has a complete image.
+func atLeastOne(t *testing.T, tg *Target, image string) {
+	t.Helper()
+	c := connect(t, tg)
+	latest := named(t, c, image+"_latest")
+	require.NotEmpty(t, latest)
+	require.LessOrEqual(t, len(latest), 2)
+	for _, i := range latest {
+		require.Empty(t, i.problem())
+		require.Equal(t, "active", i.Status)
+	}
+}
+
+// TestUploadFaults plays what goes wrong with an upload: in the end the same bytes
+// are there, or there is an error and no image.
+func TestUploadFaults(t *testing.T) {
+	for name, test := range map[string]struct {
+		fault publishtest.Fault
+		times int
+		want  string // "" is that the bytes arrive
+	}{
+		"reset":            {publishtest.Fault{When: publishtest.Before, Upload: 1000}, 1, ""},
+		"answer lost":      {publishtest.Fault{When: publishtest.After}, 1, ""},
+		"token expired":    {publishtest.Fault{When: publishtest.Before, Upload: 1000, Status: 401}, 1, ""},
+		"token bad":        {publishtest.Fault{When: publishtest.Before, Status: 401}, 100, "503"},
+		"too many":         {publishtest.Fault{When: publishtest.Before, Status: 429, Header: http.Header{"Retry-After": {"1"}}}, 2, ""},
+		"unavailable":      {publishtest.Fault{When: publishtest.Before, Upload: 1000, Status: 503}, 2, ""},
+		"bad gateway":      {publishtest.Fault{When: publishtest.After, Status: 502}, 1, ""},
+		"conflict":         {publishtest.Fault{When: publishtest.Before, Status: 409}, 1, ""},
+		"over quota":       {publishtest.Fault{When: publishtest.Before, Status: 413}, 100, "413"},
+		"forbidden":        {publishtest.Fault{When: publishtest.Before, Status: 403}, 100, "403"},
+		"success, no byte": {publishtest.Fault{When: publishtest.Before, Status: 204}, 1, "content is not that of the file"},
+		"stalled":          {publishtest.Fault{Stall: true}, 100, "no byte was sent"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tg, proxy := behind(t)
+			tg.stalled = 500 * time.Millisecond
+			left := test.times
+			proxy.Fault(func(c publishtest.Call) publishtest.Fault {
+				if c.Method != http.MethodPut || left == 0 {
+					return publishtest.Fault{}
+				}
+				left--
+				return test.fault
+			})
+			image := "Fault_" + strings.NewReplacer(" ", "_", ",", "").Replace(name)
+			p, err := publish.Publish(t.Context(), tg, release(t, image, 1))
+			proxy.Heal()
+			if test.want != "" {
+				require.ErrorContains(t, err, test.want)
+				own, err := connect(t, tg).own(t.Context(), image)
+				require.NoError(t, err)
+				require.Empty(t, own)
+				_, err = publish.Publish(t.Context(), tg, release(t, image, 1))
+				require.NoError(t, err)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, hashOf(t, release(t, image, 1)), download(t, tg, p.Entry.ID))
+		})
+	}
+}
+
+// hashOf is the digest of the release's qcow2.
+func hashOf(t *testing.T, r *publish.Release) string {
+	t.Helper()
+	f, err := diskOf(r)
+	require.NoError(t, err)
+	return f.SHA256
+}
+
+// download reads the image back and returns its SHA-256.
+func download(t *testing.T, tg *Target, id string) string {
+	t.Helper()
+	c := connect(t, tg)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.endpoint+"/images/"+id+"/file", nil)
+	require.NoError(t, err)
+	req.Header.Set("X-Auth-Token", c.provider.Token())
+	resp, err := c.provider.HTTPClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	sum := sha256.New()
+	_, err = io.Copy(sum, resp.Body)
+	require.NoError(t, err)
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// TestSecrets looks for passwords and tokens in what is logged and in errors.
+func TestSecrets(t *testing.T) {
+	tg, proxy := behind(t)
+	c := connect(t, tg)
+	var log bytes.Buffer
+	c.logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	tokens := []string{c.provider.Token()}
+	proxy.Fault(func(call publishtest.Call) publishtest.Fault {
+		tokens = append(tokens, call.Header.Get("X-Auth-Token"))
+		switch {
+		case call.Method == http.MethodPut && call.N%3 == 0:
+			return publishtest.Fault{When: publishtest.Before, Status: 401}
+		case call.Method == http.MethodPut:
+			return publishtest.Fault{When: publishtest.Before, Upload: 100}
+		}
+		return publishtest.Fault{}
+	})
+	_, err := publish.Publish(t.Context(), tg, release(t, "Standard_Secrets", 1))
+	require.Error(t, err)
+	require.NotEmpty(t, log.String())
+	for _, secret := range append(tokens, "publisher-pw") {
+		require.NotEmpty(t, secret)
+		require.NotContains(t, log.String()+err.Error(), secret)
+	}
+}

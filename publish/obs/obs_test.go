@@ -1,0 +1,122 @@
+package obs_test
+
+import (
+	"context"
+	"io/fs"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/s3test"
+	"github.com/opentelekomcloud/go-imagefactory/publish"
+	"github.com/opentelekomcloud/go-imagefactory/publish/obs"
+	"github.com/opentelekomcloud/go-imagefactory/publish/publishtest"
+)
+
+const bucket = "images"
+
+func keys(context.Context) (obs.Credentials, error) {
+	return obs.Credentials{AccessKey: s3test.AccessKey, SecretKey: s3test.SecretKey}, nil
+}
+
+// target is a bucket of the service at the URL, with little patience.
+func target(url string, transport http.RoundTripper) *obs.Target {
+	return &obs.Target{
+		Bucket: bucket, Prefix: "public/linux", Endpoint: url, PathStyle: true, Credentials: keys, Transport: transport,
+		Lease: 4 * time.Second, Pause: time.Millisecond, Stall: 10 * time.Second,
+	}
+}
+
+func build(month int) publish.BuildID {
+	return publish.NewBuildID(time.Date(2018, time.Month(month), 1, 3, 15, 7, 0, time.UTC))
+}
+
+func release(t testing.TB, image string, month int) *publish.Release {
+	r, err := publishtest.Release(context.Background(), t.TempDir(), image, build(month))
+	require.NoError(t, err)
+	return r
+}
+
+func TestTarget(t *testing.T) {
+	g := s3test.Start(t, bucket)
+	require.NoError(t, publishtest.TestTarget(t.Context(), target(g.URL, g.Transport()), "Publishtest"))
+}
+
+func TestSource(t *testing.T) {
+	g := s3test.Start(t, bucket)
+	to := target(g.URL, g.Transport())
+	r := release(t, "Image", 4)
+	_, err := publish.Publish(t.Context(), to, r)
+	require.NoError(t, err)
+	require.NoError(t, publishtest.TestSource(t.Context(), to, r))
+}
+
+// A run that changes nothing asks little, however much is there.
+func TestFewRequests(t *testing.T) {
+	g := s3test.Start(t, bucket)
+	to := target(g.URL, g.Transport())
+	calls := 0
+	to.Journal = func(obs.Call) { calls++ }
+	r := release(t, "Image", 4)
+	_, err := publish.Publish(t.Context(), to, r)
+	require.NoError(t, err)
+	calls = 0
+	p, err := publish.Publish(t.Context(), to, r)
+	require.NoError(t, err)
+	assert.Empty(t, p.Steps)
+	assert.LessOrEqual(t, calls, 10)
+}
+
+func cloud(g *s3test.Gateway) *publishtest.Cloud {
+	own := g.Transport()
+	all := &publishtest.Cloud{
+		URL: g.URL, Transport: publishtest.OpenTelekomCloud(own), AtOnce: 16,
+		Open: func(url string, client *http.Client) (publish.Target, error) {
+			return target(url, client.Transport), nil
+		},
+		Holds: publishtest.HoldsFrom(),
+	}
+	all.Orphans = func(_ context.Context, image string) ([]string, error) { return orphans(g, image) }
+	return all
+}
+
+// orphans returns the package's own objects, which a run should have removed, and
+// uploads that nobody ended.
+func orphans(g *s3test.Gateway, image string) ([]string, error) {
+	var left []string
+	root := filepath.Join(g.Dir, bucket)
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, _ := filepath.Rel(root, name)
+		ours := strings.HasPrefix(rel, "public/linux/"+image+"/") && (strings.Contains(rel, ".publish-begun-") || strings.Contains(rel, ".lease/"))
+		if ours {
+			left = append(left, rel)
+		}
+		return nil
+	})
+	return left, err
+}
+
+func TestCuts(t *testing.T) {
+	g := s3test.Start(t, bucket)
+	require.NoError(t, publishtest.TestCuts(t.Context(), cloud(g), "Cut"))
+}
+
+func TestFaults(t *testing.T) {
+	g := s3test.Start(t, bucket)
+	c := cloud(g)
+	c.Orphans = func(_ context.Context, image string) ([]string, error) {
+		left, err := orphans(g, image)
+		// A lease whose removal failed expires.
+		return slices.DeleteFunc(left, func(s string) bool { return strings.Contains(s, ".lease/") }), err
+	}
+	require.NoError(t, publishtest.TestFaults(t.Context(), c, "Fault"))
+}

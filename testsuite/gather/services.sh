@@ -35,8 +35,8 @@ if pgrep -x chronyd >/dev/null; then
 	echo "activity $(chronyc -n activity | awk '/^[0-9]+ source/ { n += $1 } END { print n + 0 }')"
 fi
 [ ! -x /usr/bin/timedatectl ] || ! pgrep -x systemd-timesyn >/dev/null || timedatectl show-timesync -p ServerName -p LinkNTPServers | sed 's/^/timesyncd /'
-for f in /run/chrony-dhcp/*.sources /run/systemd/netif/leases/*; do
-	[ ! -f "$f" ] || sed -n 's/^NTP=\(..*\)/dhcp-ntp \1/p; s/^server /dhcp-ntp /p' "$f"
+for f in /run/chrony-dhcp/*.sources; do
+	[ ! -f "$f" ] || sed -n 's/^server /dhcp-ntp /p' "$f"
 done
 pid=$(pgrep -o -x rngd)
 [ -z "$pid" ] || ls -l "/proc/$pid/fd" | awk '/-> \/dev\// { print "rngd-opens", $NF }'
@@ -68,6 +68,10 @@ echo "### uplinks"
 echo "### leases"
 sed -n 's/^DNS=//p' /run/systemd/netif/leases/* 2>/dev/null
 sed -n 's/.*domain-name-servers \(.*\);/\1/p' /var/lib/dhcp/*.leases /var/lib/dhclient/*.leases 2>/dev/null
+# Of networkd's servers, those that routers and DHCP gave, as bytes: no lease has the routers'.
+echo "### announced"
+[ ! -e /run/systemd/netif/state ] || networkctl --no-pager --json=short list 2>/dev/null |
+	grep -o '"Address":\[[0-9,]*\],"ConfigSource":"\(NDisc\|DHCPv[46]\)"' | sed 's/.*\[\(.*\)\].*/\1/' | sort -u
 echo "### end"
 X
 

@@ -617,7 +617,10 @@ func (j *job) test(ctx context.Context) (err error) {
 			return err
 		}
 		if why := j.unaccountable(); why != "" {
-			j.facts.Facts[ledger.LiveFactName] = testsuite.Fact{Omitted: why}
+			// They compare with what the builder brought beside packages.
+			for _, c := range ledger.LiveChecks() {
+				j.facts.Facts[c.Needs[0]] = testsuite.Fact{Omitted: why}
+			}
 		}
 		if j.facts.Facts[ledger.BootFactName], err = j.bootFiles(ctx, machine, before); err != nil {
 			return err

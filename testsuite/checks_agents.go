@@ -111,7 +111,7 @@ func uvpFaults(a map[string][][]string) (there bool, faults []string) {
 		fault("its unit is masked")
 	case !loaded && !script:
 		fault("neither a unit nor a script of init")
-	case !(unit["UnitFileState"] == "enabled" || len(a["starts"]) > 0):
+	case unit["UnitFileState"] != "enabled" && len(a["starts"]) == 0:
 		fault("does not start at boot")
 	}
 	if unit["ActiveState"] == "failed" {

@@ -164,10 +164,9 @@ func judgeNetState(f Facts, _ Params) Verdict {
 		switch l[0] {
 		case "device":
 			devices++
-			flags := uint64(flagPromisc)
 			if len(l) == 4 {
-				flags, _ = strconv.ParseUint(strings.TrimPrefix(l[3], "0x"), 16, 32)
-				good = (l[2] == "hardware" || l[1] == "lo" && flags&flagLoopback != 0) && flags&flagPromisc == 0
+				flags, err := strconv.ParseUint(strings.TrimPrefix(l[3], "0x"), 16, 32)
+				good = err == nil && (l[2] == "hardware" || l[1] == "lo" && flags&flagLoopback != 0) && flags&flagPromisc == 0
 			}
 		case "route":
 			good = len(l) > 1 && goodRoute(l[1:], gateways)
@@ -197,11 +196,9 @@ var spokenProtocols = []string{"1", "2", "6", "17", "58", "59", "103", "136"}
 func judgePortsOutside(f Facts, _ Params) Verdict {
 	var bad, good []string
 	reached := map[string]bool{}
-	var addresses []string
 	for _, l := range f.lines("wire-ports") {
 		switch {
 		case l[0] == "address" && len(l) == 2:
-			addresses = append(addresses, l[1])
 			continue
 		case len(l) == 3 && l[0] == "tcp" && l[2] == "22":
 			reached[l[1]] = true

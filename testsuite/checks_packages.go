@@ -86,7 +86,6 @@ func updateChecks() []Check {
 type packageSource struct {
 	file    string
 	options map[string]string // by name in lower case: trusted, signed-by, types, uris, …
-	line    string            // of the options, for people
 }
 
 // aptSources reads the active entries of sources.list(5), in both formats.

@@ -137,7 +137,7 @@ func negotiate(conn io.ReadWriter, kind string, names []string) (bool, error) {
 	payload = append(payload, 0, 0, 0, 0, 0)
 	_, err = conn.Write(append(sshPacket(payload), sshPacket([]byte{msgNobodyKnows})...))
 	if err != nil {
-		return false, nil // it has hung up
+		return false, nil //nolint:nilerr // it has hung up: refused
 	}
 	for range 8 {
 		message, err := readMessage(rest)

@@ -40,7 +40,9 @@ var links = map[string]string{
 func Checks() []string {
 	return []string{
 		"entropy.rngd",
+		"entropy.source",
 		"net.listeners-tcp",
+		"net.ports-outside",
 		"sshd.macs",
 		"sshd.offered-macs",
 		"sshd.password-authentication",
@@ -48,6 +50,7 @@ func Checks() []string {
 		"sshd.permit-root-login",
 		"sshd.root-login",
 		"sysctl.accept-redirects",
+		"sysctl.next-boot",
 	}
 }
 

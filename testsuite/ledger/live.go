@@ -16,8 +16,8 @@ import (
 //go:embed live.rules
 var liveRules string
 
-// LiveFactName is the fact that LiveChecks need, which Gather reads.
-const LiveFactName = "files"
+// liveFact is the fact that the checks of files need, which Gather reads.
+const liveFact = "files"
 
 const refGeneric = "OTC image factory introduction: generic quality requirements"
 
@@ -62,7 +62,7 @@ func areaOf(name string) string {
 
 // LiveChecks hold the files of a running machine to what its package manager
 // knows of them, Params.Declared, and the rules of what packages and boots make.
-// They need the fact "files". The machine's own tools and package database are
+// The first fact that each needs is "files", "units" or "running". The machine's own tools and package database are
 // believed: Checks, which read the disk, believe neither.
 func LiveChecks() []testsuite.Check {
 	checks := []testsuite.Check{
@@ -89,14 +89,14 @@ func LiveChecks() []testsuite.Check {
 	}
 	for i := range checks {
 		c := &checks[i]
-		c.Group, c.Needs, c.References = "files", []string{LiveFactName, "os-release"}, []string{refGeneric}
+		c.Group, c.Needs, c.References = "files", []string{liveFact, "os-release"}, []string{refGeneric}
 		c.Judge = func(f testsuite.Facts, p testsuite.Params) testsuite.Verdict { return judgeLive(c.ID, f, p) }
 	}
 	return append(checks, runningChecks()...)
 }
 
 func judgeLive(id string, f testsuite.Facts, p testsuite.Params) testsuite.Verdict {
-	text, err := f.Text(LiveFactName)
+	text, err := f.Text(liveFact)
 	if err != nil {
 		return testsuite.Verdict{Status: testsuite.Error, Reason: err.Error()}
 	}

@@ -30,12 +30,29 @@ func behind(t *testing.T) (*Target, *publishtest.Proxy) {
 	return tg, p
 }
 
-// TestCut kills the client before and after each call of a publication and of a
-// rollback, looks at the cloud, and does the same again.
+// A cut is where a client is killed.
+type cut struct {
+	name  string
+	fault publishtest.Fault
+	at    func(publishtest.Call) bool // calls that it is made at
+}
+
+// cuts are those that leave different things on a cloud: after a call that only
+// reads, all is as before the next one.
+var cuts = []cut{
+	{"before", publishtest.Fault{When: publishtest.Before, Dead: true}, func(publishtest.Call) bool { return true }},
+	{"in", publishtest.Fault{When: publishtest.Before, Upload: 1000, Dead: true}, func(c publishtest.Call) bool { return c.Method == http.MethodPut }},
+	{"after", publishtest.Fault{When: publishtest.After, Dead: true}, publishtest.Call.Changes},
+}
+
+// TestCut kills the client before each call of a publication, which also rotates, and
+// of a rollback, in the upload, and after each change. It looks at the cloud, and does
+// the same again.
 func TestCut(t *testing.T) {
-	direct := target(t, Config{})
 	for _, what := range []string{"push", "rollback"} {
 		t.Run(what, func(t *testing.T) {
+			direct := target(t, Config{})
+			killed, proxy := behind(t)
 			image, build := "Cut_"+what, 0
 			push := func(tg *Target) error {
 				_, err := publish.Publish(t.Context(), tg, release(t, image, build))
@@ -57,23 +74,44 @@ func TestCut(t *testing.T) {
 					return err
 				}
 			}
-			for _, when := range []publishtest.When{publishtest.Before, publishtest.After} {
-				for n, more := 1, true; more; n++ {
+			for _, cut := range cuts {
+				for n, struck := 1, true; struck; n++ {
 					next()
-					tg, proxy := behind(t)
+					struck = false
+					seen := 0
+					proxy.Heal()
 					proxy.Fault(func(c publishtest.Call) publishtest.Fault {
-						if c.N == n {
-							return publishtest.Fault{When: when, Dead: true}
+						if !cut.at(c) {
+							return publishtest.Fault{}
 						}
-						return publishtest.Fault{}
+						if seen++; seen != n {
+							return publishtest.Fault{}
+						}
+						struck = true
+						return cut.fault
 					})
-					more = do(tg) != nil
+					err := do(killed)
+					require.Equal(t, struck, err != nil, "%s %d: %v", cut.name, n, err)
 					atLeastOne(t, direct, image)
-					require.NoError(t, do(direct), "call %d, %d", n, when)
+					require.NoError(t, do(direct), "%s %d", cut.name, n)
 					tidy(t, direct, image)
+					shorten(t, direct, image, nth(build))
 				}
 			}
 		})
+	}
+}
+
+// shorten removes what has no label and is not the newest, so that lists stay short.
+func shorten(t *testing.T, tg *Target, image string, newest publish.BuildID) {
+	t.Helper()
+	c := connect(t, tg)
+	own, err := c.own(t.Context(), image)
+	require.NoError(t, err)
+	for _, i := range own {
+		if len(tg.entry(i, true).Labels) == 0 && i.build() != newest {
+			require.NoError(t, c.remove(t.Context(), i))
+		}
 	}
 }
 
@@ -136,7 +174,10 @@ func TestUploadFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tg, proxy := behind(t)
-			tg.stalled = 500 * time.Millisecond
+			patience := tg.stalled
+			if test.fault.Stall {
+				tg.stalled = 500 * time.Millisecond
+			}
 			left := test.times
 			proxy.Fault(func(c publishtest.Call) publishtest.Fault {
 				if c.Method != http.MethodPut || left == 0 {
@@ -148,6 +189,7 @@ func TestUploadFaults(t *testing.T) {
 			image := "Fault_" + strings.NewReplacer(" ", "_", ",", "").Replace(name)
 			p, err := publish.Publish(t.Context(), tg, release(t, image, 1))
 			proxy.Heal()
+			tg.stalled = patience
 			if test.want != "" {
 				require.ErrorContains(t, err, test.want)
 				own, err := connect(t, tg).own(t.Context(), image)

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(openstacktest.Main(m)) }
 
-// target returns one on the real cloud, with little patience.
+// target returns one on the real cloud that repeats calls soon.
 func target(t testing.TB, c Config) *Target {
 	t.Helper()
 	cloud := openstacktest.Start(t)
@@ -34,7 +34,7 @@ func target(t testing.TB, c Config) *Target {
 	c.AllowHTTP = true
 	target, err := New(c, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	require.NoError(t, err)
-	target.pause, target.settle = 20*time.Millisecond, 3*time.Second
+	target.pause = 50 * time.Millisecond
 	return target
 }
 

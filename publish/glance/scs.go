@@ -26,7 +26,7 @@ func checkSCS0102(p map[string]string, minDiskGiB, minRAMMiB int) error {
 			errs = append(errs, fmt.Errorf("%s is %.60q; want %s", name, value, want))
 		}
 	}
-	any := func(string) bool { return true }
+	anything := func(string) bool { return true }
 	one := func(of ...string) func(string) bool {
 		return func(s string) bool { return slices.Contains(of, s) }
 	}
@@ -35,10 +35,10 @@ func checkSCS0102(p map[string]string, minDiskGiB, minRAMMiB int) error {
 			return slices.ContainsFunc(layouts, func(l string) bool { _, err := time.Parse(l, s); return err == nil })
 		}
 	}
-	check("architecture", "the name of one, such as x86_64", any)
+	check("architecture", "the name of one, such as x86_64", anything)
 	check("os_distro", "the distribution's name in lower case", func(s string) bool { return s == strings.ToLower(s) })
-	check("os_version", "the distribution's version", any)
-	check("hw_disk_bus", "scsi, virtio or another bus", any)
+	check("os_version", "the distribution's version", anything)
+	check("hw_disk_bus", "scsi, virtio or another bus", anything)
 	check("replace_frequency", "yearly, quarterly, monthly, weekly, daily, critical_bug or never",
 		one("yearly", "quarterly", "monthly", "weekly", "daily", "critical_bug", "never"))
 	check("provided_until", "YYYY-MM-DD, none or notice", func(s string) bool {
@@ -50,9 +50,9 @@ func checkSCS0102(p map[string]string, minDiskGiB, minRAMMiB int) error {
 	check("image_source", "a URL, or private", func(s string) bool {
 		return s == "private" || strings.Contains(s, "://")
 	})
-	check("image_description", "a URL or text", any)
+	check("image_description", "a URL or text", anything)
 	check("image_build_date", "YYYY-MM-DD or YYYY-MM-DD hh:mm[:ss], UTC", date(time.DateOnly, "2006-01-02 15:04", time.DateTime))
-	check("image_original_user", "a user's name, or none", any)
+	check("image_original_user", "a user's name, or none", anything)
 	if _, there := p["hotfix_hours"]; there {
 		check("hotfix_hours", "a number of hours", integer.MatchString)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -28,9 +29,12 @@ func large(t testing.TB, size int) *publish.Release {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "Image", build(4).String(), "Image-"+build(4).String()+".qcow2")
 	require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
-	data := make([]byte, size)
-	_, _ = rand.NewChaCha8([32]byte{}).Read(data)
-	require.NoError(t, os.WriteFile(name, data, 0o644))
+	f, err := os.Create(name)
+	require.NoError(t, err)
+	// Not all of it in memory, for a benchmark looks how much of that an upload takes.
+	_, err = io.CopyN(f, rand.NewChaCha8([32]byte{}), int64(size))
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
 	r, err := publishtest.Release(context.Background(), dir, "Image", build(4))
 	require.NoError(t, err)
 	return r

@@ -36,9 +36,10 @@ type Cloud struct {
 	AtOnce int
 }
 
-// TestCuts cuts the client before and after each call of a first and a second
-// publication, a rotation, a rollback, a withdrawal and a retention, as if it had been
-// killed, and lets a new one do the same again. At each moment there must be a complete
+// TestCuts cuts the client before each call, and after each that may change something,
+// of a first and a second publication, a rotation, a rollback, a withdrawal and a
+// retention, as if it had been killed, and lets a new one do the same again. After a
+// call that only reads all is as before the next one. At each moment there must be a complete
 // latest, once there was one; at the end everything must be as if nothing had been
 // cut. Images' names begin with prefix, and none of them may exist.
 func TestCuts(ctx context.Context, c *Cloud, prefix string) error {
@@ -100,17 +101,29 @@ func (c *Cloud) cutAll(ctx context.Context, k *kit, prefix string, op operation)
 	if err != nil {
 		return fmt.Errorf("uncut: %w", err)
 	}
-	if calls == 0 {
-		return errors.New("it makes no call of the server through the proxy")
+	changes := 0
+	for _, call := range calls {
+		if call.Changes() {
+			changes++
+		}
+	}
+	if changes == 0 {
+		return errors.New("it changes nothing on the server through the proxy")
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(max(c.AtOnce, 1))
-	for n := 1; n <= calls; n++ {
-		for _, when := range []When{Before, After} {
+	for _, cut := range []struct {
+		when When
+		name string
+		of   int
+	}{
+		{Before, "before", len(calls)},
+		{After, "after", changes},
+	} {
+		for n := 1; n <= cut.of; n++ {
 			group.Go(func() error {
-				side := map[When]string{Before: "before", After: "after"}[when]
-				if _, err := c.cutOnce(groupCtx, k, fmt.Sprintf("%s_%s_%s_%d", prefix, op.name, side, n), op, n, when); err != nil {
-					return fmt.Errorf("cut %s call %d of %d: %w", side, n, calls, err)
+				if _, err := c.cutOnce(groupCtx, k, fmt.Sprintf("%s_%s_%s_%d", prefix, op.name, cut.name, n), op, n, cut.when); err != nil {
+					return fmt.Errorf("cut %s call %d of %d: %w", cut.name, n, cut.of, err)
 				}
 				return nil
 			})
@@ -119,22 +132,22 @@ func (c *Cloud) cutAll(ctx context.Context, k *kit, prefix string, op operation)
 	return group.Wait()
 }
 
-// cutOnce does the operation with a cut at the nth call, and then again without. It
-// returns how many calls the uncut operation makes.
-func (c *Cloud) cutOnce(ctx context.Context, k *kit, image string, op operation, n int, when When) (int, error) {
+// cutOnce does the operation with a cut before the nth call or after the nth change,
+// and then again without. It returns the calls up to the cut.
+func (c *Cloud) cutOnce(ctx context.Context, k *kit, image string, op operation, n int, when When) ([]Call, error) {
 	proxy, err := NewProxy(c.URL, c.Transport)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer proxy.Close()
 	open := func() (publish.Target, error) { return c.Open(proxy.URL, proxy.Client()) }
 	direct, err := c.Open(c.URL, &http.Client{Transport: c.Transport})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	for i := range op.before {
 		if err := publishNth(i+1)(ctx, k, direct, image); err != nil {
-			return 0, fmt.Errorf("before: %w", err)
+			return nil, fmt.Errorf("before: %w", err)
 		}
 	}
 	w := &watch{cloud: c, kit: k, image: image, direct: direct, named: op.before > 0}
@@ -145,8 +158,12 @@ func (c *Cloud) cutOnce(ctx context.Context, k *kit, image string, op operation,
 	})
 	run, kill := context.WithCancel(ctx)
 	defer kill()
+	seen := 0
 	proxy.Fault(func(call Call) Fault {
-		if n == 0 || call.N != n {
+		if when == After && !call.Changes() {
+			return Fault{}
+		}
+		if seen++; seen != n {
 			return Fault{}
 		}
 		if when == Before {
@@ -159,10 +176,10 @@ func (c *Cloud) cutOnce(ctx context.Context, k *kit, image string, op operation,
 	proxy.mu.Unlock()
 	t, err := open()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	err = op.do(run, k, t, image)
-	calls := len(proxy.Calls())
+	calls := proxy.Calls()
 	if n == 0 && err != nil {
 		return calls, err
 	}

@@ -35,8 +35,9 @@ if pgrep -x chronyd >/dev/null; then
 	echo "activity $(chronyc -n activity | awk '/^[0-9]+ source/ { n += $1 } END { print n + 0 }')"
 fi
 [ ! -x /usr/bin/timedatectl ] || ! pgrep -x systemd-timesyn >/dev/null || timedatectl show-timesync -p ServerName -p LinkNTPServers | sed 's/^/timesyncd /'
-for f in /run/chrony-dhcp/*.sources /run/systemd/netif/leases/*; do
-	[ ! -f "$f" ] || sed -n 's/^NTP=\(..*\)/dhcp-ntp \1/p; s/^server /dhcp-ntp /p' "$f"
+# What DHCP offers to networkd (NTP= of a lease) nobody asks, but for timesyncd: above.
+for f in /run/chrony-dhcp/*.sources; do
+	[ ! -f "$f" ] || sed -n 's/^server /dhcp-ntp /p' "$f"
 done
 pid=$(pgrep -o -x rngd)
 [ -z "$pid" ] || ls -l "/proc/$pid/fd" | awk '/-> \/dev\// { print "rngd-opens", $NF }'
@@ -67,6 +68,8 @@ echo "### uplinks"
 [ ! -e /run/systemd/resolve/resolv.conf ] || { resolvectl --no-pager dns || exit 1; resolvectl --no-pager domain || exit 1; }
 echo "### leases"
 sed -n 's/^DNS=//p' /run/systemd/netif/leases/* 2>/dev/null
+# What routers announce is in no lease, but among what networkd tells the resolver.
+sed -n 's/^DNS=//p' /run/systemd/netif/links/* 2>/dev/null | tr ' ' '\n' | sed -n '/:/p'
 sed -n 's/.*domain-name-servers \(.*\);/\1/p' /var/lib/dhcp/*.leases /var/lib/dhclient/*.leases 2>/dev/null
 echo "### end"
 X

@@ -2,7 +2,7 @@ GO ?= go
 DIST ?= dist
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build nightly test vet lint bench-qcow2 bench-signing bench-publish fuzz mutations schema clean
+.PHONY: build nightly test vet lint bench-qcow2 bench-signing bench-publish bench-testsuite spoil fuzz mutations schema clean
 
 # The example programs, in bin/.
 build:
@@ -37,6 +37,16 @@ bench-signing: build
 bench-publish:
 	$(GO) test ./publish/directory -run XXX -bench Push -benchtime 7x
 	$(GO) test ./publish/web -run XXX -bench Fetch -benchtime 7x
+	$(GO) test ./publish/obs -run XXX -bench Push -benchtime 5x -timeout 30m
+	IMAGEFACTORY_BENCH_MIB=2048 $(GO) test ./publish/glance -run XXX -bench Upload -benchtime 3x -timeout 30m
+
+bench-testsuite:
+	$(GO) run ./testsuite/internal/bench -rounds 5
+
+# Breaks a running guest in all the ways of internal/spoil/table: IMAGE=FILE is the
+# image to boot, SPOIL=REGEXP the rows that are tried, each alone; else all, in batches.
+spoil:
+	IMAGEFACTORY_TEST_IMAGE=$(IMAGE) $(GO) test ./internal/spoil -v -timeout 3h -run 'TestLive|TestDisk' $(if $(SPOIL),-spoil '$(SPOIL)')
 
 # Half a minute for each parser. Without the limit Go's minimizer takes it all.
 fuzz:

@@ -124,9 +124,10 @@ func (m machine) facts() testsuite.Facts {
 		fmt.Fprintf(&sources, "baseurl=%s/\ngpgcheck=1\n", url)
 	}
 	// A system without systemd shows no units.
-	processes := "1 init\n"
+	agents := ""
 	if slices.Contains(m.packages, "uvp-monitor") {
-		processes += "2 uvp-monitor\n3 uvp-monitor\n"
+		agents = "package ii uvp-monitor 1-1\nfile /usr/bin/uvp-monitor uvp-monitor\nfile /etc/init.d/uvp-monitor uvp-monitor\n" +
+			"starts /etc/rc3.d/S50uvp-monitor\nprocess 2 uvp-monitor /usr/bin/uvp-monitor\nprocess 3 uvp-monitor /usr/bin/uvp-monitor\n"
 	}
 	disk := fmt.Sprintf("source /dev/vda1\nfstype ext4\nfilesystem-bytes %d\ndisk-bytes %d\n", overlay/100*98, overlay)
 	boot := "### /proc/cmdline\nroot=LABEL=ROOT\n### /etc/fstab\nLABEL=ROOT / ext4 defaults 1 1\n"
@@ -137,7 +138,7 @@ func (m machine) facts() testsuite.Facts {
 	out := make(map[string]testsuite.Fact)
 	for name, text := range map[string]string{
 		"architecture": "kernel x86_64\npackages x86_64\n", "initrd": initrd.String(), "modules": modules.String(), "packages": packages.String(), "package-sources": sources.String(),
-		"services": "", "processes": processes, "disk": disk, "boot": boot,
+		"agents": agents, "disk": disk, "boot": boot, "apt-targets": "no apt\n", "apt-config": "no apt\n", "package-options": "",
 	} {
 		out[name] = testsuite.Fact{Output: text}
 	}

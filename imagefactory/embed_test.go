@@ -613,7 +613,7 @@ func TestRetire(t *testing.T) {
 	f, d := embedded(t)
 	f.Targets = []TargetDriver{directory.Driver{Dir: f.Dir, Now: func() time.Time { return f.Now() }}}
 	for month := range 4 {
-		f.Now = func() time.Time { return time.Date(2024, time.Month(1+month), 1, 0, 0, 0, 0, time.UTC) }
+		f.Now = func() time.Time { return time.Date(2026, time.Month(1+month), 1, 0, 0, 0, 0, time.UTC) }
 		f.Force = true
 		report, err := f.Run(t.Context(), []Definition{d})
 		require.NoError(t, err)
@@ -621,7 +621,7 @@ func TestRetire(t *testing.T) {
 	}
 	keep := &Factory{
 		Targets: append(f.Targets, targetDriver{"bad", faulty("List")}),
-		Now:     func() time.Time { return time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC) },
+		Now:     func() time.Time { return time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC) },
 	}
 	d.Publish = []Component{{Driver: "bad"}, {Driver: "directory"}}
 	steps, err := keep.Retire(t.Context(), []Definition{d})
@@ -629,7 +629,7 @@ func TestRetire(t *testing.T) {
 	require.Empty(t, steps, "they lost their labels last year")
 
 	later := *keep
-	later.Now = func() time.Time { return time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC) }
+	later.Now = func() time.Time { return time.Date(2028, 5, 1, 0, 0, 0, 0, time.UTC) }
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(io.ErrClosedPipe)
 	steps, err = later.Retire(ctx, []Definition{d})
@@ -638,9 +638,9 @@ func TestRetire(t *testing.T) {
 	steps, err = later.Retire(t.Context(), []Definition{d})
 	require.ErrorContains(t, err, "image Standard_Good_1: target bad: target bad panicked: target on fire")
 	require.Len(t, steps, 2, "the other target is not kept from it")
-	require.Equal(t, "20240101-000000", steps[0].Entry.Build.String())
-	require.NoDirExists(t, filepath.Join(f.Dir, d.Name, "20240101-000000"))
-	require.DirExists(t, filepath.Join(f.Dir, d.Name, "20240301-000000"))
+	require.Equal(t, "20260101-000000", steps[0].Entry.Build.String())
+	require.NoDirExists(t, filepath.Join(f.Dir, d.Name, "20260101-000000"))
+	require.DirExists(t, filepath.Join(f.Dir, d.Name, "20260301-000000"))
 
 	d.Publish = []Component{{Driver: "no"}}
 	_, err = later.Retire(t.Context(), []Definition{d})

@@ -35,9 +35,9 @@ func (s Severity) rank() int {
 	return 1 + slices.Index([]Severity{Low, Medium, High, Critical}, s)
 }
 
-// UnmarshalText accepts the four severities.
+// UnmarshalText accepts the four severities, and nothing for none.
 func (s *Severity) UnmarshalText(text []byte) error {
-	if Severity(text).rank() == 0 {
+	if Severity(text).rank() == 0 && len(text) > 0 {
 		return fmt.Errorf("cannot take severity %q: want low, medium, high or critical", text)
 	}
 	*s = Severity(text)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -225,6 +226,9 @@ func judgeResolver(f Facts, _ Params) Verdict {
 	}
 	var bad []string
 	given := strings.FieldsFunc(strings.Join(part(files, "leases"), " "), func(r rune) bool { return r == ' ' || r == ',' })
+	for _, line := range part(files, "announced") {
+		given = append(given, addressOf(line))
+	}
 	stub := append([]string{"127.0.0.53", "127.0.0.54", "127.0.0.1"}, given...)
 	for _, file := range files {
 		for _, line := range file.lines {
@@ -255,11 +259,28 @@ func judgeResolver(f Facts, _ Params) Verdict {
 			}
 		}
 	}
-	const expected = "the distribution's resolver, asking what DHCP gave"
+	const expected = "the distribution's resolver, asking what DHCP and routers gave"
 	if len(bad) > 0 {
 		return failed(expected, first(bad, 20))
 	}
 	return Verdict{Status: Pass, Expected: expected, Found: cmpOr(strings.Join(given, ", "), "DHCP gave none")}
+}
+
+// addressOf reads the bytes of an address, "192,0,2,1"; it is "" if they are none.
+func addressOf(bytes string) string {
+	var b []byte
+	for s := range strings.SplitSeq(bytes, ",") {
+		n, err := strconv.ParseUint(s, 10, 8)
+		if err != nil {
+			return ""
+		}
+		b = append(b, byte(n))
+	}
+	addr, ok := netip.AddrFromSlice(b)
+	if !ok {
+		return ""
+	}
+	return addr.String()
 }
 
 func judgeEntropySource(f Facts, _ Params) Verdict {

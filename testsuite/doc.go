@@ -86,7 +86,8 @@
 //	ntp-config       files of chrony, by its own arguments and directives, ntp and systemd-timesyncd, without comments
 //	time             "daemon NAME PID FILE LABEL", "arguments NAME ARGUMENTS", "source NAME", "activity NUMBER", "dhcp-ntp SERVER",
 //	                 "rngd-opens DEVICE", "hwrng NAME", "unit NAME FILE", "dropins NAME FILES", "zone FILE", "journal persistent|volatile", …
-//	resolver         files: hosts, resolv.conf, nsswitch.conf and others; "uplinks" (resolvectl) and "leases", what DHCP gave
+//	resolver         files: hosts, resolv.conf, nsswitch.conf and others; "uplinks" (resolvectl), "leases", what
+//	                 DHCP gave, and "announced", the addresses as bytes that routers and DHCP gave to networkd
 //	hostname         "kernel NAME", "file NAME", "resolves ADDRESS"
 //	network          ip -o addr, ip route of the default, "rendered FILE" of what cloud-init configured
 //

@@ -92,7 +92,7 @@ func (s *realSSHD) gather(t *testing.T, config string, impostor string, argument
 	g := &gatherer{target: Target{User: "linux"}, facts: Facts{Facts: map[string]Fact{}}, wanted: map[string]bool{
 		"sshd-processes": true, "sshd-config": true, "sshd-match": true, "sshd-views": true,
 	}}
-	script := strings.Replace(g.prelude(sshtest.Signer(t))+gatherScript+endScript, " PATH=", " PATH="+filepath.Dir(s.sshd)+":", 1)
+	script := strings.Replace(g.prelude(sshtest.Signer(t), g.scriptFacts()...)+gatherScript+endScript, " PATH=", " PATH="+filepath.Dir(s.sshd)+":", 1)
 	s.write(t, "sshd_config", config)
 	s.write(t, "gather.sh", script)
 	setup := `set -e

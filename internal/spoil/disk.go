@@ -63,7 +63,7 @@ func Boot(t testing.TB, image string, rows []Spoil) string {
 	const unit = `[Unit]
 After=cloud-config.service otc-console-password.service
 Before=cloud-final.service
-ConditionPathExists=!/var/lib/cloud/instance/boot-finished
+ConditionPathExists=!/var/lib/cloud/instance/sem/config_scripts_user
 [Service]
 Type=oneshot
 ExecStart=/bin/sh /usr/lib/first-boot

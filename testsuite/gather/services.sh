@@ -35,7 +35,6 @@ if pgrep -x chronyd >/dev/null; then
 	echo "activity $(chronyc -n activity | awk '/^[0-9]+ source/ { n += $1 } END { print n + 0 }')"
 fi
 [ ! -x /usr/bin/timedatectl ] || ! pgrep -x systemd-timesyn >/dev/null || timedatectl show-timesync -p ServerName -p LinkNTPServers | sed 's/^/timesyncd /'
-# What DHCP offers to networkd (NTP= of a lease) nobody asks, but for timesyncd: above.
 for f in /run/chrony-dhcp/*.sources; do
 	[ ! -f "$f" ] || sed -n 's/^server /dhcp-ntp /p' "$f"
 done
@@ -68,9 +67,11 @@ echo "### uplinks"
 [ ! -e /run/systemd/resolve/resolv.conf ] || { resolvectl --no-pager dns || exit 1; resolvectl --no-pager domain || exit 1; }
 echo "### leases"
 sed -n 's/^DNS=//p' /run/systemd/netif/leases/* 2>/dev/null
-# What routers announce is in no lease, but among what networkd tells the resolver.
-sed -n 's/^DNS=//p' /run/systemd/netif/links/* 2>/dev/null | tr ' ' '\n' | sed -n '/:/p'
 sed -n 's/.*domain-name-servers \(.*\);/\1/p' /var/lib/dhcp/*.leases /var/lib/dhclient/*.leases 2>/dev/null
+# Of networkd's servers, those that routers and DHCP gave, as bytes: no lease has the routers'.
+echo "### announced"
+[ ! -e /run/systemd/netif/state ] || networkctl --no-pager --json=short list 2>/dev/null |
+	grep -o '"Address":\[[0-9,]*\],"ConfigSource":"\(NDisc\|DHCPv[46]\)"' | sed 's/.*\[\(.*\)\].*/\1/' | sort -u
 echo "### end"
 X
 

@@ -125,6 +125,7 @@ func (a *bootAccount) file(f *File) {
 	if kind == "" {
 		return
 	}
+	ruled := false
 	for i := range a.rules {
 		r := &a.rules[i]
 		if r.Type != f.Type || r.Demands["content"] == "absent" || !r.matches(f.Path) {
@@ -134,7 +135,9 @@ func (a *bootAccount) file(f *File) {
 		if k == "" {
 			return
 		}
-		kind, detail = k, d
+		if !ruled { // the definition's rules come first
+			kind, detail, ruled = k, d, true
+		}
 	}
 	a.find(kind, f.Path, detail)
 }

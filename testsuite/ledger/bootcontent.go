@@ -48,7 +48,8 @@ func (a *bootAccount) content(f *File, r *Rule, value string) string {
 	if !kept {
 		return "its content is not looked at"
 	}
-	was, user := a.was[f.Path], regexp.QuoteMeta(a.User)
+	// A backup's file ("passwd-") is as the file was before the boot, or later.
+	was, user := a.was[strings.TrimSuffix(f.Path, "-")], regexp.QuoteMeta(a.User)
 	switch value {
 	case "passwd":
 		return oneMore(text, was, `^`+user+`:x:[1-9][0-9]{3,4}:[1-9][0-9]{3,4}:[^:]*:/home/`+user+`:/bin/(ba)?sh$`)

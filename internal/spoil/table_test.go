@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/internal/spoil"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
@@ -25,7 +26,7 @@ import (
 var one = flag.String("spoil", "", "try only rows whose names match this regular expression, each alone")
 
 // minRows is the least number of rows that the table must have.
-const minRows = 200
+const minRows = 400
 
 // unspoiled are the checks that no row breaks, and why.
 var unspoiled = map[string]string{
@@ -68,6 +69,9 @@ func TestTableMistakes(t *testing.T) {
 	} {
 		require.ErrorContains(t, spoil.Compare([]spoil.Spoil{row}, found), want)
 	}
+	whole := []spoil.Finding{finding("a.b", "one two"), finding("files.access", "a file")}
+	require.NoError(t, spoil.Compare([]spoil.Spoil{row}, whole), "it accompanies")
+	require.ErrorContains(t, spoil.Compare(nil, whole[1:]), "files.access fails, which no row says: a file")
 	for _, batch := range spoil.Batches(rows) {
 		words := map[string]bool{}
 		for _, s := range batch {
@@ -107,7 +111,7 @@ func suite(t testing.TB) *testsuite.Suite {
 	t.Helper()
 	definitions, err := imagefactory.LoadFile("../../examples/nightly/nightly.yaml")
 	require.NoError(t, err)
-	s, err := new(imagefactory.Factory).Suite(definitions[0])
+	s, err := (&imagefactory.Factory{Builders: []imagefactory.BuilderDriver{dib.Driver{}}}).Suite(definitions[0])
 	require.NoError(t, err)
 	s.Params.UVPMonitor.State = testsuite.UVPForbidden
 	s.Params.MirrorHosts = []string{"mirror.example"}

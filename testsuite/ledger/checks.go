@@ -111,7 +111,7 @@ func BootChecks() []testsuite.Check {
 }
 
 // maxShown is how many findings a verdict names.
-const maxShown = 100
+const maxShown = 200
 
 func judge(fact string, kinds ...Kind) func(testsuite.Facts, testsuite.Params) testsuite.Verdict {
 	return func(f testsuite.Facts, _ testsuite.Params) testsuite.Verdict {

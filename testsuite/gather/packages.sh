@@ -19,10 +19,15 @@ ls -1 /var/lib/apt/lists 2>/dev/null | sed 's/^/list /'
 :
 X
 
+# apt keeps what it computed in files, unless they have no names: nothing is to be
+# written on the machine.
+quiet='-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache='
+export quiet
+
 # What apt would fetch: the sources as apt itself understands its files.
 fact apt-targets <<'X'
 command -v apt-get >/dev/null || { echo "no apt"; exit 0; }
-apt-get indextargets --no-release-info --format '$(TARGET_OF) $(REPO_URI) $(RELEASE) $(COMPONENT)' >"$tmp/targets" || exit 1
+apt-get $quiet indextargets --no-release-info --format '$(TARGET_OF) $(REPO_URI) $(RELEASE) $(COMPONENT)' >"$tmp/targets" || exit 1
 sort -u "$tmp/targets"
 X
 
@@ -73,9 +78,9 @@ command -v apt-get >/dev/null || { echo "no apt"; exit 0; }
 dpkg --print-foreign-architectures | sed 's/^/foreign /'
 dpkg --audit | grep '[^[:space:]]' | sed 's/^/audit /'
 update-alternatives --get-selections | awk '$2 != "auto" {print "alternative", $1, $3}'
-apt-get -s -qq dist-upgrade >"$tmp/plan" 2>&1 || echo "upgrade ends with status $?"
+apt-get $quiet -s -qq dist-upgrade >"$tmp/plan" 2>&1 || echo "upgrade ends with status $?"
 sed 's/^/upgrade /' "$tmp/plan"
-apt-get -s -qq -f install >"$tmp/plan" 2>&1 || echo "repair ends with status $?"
+apt-get $quiet -s -qq -f install >"$tmp/plan" 2>&1 || echo "repair ends with status $?"
 sed 's/^/repair /' "$tmp/plan"
 echo looked
 X

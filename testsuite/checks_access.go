@@ -223,9 +223,11 @@ var sudoDefaults = map[string]bool{
 	`{"mail_badpass":true}`:   false,
 	`{"use_pty":true}`:        false,
 	`{"timestamp_timeout":0}`: false,
-	`{"secure_path":"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}`:           true,
+	`{"secure_path":"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}`:           false, // one of the two has to
 	`{"secure_path":"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"}`: false,
 }
+
+const securePath = `{"secure_path":`
 
 func judgeSudoRules(f Facts, p Params) Verdict {
 	if ids := osIDs(f); !slices.Contains(ids, "debian") {
@@ -257,9 +259,12 @@ func judgeSudoRules(f Facts, p Params) Verdict {
 		}
 	}
 	for text, needed := range sudoDefaults {
-		if needed && !seen[text] && !strings.HasPrefix(text, `{"secure_path`) {
+		if needed && !seen[text] {
 			bad = append(bad, "no Defaults "+text)
 		}
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(seen)), func(s string) bool { return strings.HasPrefix(s, securePath) }) {
+		bad = append(bad, "no Defaults secure_path")
 	}
 	for _, s := range rules["User_Specs"] {
 		who, rule := compact(s["User_List"]), compact(s)

@@ -180,6 +180,8 @@ var spoils = []struct {
 	{checks: []string{"users.accounts"}, fact: "accounts", old: "group           files", new: "group           files nis"},
 	{checks: []string{"users.accounts"}, fact: "accounts", old: "master-passwd ", new: "other ", status: Skipped},
 	{checks: []string{"users.sudo-rules"}, fact: "sudo-rules", old: `"usergroup": "sudo"`, new: `"usergroup": "users"`},
+	{checks: []string{"users.sudo-rules"}, fact: "sudo-rules", old: `"secure_path": "/usr/local`, new: `"secure_path": "/tmp:/usr/local`},
+	{checks: []string{"users.sudo-rules"}, fact: "sudo-rules", old: `{ "secure_path": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" }`, new: `{ "use_pty": true }`},
 	{checks: []string{"users.sudo-rules"}, fact: "sudo-rules", old: `"env_reset": true`, new: `"env_reset": false`},
 	{checks: []string{"users.sudo-rules"}, fact: "sudo-rules", old: `{ "mail_badpass": true }`, new: `{ "authenticate": false }`},
 	{checks: []string{"users.authorized-keys"}, fact: "authorized-keys", old: "keys linux 600", new: "keys www-data 600"},

@@ -41,7 +41,6 @@ type answerKey struct{}
 // transport keeps account of calls and lets none go elsewhere.
 type transport struct {
 	next    http.RoundTripper
-	host    string
 	journal func(Call)
 }
 
@@ -139,7 +138,7 @@ func (t *Target) connect(ctx context.Context, anonymous bool) (*bucket, error) {
 	core, err := minio.NewCore(u.Host, &minio.Options{
 		Creds:  credentials.NewStaticV4(keys.AccessKey, keys.SecretKey, keys.Token),
 		Secure: u.Scheme == "https", Region: cmp.Or(t.Region, DefaultRegion), BucketLookup: lookup,
-		Transport:  &transport{next: next, host: u.Host, journal: t.Journal},
+		Transport:  &transport{next: next, journal: t.Journal},
 		MaxRetries: 1, // ours are in bucket.try
 	})
 	if err != nil {

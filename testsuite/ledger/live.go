@@ -21,8 +21,8 @@ const liveFact = "files"
 
 const refGeneric = "OTC image factory introduction: generic quality requirements"
 
-// areas divide a machine's files among the checks of LiveChecks: the longest
-// pattern's check has a file, as in path.Match of the path's beginning.
+// areas divide a machine's files among the checks of LiveChecks: the first that has
+// a prefix of a path has the file, and othersCheck what is left.
 var areas = []struct {
 	check    string
 	prefixes []string
@@ -41,7 +41,7 @@ var areas = []struct {
 		"/etc/environment.d", "/usr/lib/environment.d", "/etc/default", "/etc/apt/apt.conf", "/etc/dpkg", "/etc/network", "/etc/NetworkManager", "/etc/dhcp", "/etc/dhcpcd", "/etc/networkd-dispatcher",
 		"/usr/lib/networkd-dispatcher", "/etc/ppp", "/etc/cloud", "/usr/lib/cloud-init", "/var/lib/cloud/scripts", "/var/lib/cloud/handlers", "/etc/initramfs-tools", "/usr/share/initramfs-tools", "/etc/kernel", "/usr/lib/kernel",
 		"/etc/update-motd.d", "/etc/motd", "/etc/issue", "/etc/logrotate", "/etc/binfmt.d", "/usr/lib/binfmt.d", "/run/binfmt.d", "/etc/sysctl", "/usr/lib/sysctl.d", "/run/sysctl.d", "/etc/runit", "/etc/sv", "/etc/inittab",
-		"/etc/xdg/autostart", "/etc/dbus-1", "/usr/share/dbus-1", "/etc/needrestart", "/etc/grub.d", "/etc/acpi", "/etc/rsyslog", "/etc/inetd.conf", "/etc/xinetd", "/etc/fstab", "/usr/lib/python3", "/usr/local/lib/python3", "/usr/lib/sysctl.d", "/usr/lib/apt",
+		"/etc/xdg/autostart", "/etc/dbus-1", "/usr/share/dbus-1", "/etc/needrestart", "/etc/grub.d", "/etc/acpi", "/etc/rsyslog", "/etc/inetd.conf", "/etc/xinetd", "/etc/fstab", "/usr/lib/python3", "/usr/local/lib/python3", "/usr/lib/apt",
 		"/etc/perl", "/etc/inputrc", "/usr/share/bash-completion", "/etc/bash_completion",
 	}},
 }

@@ -247,8 +247,12 @@ func judgeKernelVersion(f Facts, _ Params) Verdict {
 }
 
 // noMicrocode is said where the processor lacks what a mitigation needs: an emulated
-// one has no microcode. Nothing that was switched off says so.
-var noMicrocode = regexp.MustCompile(`(?i)no microcode|SMT vulnerable|SMT Host state unknown|Dependent on hypervisor`)
+// one has no microcode. Nothing that was switched off says so. besideMitigation is
+// said of processors with several threads, mitigated or not.
+var (
+	noMicrocode      = regexp.MustCompile(`(?i)no microcode|Dependent on hypervisor`)
+	besideMitigation = regexp.MustCompile(`; SMT (vulnerable|Host state unknown)`)
+)
 
 func judgeMitigations(f Facts, _ Params) Verdict {
 	var bad []string
@@ -256,8 +260,9 @@ func judgeMitigations(f Facts, _ Params) Verdict {
 	for _, v := range f.values("kernel")["vulnerability"] {
 		n++
 		name, text, _ := strings.Cut(v, " ")
+		said := besideMitigation.ReplaceAllString(text, "")
 		switch {
-		case !strings.Contains(strings.ToLower(text), "vulnerable") || noMicrocode.MatchString(text):
+		case !strings.Contains(strings.ToLower(said), "vulnerable") || noMicrocode.MatchString(text):
 		case name == "spec_store_bypass" && f.value("kernel", "ssbd") == "no":
 		case strings.HasPrefix(text, "Processor vulnerable") || strings.Contains(text, "KVM: Mitigation"):
 		default:

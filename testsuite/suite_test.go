@@ -327,6 +327,7 @@ var spoils = []struct {
 	{checks: []string{"kernel.command-line-next"}, fact: "boot-next", old: "single", new: "single init=/bin/sh"},
 	{checks: []string{"kernel.command-line-next"}, fact: "boot-next", old: "GRUB_TIMEOUT=1", new: "GRUB_EARLY_INITRD_LINUX_CUSTOM=x"},
 	{checks: []string{"kernel.version"}, fact: "kernel", old: "installed 6.1.0-56-amd64", new: "installed 6.1.0-56-amd64\ninstalled 6.1.0-100-amd64"},
+	{checks: []string{"kernel.mitigations"}, fact: "kernel", old: "vulnerability mds Not affected", new: "vulnerability mds Vulnerable; SMT vulnerable"},
 	{checks: []string{"kernel.mitigations"}, fact: "kernel", old: "spectre_v2 Mitigation: Retpolines", new: "spectre_v2 Vulnerable"},
 	{checks: []string{"kernel.integrity"}, fact: "kernel", old: "kexec_loaded 0", new: "kexec_loaded 1"},
 	{checks: []string{"kernel.integrity"}, fact: "kernel", old: "tainted 0", new: "tainted 4096"},

@@ -39,8 +39,8 @@ func testImage(t *testing.T) string {
 	return image
 }
 
-// TestLive breaks one running machine in all the ways of the table, as many at
-// once as can be, and takes it back to what it was in between.
+// TestLive breaks one running machine in all the ways of the table, a batch at
+// once, and takes it back to what it was in between.
 func TestLive(t *testing.T) {
 	live, reboot := pick(t, spoil.Live), pick(t, spoil.Reboot)
 	if len(live)+len(reboot) == 0 {
@@ -53,10 +53,10 @@ func TestLive(t *testing.T) {
 		assert.NoError(t, spoil.Compare(nil, g.judge(t)), "the machine is not good to begin with")
 	}
 	for i, rows := range live {
-		g.spoil(t, fmt.Sprintf("batch %d of %d", i+1, len(live)), rows, nil)
+		g.spoil(t, fmt.Sprintf("batch %d of %d, %s", i+1, len(live), rows[0].File), rows, nil)
 	}
 	for i, rows := range reboot {
-		g.spoil(t, fmt.Sprintf("reboot %d of %d", i+1, len(reboot)), rows, g.reboot)
+		g.spoil(t, fmt.Sprintf("reboot %d of %d, %s", i+1, len(reboot), rows[0].File), rows, g.reboot)
 	}
 }
 
@@ -204,7 +204,7 @@ func (g *guest) spoil(t *testing.T, name string, rows []spoil.Spoil, after func(
 		g.forget()
 		said, err := g.run(t, spoil.Script(rows))
 		require.NoError(t, err)
-		assert.Empty(t, said)
+		assert.Empty(t, said, "a row cannot be done")
 		if after != nil {
 			after(t)
 		}

@@ -33,6 +33,8 @@ type Spoil struct {
 	Alone string `yaml:"alone"`
 	// From is a note on where the row comes from, for who reads the table.
 	From string `yaml:"from"`
+
+	File string `yaml:"-"` // the file of the table that the row is in: "sshd"
 }
 
 // Moments of a Spoil.
@@ -59,6 +61,9 @@ func Table() ([]Spoil, error) {
 		some, err := parse(data)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("cannot read table/%s: %w", file.Name(), err))
+		}
+		for i := range some {
+			some[i].File = strings.TrimSuffix(file.Name(), ".yaml")
 		}
 		rows = append(rows, some...)
 	}
@@ -119,29 +124,30 @@ func unique(rows []Spoil) error {
 	return errors.Join(errs...)
 }
 
-// Batches divides rows into those that can share a machine, in as few batches
-// as their words allow.
+// maxBatch is how many rows share a machine: few, so that who reads a failure has
+// few to suspect.
+const maxBatch = 40
+
+// Batches divides rows into those that can share a machine: of one file, no two of
+// one word, and not more than maxBatch.
 func Batches(rows []Spoil) [][]Spoil {
 	var batches [][]Spoil
-	var alone [][]Spoil
-	words := map[string]int{} // in how many batches a word is
 	for _, s := range rows {
-		at := 0
-		switch s.Alone {
-		case "true":
-			alone = append(alone, []Spoil{s})
-			continue
-		case "":
-		default:
-			at = words[s.Alone]
-			words[s.Alone]++
-		}
-		if at == len(batches) {
+		at := slices.IndexFunc(batches, func(batch []Spoil) bool {
+			return len(batch) < maxBatch && batch[0].File == s.File && !slices.ContainsFunc(batch, s.excludes)
+		})
+		if at < 0 {
+			at = len(batches)
 			batches = append(batches, nil)
 		}
 		batches[at] = append(batches[at], s)
 	}
-	return append(batches, alone...)
+	return batches
+}
+
+// excludes reports whether s cannot share a machine with another row.
+func (s Spoil) excludes(other Spoil) bool {
+	return s.Alone == "true" || other.Alone == "true" || s.Alone != "" && s.Alone == other.Alone
 }
 
 // A Finding is what a check says that did not pass.

@@ -126,7 +126,7 @@ func unique(rows []Spoil) error {
 
 // maxBatch is how many rows share a machine: few, so that who reads a failure has
 // few to suspect.
-const maxBatch = 40
+const maxBatch = 60
 
 // Batches divides rows into those that can share a machine: of one file, no two of
 // one word, and not more than maxBatch.

@@ -79,7 +79,7 @@ func TestTableMistakes(t *testing.T) {
 	require.ErrorContains(t, spoil.Compare(nil, whole[1:]), "files.access fails, which no row says: a file")
 	for _, batch := range spoil.Batches(rows) {
 		words := map[string]bool{}
-		require.LessOrEqual(t, len(batch), 40)
+		require.LessOrEqual(t, len(batch), 60)
 		for _, s := range batch {
 			require.Equal(t, batch[0].File, s.File)
 			require.False(t, s.Alone != "" && (words[s.Alone] || s.Alone == "true" && len(batch) > 1), s.Name)

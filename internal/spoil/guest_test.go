@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -59,6 +60,9 @@ func TestLive(t *testing.T) {
 	for i, rows := range reboot {
 		g.spoil(t, fmt.Sprintf("reboot %d of %d, %s", i+1, len(reboot), rows[0].File), rows, g.reboot)
 	}
+	if *one == "" && *files == "" && !t.Failed() {
+		assert.ElementsMatch(t, slices.Collect(maps.Keys(spoil.Accompanying)), slices.Collect(maps.Keys(g.accompanied)), "what accompanies a row in Accompanying, and on the machine")
+	}
 }
 
 // TestDisk boots disks that are broken in those ways of the table that a booted
@@ -100,6 +104,8 @@ type guest struct {
 	qmp    net.Conn
 	said   *bufio.Scanner
 	forget func() // what the network has seen since the machine was saved
+	// accompanied are the checks of spoil.Accompanying that rows did not name.
+	accompanied map[string]bool
 }
 
 // boot starts the sandbox's QEMU with a monitor.
@@ -116,7 +122,7 @@ func boot(t *testing.T, image string) *guest {
 		TimeServers: []string{"ntp01.otc-service.com", "ntp02.otc-service.com"},
 	})
 	require.NoError(t, err)
-	g := &guest{Machine: m}
+	g := &guest{Machine: m, accompanied: map[string]bool{}}
 	t.Cleanup(func() {
 		g.leave()
 		assert.NoError(t, m.Close())
@@ -224,6 +230,9 @@ func (g *guest) spoil(t *testing.T, name string, rows []spoil.Spoil, after func(
 			found = slices.DeleteFunc(found, func(f spoil.Finding) bool { return firstBoot[f.Check] })
 		}
 		assert.NoError(t, spoil.Compare(rows, found))
+		for _, check := range spoil.Accompanied(rows, found) {
+			g.accompanied[check] = true
+		}
 		t.Logf("%d rows: done after %s, judged after %s", len(rows), done.Sub(began).Round(time.Second), time.Since(began).Round(time.Second))
 	})
 }
@@ -252,6 +261,7 @@ func (g *guest) settle() {
 func (g *guest) judge(t *testing.T) []spoil.Finding {
 	t.Helper()
 	s := suite(t)
+	s.GatherTimeout = 30 * time.Minute // the machine may be one of several, all emulated
 	s.Params.Hostname, s.Params.OverlayBytes, s.Params.DiskBytes = g.Hostname, g.DiskBytes, g.ImageBytes
 	target := g.Target
 	target.Client = g.dial(t)

@@ -153,11 +153,11 @@ func (s Spoil) excludes(other Spoil) bool {
 // A Finding is what a check says that did not pass.
 type Finding struct{ Check, Text string }
 
-// accompanying are the checks that hold a whole of the machine to what it should
+// Accompanying are the checks that hold a whole of the machine to what it should
 // be, and why a row that is about something else makes them fail too. Such a row need
 // not name them, so that each row says what it is about. They have rows of their own,
-// which do name them.
-var accompanying = map[string]string{
+// which do name them. An entry that no row needs is a mistake, which TestLive shows.
+var Accompanying = map[string]string{
 	"files.access":     "a setting of PAM, sudo or sshd is a file that no package has",
 	"files.startup":    "a unit, a drop-in or an option of apt's is one too",
 	"files.others":     "and so is any other file that a row writes",
@@ -195,11 +195,23 @@ func Compare(rows []Spoil, found []Finding) error {
 		}
 	}
 	for _, f := range found {
-		if !expected[f.Check] && (len(rows) == 0 || accompanying[f.Check] == "") {
+		if !expected[f.Check] && (len(rows) == 0 || Accompanying[f.Check] == "") {
 			errs = append(errs, fmt.Errorf("%s fails, which no row says: %.2000s", f.Check, f.Text))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Accompanied are the checks of Accompanying that fail without a row that names them.
+func Accompanied(rows []Spoil, found []Finding) []string {
+	var out []string
+	for _, f := range found {
+		named := slices.ContainsFunc(rows, func(s Spoil) bool { return s.Fails[f.Check] != "" })
+		if Accompanying[f.Check] != "" && !named {
+			out = append(out, f.Check)
+		}
+	}
+	return out
 }
 
 // script is what is given to sh -euc.

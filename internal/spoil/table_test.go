@@ -56,6 +56,9 @@ func TestTable(t *testing.T) {
 	for _, id := range slices.Sorted(maps.Keys(checks)) {
 		assert.True(t, spoiled[id] != (unspoiled[id] != ""), "check %s: want a row that breaks it, or a reason in unspoiled why there is none", id)
 	}
+	for id := range spoil.Accompanying {
+		require.True(t, checks[id], "Accompanying names check %s, which there is not", id)
+	}
 	for id := range unspoiled {
 		require.True(t, checks[id], "unspoiled names check %s, which there is not", id)
 	}
@@ -76,6 +79,7 @@ func TestTableMistakes(t *testing.T) {
 	}
 	whole := []spoil.Finding{finding("a.b", "one two"), finding("files.access", "a file")}
 	require.NoError(t, spoil.Compare([]spoil.Spoil{row}, whole), "it accompanies")
+	require.Equal(t, []string{"files.access"}, spoil.Accompanied([]spoil.Spoil{row}, whole))
 	require.ErrorContains(t, spoil.Compare(nil, whole[1:]), "files.access fails, which no row says: a file")
 	for _, batch := range spoil.Batches(rows) {
 		words := map[string]bool{}

@@ -31,10 +31,6 @@ var embedded embed.FS
 // maxKeyFile bounds the size of a file of trusted keys.
 const maxKeyFile = 4 << 20
 
-// marker is what a work directory has from the beginning (its name comes first
-// in what is uploaded), so that no other directory is taken for one.
-const marker = "driver/" + hookElement
-
 // stage uploads what the tool is given to the host's work directory.
 func (r *run) stage(ctx context.Context) error {
 	var mapper strings.Builder
@@ -72,7 +68,7 @@ func (r *run) write(ctx context.Context) error {
 			return fmt.Errorf("cannot read the elements in %s: %w", dir, err)
 		}
 	}
-	if err := errors.Join(r.writeOwn("element", marker), r.writeOwn("shims", "shims")); err != nil {
+	if err := errors.Join(r.writeOwn("element", "driver/"+hookElement), r.writeOwn("shims", "shims")); err != nil {
 		return err
 	}
 	trusted, err := r.trustedKeys()

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/buildlog"
 )
 
 // Cleanup frees what a build in workDir has left on the host, such as one that
@@ -75,12 +76,12 @@ type cleaner struct {
 
 // output runs a command and returns what it printed, bounded.
 func (c cleaner) output(ctx context.Context, args ...string) (string, error) {
-	var out, msg limited
+	var out, msg buildlog.Limited
 	err := c.host.Run(ctx, builder.Command{Args: args, Stdout: &out, Stderr: &msg})
 	if err != nil {
-		return "", fmt.Errorf("%s: %w: %s", args[0], err, strings.TrimSpace(string(msg.data)))
+		return "", fmt.Errorf("%s: %w: %s", args[0], err, strings.TrimSpace(string(msg.Data)))
 	}
-	return string(out.data), nil
+	return string(out.Data), nil
 }
 
 // killProcesses ends the processes of a build whose caller is gone: those that

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/isolate"
 )
 
 // A Host is a machine on which builders run their tools. Its methods may be
@@ -21,8 +23,8 @@ import (
 type Host interface {
 	// Run runs a command as root and waits for it. When ctx ends, the command
 	// is sent SIGTERM and gets a grace period to clean up after itself, then
-	// its process group is killed; the error is then ctx's. A command that
-	// exits with another status than 0 is an *ExitError.
+	// its process group is killed, or all of a build's; the error is then ctx's. A
+	// command that exits with another status than 0 is an *ExitError.
 	Run(ctx context.Context, cmd Command) error
 	// Upload writes the files of fsys, with their modes, below dir on the host,
 	// which is made where missing. Symbolic links are kept; one that leads out
@@ -38,6 +40,12 @@ type Command struct {
 	Env            []string // the whole environment; if nil, only DefaultPath
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer // if nil, discarded
+	// WorkDir, if not empty, makes the command a build in a work directory that
+	// [Claim] has made, one at a time: it runs in mount and PID namespaces of its
+	// own. When it ends, is killed, or this process is, the kernel ends all its
+	// processes and mounts, whatever they have done to get away. A process that it
+	// leaves behind does not go on.
+	WorkDir string
 }
 
 // DefaultPath is the PATH of commands: the system's own directories, so that
@@ -68,8 +76,8 @@ type Local struct {
 
 // Run implements [Host]. The command runs in a session of its own: a terminal's
 // Ctrl-C reaches this process only, which then ends the command in order. It
-// gets SIGTERM when this process dies, unless it runs through sudo: then it goes
-// on, and the next build in its work directory ends it.
+// gets SIGTERM when this process dies, a build SIGKILL, unless it runs through
+// sudo: then it goes on, and the next build in its work directory ends it.
 func (l Local) Run(ctx context.Context, c Command) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -83,6 +91,15 @@ func (l Local) Run(ctx context.Context, c Command) error {
 	}
 	argv := c.Args
 	root := os.Geteuid() == 0
+	death := syscall.SIGTERM
+	if c.WorkDir != "" {
+		program, err := lookPath(argv[0])
+		if err != nil {
+			return fmt.Errorf("cannot run %s: %w", argv[0], err)
+		}
+		argv = isolate.Run(c.WorkDir, append([]string{program}, argv[1:]...))
+		death = syscall.SIGKILL // unshare heeds no other
+	}
 	if !root {
 		argv = append(append([]string{"/usr/bin/sudo", "-n", "env", "-i"}, env...), argv...)
 	}
@@ -94,7 +111,7 @@ func (l Local) Run(ctx context.Context, c Command) error {
 	cmd.Args[0] = argv[0]
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, c.Stdin, c.Stdout, c.Stderr
 	cmd.WaitDelay = 10 * time.Second // for output of a grandchild that got away
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: death}
 
 	// The parent-death signal is bound to the thread that forks, so the thread
 	// is kept until the command has ended.
@@ -118,7 +135,13 @@ func (l Local) Run(ctx context.Context, c Command) error {
 	case <-ended:
 	case <-ctx.Done():
 		pid := cmd.Process.Pid
-		signal(root, syscall.SIGTERM, pid)
+		leader := pid
+		if c.WorkDir != "" {
+			if leader, err = buildLeader(c.WorkDir); err != nil {
+				leader = pid // it has not begun
+			}
+		}
+		signal(root, syscall.SIGTERM, leader)
 		grace := l.Grace
 		if grace == 0 {
 			grace = 10 * time.Second
@@ -128,12 +151,26 @@ func (l Local) Run(ctx context.Context, c Command) error {
 		select {
 		case <-ended:
 		case <-timer.C:
+			if c.WorkDir != "" {
+				if leader, err = buildLeader(c.WorkDir); err == nil {
+					signal(root, syscall.SIGKILL, leader)
+				}
+			}
 			signal(root, syscall.SIGKILL, -pid)
 			<-ended
 		}
 		return ctx.Err()
 	}
 	return exitError(c.Args[0], waitErr)
+}
+
+// buildLeader is the PID of the first process of a build's namespace.
+func buildLeader(workDir string) (int, error) {
+	record, err := os.ReadFile(isolate.Record(workDir))
+	if err != nil {
+		return 0, err
+	}
+	return isolate.Leader(record)
 }
 
 func exitError(program string, err error) error {

@@ -164,15 +164,14 @@ func (t tool) Build(ctx context.Context, host builder.Host, spec builder.Spec) (
 	if err := r.validate(); err != nil {
 		return nil, fmt.Errorf("cannot build %s: %w", spec.Name, err)
 	}
-	if err := Cleanup(ctx, host, spec.WorkDir); err != nil {
+	if err := builder.Claim(ctx, host, spec.WorkDir); err != nil {
 		return nil, fmt.Errorf("cannot build %s: %w", spec.Name, err)
 	}
 	result, err := r.build(ctx)
-	// The tool cleans up after itself, unless it was killed; what is left of
-	// the work directory goes either way, also when ctx has ended.
+	// What is left of the work directory goes, also when ctx has ended.
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	if err = errors.Join(err, Cleanup(clean, host, spec.WorkDir)); err != nil {
+	if err = errors.Join(err, builder.Cleanup(clean, host, spec.WorkDir)); err != nil {
 		return nil, fmt.Errorf("cannot build %s: %w", spec.Name, err)
 	}
 	return result, nil
@@ -235,7 +234,7 @@ func (r *run) build(ctx context.Context) (*builder.Result, error) {
 	args, env := r.args(), r.env()
 	r.log.InfoContext(ctx, "building", "tool", program, "version", r.version, "args", args)
 	log := buildlog.New(ctx, r.spec.Log, r.log, parseLine)
-	err = r.host.Run(ctx, builder.Command{Args: args, Env: env, Stdout: log, Stderr: log})
+	err = r.host.Run(ctx, builder.Command{Args: args, Env: env, Stdout: log, Stderr: log, WorkDir: r.spec.WorkDir})
 	if err := errors.Join(log.Close(), ctx.Err()); err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package dib
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -11,12 +10,14 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/isolate"
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
 	"github.com/opentelekomcloud/go-imagefactory/internal/pkgkeys"
 )
@@ -50,20 +51,6 @@ func TestNewRefuses(t *testing.T) {
 	}
 	_, err := New(Config{Elements: []string{"debian-minimal", "vm"}, Environment: map[string]string{"DIB_GRUB_TIMEOUT": "3", "http_proxy": "http://proxy:3128/"}})
 	require.NoError(t, err)
-}
-
-func TestCleanupRefuses(t *testing.T) {
-	needs.Root(t)
-	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "precious"), nil, 0o644))
-	for _, name := range []string{dir, "/", "relative", "/tmp/*", "/a\nb", ""} {
-		require.Error(t, Cleanup(t.Context(), builder.Local{}, name), "%q", name)
-	}
-	require.FileExists(t, filepath.Join(dir, "precious"))
-	empty := filepath.Join(dir, "empty")
-	require.NoError(t, os.Mkdir(empty, 0o755))
-	require.NoError(t, Cleanup(t.Context(), builder.Local{}, empty))
-	require.NoDirExists(t, empty)
 }
 
 func TestInputsDigest(t *testing.T) {
@@ -213,6 +200,7 @@ func realSpec(t *testing.T) (Config, builder.Spec) {
 func nothingLeft(t *testing.T, spec builder.Spec) {
 	t.Helper()
 	require.NoDirExists(t, spec.WorkDir)
+	require.NoFileExists(t, isolate.Record(spec.WorkDir))
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	require.NoError(t, err)
 	require.NotContains(t, string(mounts), spec.WorkDir)
@@ -295,40 +283,21 @@ func TestCancelledBuildLeavesNothing(t *testing.T) {
 	nothingLeft(t, spec)
 }
 
-// TestCleanupAfterKill kills the tool while everything is mounted and keeps the
-// driver from cleaning up, as if it had been killed as well.
-func TestCleanupAfterKill(t *testing.T) {
+// TestKilledBuild kills the tool while everything is mounted.
+func TestKilledBuild(t *testing.T) {
 	config, spec := realSpec(t)
-	var pids []string
 	spec.Log = &trigger{text: "Running /tmp/in_target.d/pre-install.d/", do: func() {
-		out, _ := exec.Command("pgrep", "-f", "disk-image-create .*"+spec.WorkDir).Output()
-		pids = strings.Fields(string(out))
-		_ = exec.Command("pkill", "-KILL", "-f", "disk-image-create .*"+spec.WorkDir).Run()
+		record, err := os.ReadFile(isolate.Record(spec.WorkDir))
+		require.NoError(t, err)
+		leader, err := isolate.Leader(record)
+		require.NoError(t, err)
+		require.NoError(t, syscall.Kill(leader, syscall.SIGKILL))
 	}}
 	b, err := New(config)
 	require.NoError(t, err)
-	_, err = b.Build(t.Context(), killOnly{}, spec)
-	require.Error(t, err)
-	require.NotEmpty(t, pids)
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	require.NoError(t, err)
-	require.Contains(t, string(mounts), spec.WorkDir, "the kill was meant to leave mounts")
-
-	require.NoError(t, Cleanup(t.Context(), builder.Local{}, spec.WorkDir))
+	_, err = b.Build(t.Context(), builder.Local{}, spec)
+	require.ErrorContains(t, err, "killed by signal 9")
 	nothingLeft(t, spec)
-	require.NoError(t, Cleanup(t.Context(), builder.Local{}, spec.WorkDir), "a second time there is nothing to do")
-}
-
-// killOnly is this machine, but it lets no cleaning command through: the state
-// after a build whose whole process tree was killed.
-type killOnly struct{ builder.Local }
-
-func (k killOnly) Run(ctx context.Context, c builder.Command) error {
-	switch c.Args[0] {
-	case "umount", "losetup", "rm", "kill":
-		return errors.New("killed")
-	}
-	return k.Local.Run(ctx, c)
 }
 
 // trigger calls do when text has been written.

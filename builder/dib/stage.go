@@ -24,10 +24,6 @@ const hookElement = "imagefactory"
 //go:embed element shims
 var embedded embed.FS
 
-// marker is what a work directory has from the beginning (its name comes first
-// in what is uploaded), so that no other directory is taken for one.
-const marker = "driver/" + hookElement
-
 // stage uploads what the tool is given to the host's work directory.
 func (r *run) stage(ctx context.Context) error {
 	var mapper strings.Builder
@@ -65,7 +61,7 @@ func (r *run) write(ctx context.Context) error {
 			return fmt.Errorf("cannot read the elements in %s: %w", dir, err)
 		}
 	}
-	if err := errors.Join(r.writeOwn("element", marker), r.writeOwn("shims", "shims")); err != nil {
+	if err := errors.Join(r.writeOwn("element", "driver/"+hookElement), r.writeOwn("shims", "shims")); err != nil {
 		return err
 	}
 	trusted, err := pkgkeys.Trusted(r.spec)

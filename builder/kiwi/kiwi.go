@@ -54,7 +54,6 @@ import (
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
-	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
 	"github.com/opentelekomcloud/go-imagefactory/internal/buildlog"
 	"github.com/opentelekomcloud/go-imagefactory/internal/filetree"
 )
@@ -119,12 +118,8 @@ type run struct {
 	config string // local directory of what the tool was given
 }
 
-const (
-	program = "kiwi-ng"
-	// marker is what a work directory has from the beginning, so that no other
-	// directory is taken for one.
-	marker = "driver/imagefactory"
-)
+// program is the tool's name.
+const program = "kiwi-ng"
 
 // Build implements [builder.Builder].
 func (t tool) Build(ctx context.Context, host builder.Host, spec builder.Spec) (*builder.Result, error) {
@@ -135,24 +130,17 @@ func (t tool) Build(ctx context.Context, host builder.Host, spec builder.Spec) (
 	if err := r.validate(); err != nil {
 		return nil, fmt.Errorf("cannot build %s: %w", spec.Name, err)
 	}
-	if err := Cleanup(ctx, host, spec.WorkDir); err != nil {
+	if err := builder.Claim(ctx, host, spec.WorkDir); err != nil {
 		return nil, fmt.Errorf("cannot build %s: %w", spec.Name, err)
 	}
 	result, err := r.build(ctx)
+	// What is left of the work directory goes, also when ctx has ended.
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	if err = errors.Join(err, Cleanup(clean, host, spec.WorkDir)); err != nil {
+	if err = errors.Join(err, builder.Cleanup(clean, host, spec.WorkDir)); err != nil {
 		return nil, fmt.Errorf("cannot build %s: %w", spec.Name, err)
 	}
 	return result, nil
-}
-
-// Cleanup frees what a build in workDir has left on the host, such as one that
-// was killed: processes, mounts, loop devices and files. It touches nothing that
-// does not belong to workDir, does nothing where there is nothing, and refuses a
-// directory with content that is not a build's.
-func Cleanup(ctx context.Context, host builder.Host, workDir string) error {
-	return dib.Cleanup(ctx, host, workDir) // both tools leave the same below TMP_DIR
 }
 
 func (r *run) validate() error {
@@ -238,7 +226,7 @@ func (r *run) build(ctx context.Context) (*builder.Result, error) {
 // run runs the tool and reports why it failed.
 func (r *run) run(ctx context.Context, env, args []string) error {
 	log := buildlog.New(ctx, r.spec.Log, r.log, parseLine)
-	err := r.host.Run(ctx, builder.Command{Args: args, Env: env, Stdout: log, Stderr: log})
+	err := r.host.Run(ctx, builder.Command{Args: args, Env: env, Stdout: log, Stderr: log, WorkDir: r.spec.WorkDir})
 	if err := errors.Join(log.Close(), ctx.Err()); err != nil {
 		return err
 	}
@@ -274,13 +262,12 @@ func (r *run) globalArgs() []string {
 	return args
 }
 
-// env is the tool's environment, sorted. Cleanup finds its processes by TMP_DIR.
+// env is the tool's environment, sorted.
 func (r *run) env() []string {
 	return []string{
 		"HOME=" + r.at("home"),
 		"LANG=C.UTF-8",
 		"PATH=" + r.at(shimsDir) + ":" + builder.DefaultPath,
-		"TMP_DIR=" + r.at("tmp"),
 	}
 }
 

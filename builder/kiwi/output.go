@@ -13,13 +13,18 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/builder"
 )
 
-// A line of kiwi-ng: "[ INFO    ]: 12:00:01 | text".
-var logLine = regexp.MustCompile(`^\[ ?([A-Z]+) *\]: (?:\d{2}:\d{2}:\d{2} \| )?`)
+// A line of kiwi-ng: "[ INFO    ]: 12:00:01 | text". What it shows of its progress
+// has no end of its line.
+var (
+	progress = regexp.MustCompile(`^(?:\[ INFO    \]: Processing: \[[# ]*\] *\d+%[\r ]*)+`)
+	logLine  = regexp.MustCompile(`^\[ ?([A-Z]+) *\]: (?:\d{2}:\d{2}:\d{2} \| )?`)
+)
 
 // parseLine is for buildlog.New. kiwi's milestones are its lines of level INFO
 // that are no details ("--> …") and no cleaning up, which follows an error too. Its
 // many lines that name a command are left to the raw log.
 func parseLine(line string) (text, phase string) {
+	line = progress.ReplaceAllString(line, "")
 	m := logLine.FindStringSubmatch(line)
 	if m == nil {
 		return line, ""

@@ -249,7 +249,7 @@ func (r *run) stage(ctx context.Context) error {
 		return err
 	}
 	err = errors.Join(
-		r.host.Run(ctx, builder.Command{Args: []string{"mkdir", "-p", r.at(marker), r.at("tmp"), r.at("home/.gnupg"), r.at("cache"), r.at("result")}}),
+		r.host.Run(ctx, builder.Command{Args: []string{"mkdir", "-p", r.at("tmp"), r.at("home/.gnupg"), r.at("cache"), r.at("result")}}),
 		r.host.Upload(ctx, r.spec.WorkDir, os.DirFS(r.config)),
 		r.host.Upload(ctx, r.at(applianceDir), os.DirFS(final)))
 	if err != nil {

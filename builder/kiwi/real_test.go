@@ -91,3 +91,70 @@ func nothingLeft(t *testing.T, spec builder.Spec) {
 	require.NoError(t, err)
 	require.False(t, bytes.Contains(loops, []byte(spec.WorkDir)), string(loops))
 }
+
+// TestDescriptions holds each of the example's descriptions to the driver's checks
+// and to kiwi-ng's own schema. None needs its repositories.
+func TestDescriptions(t *testing.T) {
+	needs.Tools(t, "kiwi-ng")
+	files, err := filepath.Glob(nightly + "/kiwi/*/config.xml")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	file, _ := keyFile(t)
+	for _, name := range files {
+		name := filepath.Base(filepath.Dir(name))
+		for _, profile := range profilesOf[name] {
+			t.Run(name+" "+profile, func(t *testing.T) {
+				c := Config{Description: "kiwi/" + name, Overlays: debian12.Overlays,
+					Scripts: []string{"kiwi/rpm-prepare", "elements/otc-base/install.d/60-otc-base", "kiwi/rpm-finish"}}
+				if name == "debian-12" {
+					c = debian12
+				}
+				if profile != "" {
+					c.Profiles = []string{profile}
+				}
+				spec := debianSpec(t)
+				spec.TrustedKeys = []builder.TrustedKey{{File: file}}
+				spec.Mirrors = map[string]string{}
+				for _, m := range []string{"debian", "opensuse", "suse", "obs", "centos", "rhel", "oracle", "euleros"} {
+					spec.Mirrors[m] = "http://mirror.example.org/" + m
+				}
+				b, err := New(c)
+				require.NoError(t, err)
+				require.NoError(t, b.(builder.Checker).Check(spec))
+			})
+		}
+	}
+}
+
+// profilesOf are the profiles of each description; "" stands for none.
+var profilesOf = map[string][]string{
+	"debian-12": {""}, "opensuse-15": {""}, "sles-12-sp3": {"Standard", "Extended", "SAPHANA"}, "sles-15": {""},
+	"centos-7": {""}, "redhat-7": {""}, "oracle-7": {""}, "euleros-2": {""},
+}
+
+func TestCheckRefuses(t *testing.T) {
+	needs.Tools(t, "kiwi-ng")
+	spec := debianSpec(t)
+	spec.TrustedKeys[0].File, _ = keyFile(t)
+	bad := filepath.Join(t.TempDir(), "bad")
+	require.NoError(t, os.CopyFS(bad, os.DirFS(nightly+"/kiwi/debian-12")))
+	config, err := os.ReadFile(filepath.Join(bad, "config.xml"))
+	require.NoError(t, err)
+	for name, test := range map[string]struct{ old, new, want string }{
+		"a word that the schema does not know": {`<timezone>`, `<time-zone>x</time-zone><timezone>`, "KiwiDescriptionInvalid"},
+		"a value that it does not know":        {`firmware="bios"`, `firmware="none"`, "KiwiDescriptionInvalid"},
+		"a foreign repository":                 {`"{debian}"`, `"http://other.example.org/"`, "config.xml: line "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := bytes.Replace(config, []byte(test.old), []byte(test.new), 1)
+			require.NotEqual(t, string(config), string(changed))
+			require.NoError(t, os.WriteFile(filepath.Join(bad, "config.xml"), changed, 0o644))
+			b, err := New(Config{Description: bad})
+			require.NoError(t, err)
+			require.ErrorContains(t, b.(builder.Checker).Check(spec), test.want)
+		})
+	}
+	b, err := New(Config{Description: filepath.Join(bad, "missing")})
+	require.NoError(t, err)
+	require.ErrorContains(t, b.(builder.Checker).Check(spec), "description: cannot read it")
+}

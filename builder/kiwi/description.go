@@ -190,7 +190,8 @@ func (r *renderer) start(t xml.StartElement) error {
 	case r.at("image/preferences/rpm-check-signatures"), r.at("image/preferences/type/size"):
 		return r.skip() // the driver's own
 	case r.at("image/preferences/type"):
-		if attr(t, "image") != "oem" || attr(t, "format") != "qcow2" {
+		// vmx is what kiwi 7 calls a disk; the schema of kiwi-ng refuses it.
+		if kind := attr(t, "image"); kind != "oem" && kind != "vmx" || attr(t, "format") != "qcow2" {
 			r.fail(`<type>: want image="oem" and format="qcow2"`)
 		}
 	case r.at("image/preferences/type/oemconfig/oem-resize"):

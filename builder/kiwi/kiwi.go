@@ -1,8 +1,8 @@
-// Package kiwi builds images with kiwi-ng, from a description in a directory.
+// Package kiwi builds images with kiwi, from a description in a directory.
 //
 // # What it needs on the host
 //
-// kiwi-ng 9 or 10 (seen to work: 9.24) with qemu-img, parted, util-linux and what
+// kiwi-ng 9 or 10 (seen to work: 9.24), or kiwi 7 where there is no kiwi-ng, with qemu-img, parted, util-linux and what
 // installs packages: debootstrap, zypper or dnf. Device-mapper is not needed.
 //
 // # The description
@@ -33,6 +33,14 @@
 //
 // A result's ConfigDir has a create_appliance.sh, which builds the image with
 // kiwi-ng alone from mirrors that its user names.
+//
+// # kiwi 7
+//
+// It takes descriptions of its own schema, with image="vmx" for a disk, and is run as
+// its manual page kiwi(1) says: --prepare and --create. It verifies packages by the
+// rpm database of the host, so a host whose database has another key than the spec's
+// is refused. No build by it has been seen: what the driver gives it and reads is held
+// to documents only.
 //
 // # Limits
 //
@@ -116,6 +124,7 @@ type run struct {
 	host   builder.Host
 	log    *slog.Logger
 	config string // local directory of what the tool was given
+	legacy bool   // the host's tool is kiwi 7
 }
 
 // program is the tool's name.
@@ -192,11 +201,7 @@ func (r *run) build(ctx context.Context) (*builder.Result, error) {
 	if machine != machines[r.spec.Arch] {
 		return nil, fmt.Errorf("an image for %s is built on such a machine: this one is %s", r.spec.Arch, machine)
 	}
-	text, err := r.output(ctx, program, "--version")
-	if err != nil {
-		return nil, fmt.Errorf("cannot use kiwi-ng (Debian's packages are kiwi and kiwi-systemdeps-…): %w", err)
-	}
-	version, err := parseVersion(text)
+	version, err := r.findTool(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -204,22 +209,29 @@ func (r *run) build(ctx context.Context) (*builder.Result, error) {
 		return nil, err
 	}
 	env := r.env()
-	if err := r.run(ctx, env, r.infoArgs()); err != nil {
+	if !r.legacy {
+		if err := r.run(ctx, env, r.infoArgs()); err != nil {
+			return nil, err
+		}
+	} else if err := r.checkHostKeys(ctx); err != nil {
 		return nil, err
 	}
-	args, err := r.buildArgs()
+	steps, err := r.steps()
 	if err != nil {
 		return nil, err
 	}
-	r.log.InfoContext(ctx, "building", "tool", program, "version", version, "args", args)
-	if err := r.run(ctx, env, args); err != nil {
-		return nil, err
+	args := steps[0]
+	r.log.InfoContext(ctx, "building", "tool", args[0], "version", version, "args", args)
+	for _, step := range steps {
+		if err := r.run(ctx, env, step); err != nil {
+			return nil, err
+		}
 	}
 	result, err := r.collect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	result.Tool, result.ToolVersion, result.Args, result.Env = program, version, args, env
+	result.Tool, result.ToolVersion, result.Args, result.Env = args[0], version, args, env
 	return result, nil
 }
 
@@ -231,7 +243,7 @@ func (r *run) run(ctx context.Context, env, args []string) error {
 		return err
 	}
 	if err != nil {
-		return &builder.ToolError{Tool: program, Phase: log.Phase, Err: err, Tail: log.Tail}
+		return &builder.ToolError{Tool: args[0], Phase: log.Phase, Err: err, Tail: log.Tail}
 	}
 	return nil
 }
@@ -281,6 +293,28 @@ func (r *run) output(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimSpace(string(out.Data)), err
 }
 
+// findTool tells the version of the host's kiwi, and whether it is the legacy one.
+func (r *run) findTool(ctx context.Context) (string, error) {
+	text, err := r.output(ctx, program, "--version")
+	if err == nil {
+		return parseVersion(text)
+	}
+	if text, legacyErr := r.output(ctx, legacyProgram, "--version"); legacyErr == nil {
+		r.legacy = true
+		return parseLegacyVersion(text)
+	}
+	return "", errors.Join(ctx.Err(), fmt.Errorf("cannot use kiwi-ng (Debian's packages are kiwi and kiwi-systemdeps-…): %w", err))
+}
+
+// steps are the commands that make the image.
+func (r *run) steps() ([][]string, error) {
+	if r.legacy {
+		return r.legacySteps(), nil
+	}
+	args, err := r.buildArgs()
+	return [][]string{args}, err
+}
+
 var versionText = regexp.MustCompile(`^KIWI \(next generation\) version ((9|10)\.[0-9.]{1,32})$`)
 
 func parseVersion(text string) (string, error) {
@@ -293,15 +327,12 @@ func parseVersion(text string) (string, error) {
 
 // collect fetches what the tool has made.
 func (r *run) collect(ctx context.Context) (*builder.Result, error) {
-	data, err := r.fetch(ctx, "kiwi.result.json")
+	f, err := r.results(ctx)
 	if err != nil {
 		return nil, err
 	}
-	f, err := parseResult(data, r.at("result"))
+	data, err := r.fetch(ctx, f.packages)
 	if err != nil {
-		return nil, err
-	}
-	if data, err = r.fetch(ctx, f.packages); err != nil {
 		return nil, err
 	}
 	packages, err := parsePackages(data)
@@ -326,6 +357,18 @@ func (r *run) collect(ctx context.Context) (*builder.Result, error) {
 		return nil, fmt.Errorf("cannot fetch the image: %w", err)
 	}
 	return &builder.Result{ImagePath: image, Packages: packages, ConfigDir: r.config, Config: r.portable()}, nil
+}
+
+// results tells which files the tool has written.
+func (r *run) results(ctx context.Context) (files, error) {
+	if r.legacy {
+		return r.legacyFiles(), nil
+	}
+	data, err := r.fetch(ctx, "kiwi.result.json")
+	if err != nil {
+		return files{}, err
+	}
+	return parseResult(data, r.at("result"))
 }
 
 func (r *run) fetch(ctx context.Context, name string) ([]byte, error) {

@@ -592,7 +592,7 @@ func (j *job) runTest(ctx context.Context) error {
 	if err := j.test(ctx); err != nil {
 		return err
 	}
-	return j.save(ctx, j.testedFiles())
+	return j.save(ctx, j.recordedFiles())
 }
 
 // test boots the image and holds it to its suite.

@@ -16,8 +16,9 @@ import (
 // A line of kiwi-ng: "[ INFO    ]: 12:00:01 | text". What it shows of its progress
 // has no end of its line.
 var (
-	progress = regexp.MustCompile(`^(?:\[ INFO    \]: Processing: \[[# ]*\] *\d+%[\r ]*)+`)
-	logLine  = regexp.MustCompile(`^\[ ?([A-Z]+) *\]: (?:\d{2}:\d{2}:\d{2} \| )?`)
+	progress   = regexp.MustCompile(`^(?:\[ INFO    \]: Processing: \[[# ]*\] *\d+%[\r ]*)+`)
+	toolOutput = regexp.MustCompile(`^(bootstrap|system): `)
+	logLine    = regexp.MustCompile(`^\[ ?([A-Z]+) *\]: (?:\d{2}:\d{2}:\d{2} \| )?`)
 )
 
 // parseLine is for buildlog.New. kiwi's milestones are its lines of level INFO
@@ -33,6 +34,7 @@ func parseLine(line string) (text, phase string) {
 	if m[1] == "DEBUG" && (strings.HasPrefix(text, "EXEC: ") || strings.HasPrefix(text, "Looking for ") || strings.Contains(text, "in paths")) {
 		return "", ""
 	}
+	text = toolOutput.ReplaceAllString(text, "") // of debootstrap, apt, …
 	if m[1] == "INFO" && text != "" && !strings.HasPrefix(text, "--") && !strings.HasPrefix(text, "Cleaning up") && len(text) <= 100 {
 		phase = text
 	}

@@ -2,9 +2,12 @@ package kiwi
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -157,4 +160,69 @@ func TestCheckRefuses(t *testing.T) {
 	b, err := New(Config{Description: filepath.Join(bad, "missing")})
 	require.NoError(t, err)
 	require.ErrorContains(t, b.(builder.Checker).Check(spec), "description: cannot read it")
+}
+
+// TestBuildFails has the tool fail for what it trusts and where it builds from.
+func TestBuildFails(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs kiwi-ng")
+	}
+	foreign, _ := keyFile(t)
+	for name, test := range map[string]struct {
+		change func(*builder.Spec)
+		want   string
+	}{
+		"foreign keyring": {
+			func(s *builder.Spec) { s.TrustedKeys = []builder.TrustedKey{{File: foreign}} },
+			"Release signed by unknown key",
+		},
+		"unreachable mirror": {
+			func(s *builder.Spec) { s.Mirrors = map[string]string{"debian": "http://127.0.0.1:9/debian"} },
+			"Failed getting release file",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := realSpec(t)
+			test.change(&spec)
+			var log bytes.Buffer
+			spec.Log = &log
+			b, err := New(debian12)
+			require.NoError(t, err)
+			_, err = b.Build(t.Context(), builder.Local{}, spec)
+			var failed *builder.ToolError
+			require.ErrorAs(t, err, &failed)
+			require.Contains(t, log.String(), test.want)
+			require.Contains(t, err.Error(), test.want, log.String())
+			nothingLeft(t, spec)
+		})
+	}
+}
+
+func TestCancelledBuildLeavesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs kiwi-ng")
+	}
+	spec := realSpec(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	spec.Log = &trigger{text: "bootstrap: I: Retrieving", do: cancel}
+	b, err := New(debian12)
+	require.NoError(t, err)
+	_, err = b.Build(ctx, builder.Local{}, spec)
+	require.ErrorIs(t, err, context.Canceled)
+	nothingLeft(t, spec)
+}
+
+// trigger calls do when text has been written.
+type trigger struct {
+	text string
+	do   func()
+	once sync.Once
+}
+
+func (w *trigger) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), w.text) {
+		w.once.Do(w.do)
+	}
+	return len(p), nil
 }

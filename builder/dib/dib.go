@@ -54,6 +54,8 @@ import (
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/buildlog"
+	"github.com/opentelekomcloud/go-imagefactory/internal/filetree"
 )
 
 // Config is what disk-image-create needs beyond a [builder.Spec].
@@ -215,7 +217,7 @@ func (t tool) InputsDigest(spec builder.Spec) (string, error) {
 	if err := r.write(context.Background()); err != nil {
 		return "", err
 	}
-	return treeDigest(r.config)
+	return filetree.Digest(r.config)
 }
 
 func (r *run) build(ctx context.Context) (*builder.Result, error) {
@@ -231,13 +233,13 @@ func (r *run) build(ctx context.Context) (*builder.Result, error) {
 
 	args, env := r.args(), r.env()
 	r.log.InfoContext(ctx, "building", "tool", program, "version", r.version, "args", args)
-	log := newLogWriter(ctx, r.spec.Log, r.log)
+	log := buildlog.New(ctx, r.spec.Log, r.log, parseLine)
 	err = r.host.Run(ctx, builder.Command{Args: args, Env: env, Stdout: log, Stderr: log, WorkDir: r.spec.WorkDir})
 	if err := errors.Join(log.Close(), ctx.Err()); err != nil {
 		return nil, err
 	}
 	if err != nil {
-		return nil, &builder.ToolError{Tool: program, Phase: log.phase, Err: err, Tail: log.tail}
+		return nil, &builder.ToolError{Tool: program, Phase: log.Phase, Err: err, Tail: log.Tail}
 	}
 	return r.collect(ctx, args, env)
 }
@@ -325,11 +327,11 @@ func (r *run) collect(ctx context.Context, args, env []string) (*builder.Result,
 	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("cannot fetch the image: %w", err)
 	}
-	var manifest limited
+	var manifest buildlog.Limited
 	if err := r.host.Download(ctx, r.at("image.d/dib-manifests/dib-manifest-dpkg-image"), &manifest); err != nil {
 		return nil, fmt.Errorf("cannot fetch the package list: %w", err)
 	}
-	packages, err := parseManifest(manifest.data)
+	packages, err := parseManifest(manifest.Data)
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,23 @@
 // NAME-BUILD.facts.json.gz is what was seen of the booted image, for
 // testsuite.LoadFacts: checks that are written later can judge it.
 //
+// # Supply chain
+//
+// NAME-BUILD.cdx.json is the bill of materials (package sbom). Of a Debian whose disk
+// was read it says of each package its source, its maintainer and what it needs, and
+// names the kernels and initial RAM disks with their digests; of others what the
+// builder lists. NAME-BUILD.sources has the packages with their sources in lines, for
+// package advisory, which tells the releases that an advisory is about. Licences are
+// not known yet, and the list says so.
+//
+// NAME-BUILD.provenance.json is SLSA provenance v1. It is level 2 of the build track at
+// most: the build's own process makes the statement, and Key signs it there. With a
+// Signer whose key is in an agent (signing.NewAgentSigner) that process has no key
+// to lose, yet what is signed is still its own word; level 3 takes a signer outside
+// that makes the statement itself. Its materials are the configuration, which holds
+// the elements and the keys of the packages, the list of packages and the mirrors;
+// the build machine's own packages are not in it.
+//
 // # Failures and interruption
 //
 // Nothing is published from an image that did not pass all stages. A run that

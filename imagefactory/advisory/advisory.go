@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// A Status is what an advisory means for an image, the worst last.
+// A Status is what an advisory means for an image.
 type Status int
 
+// The worst is the last.
 const (
 	Unknown     Status = iota // no advisory that was read is about it
 	NotPresent                // the package is not installed
@@ -35,8 +36,8 @@ type Package struct {
 
 // Installed is what is installed in an image.
 type Installed struct {
-	Distribution string // "debian", "ubuntu"
-	Release      string // "12", "24.04"; of Debian, the number before the dot counts
+	Distribution string // "debian", "ubuntu", "redhat", "oraclelinux", "sles", "opensuse"
+	Release      string // "12", "24.04"; of all but Ubuntu and openSUSE its first number counts
 	Packages     []Package
 }
 
@@ -58,6 +59,8 @@ type Database struct {
 	entries map[string][]*entry // by ID
 	covers  map[string]bool     // "debian 12": that an advisory is about it
 	count   int
+	// definitions are those of OVAL, by ID.
+	definitions map[string][]*ovalDefinition
 }
 
 // entry is what an advisory says of a package in a release of a distribution.
@@ -74,14 +77,19 @@ type versions struct{ introduced, fixed, last string }
 
 // releaseKey is how entries name a release of a distribution.
 func releaseKey(distribution, release string) string {
-	if distribution == "debian" {
-		release, _, _ = strings.Cut(release, ".")
+	switch distribution {
+	case "debian", "redhat", "oraclelinux", "sles":
+		release = leading(release, isDigit)
 	}
 	return distribution + " " + release
 }
 
 // IDs are the advisories' IDs, sorted: CVEs and the publishers' own.
-func (d *Database) IDs() []string { return slices.Sorted(maps.Keys(d.entries)) }
+func (d *Database) IDs() []string {
+	ids := slices.AppendSeq(slices.Collect(maps.Keys(d.entries)), maps.Keys(d.definitions))
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
 
 // sources are what is installed, by source package; of several versions, each.
 func (i *Installed) sources() map[string][]string {
@@ -92,6 +100,15 @@ func (i *Installed) sources() map[string][]string {
 				out[o.name] = append(out[o.name], o.version)
 			}
 		}
+	}
+	return out
+}
+
+// names are the packages by name, as OVAL asks for them.
+func (i *Installed) names() map[string][]Package {
+	out := make(map[string][]Package, len(i.Packages))
+	for _, p := range i.Packages {
+		out[p.Name] = append(out[p.Name], p)
 	}
 	return out
 }
@@ -113,9 +130,17 @@ func (d *Database) Judge(id string, installed *Installed) Verdict {
 			}
 		}
 	}
+	if len(d.definitions[id]) > 0 {
+		byName := installed.names()
+		for _, o := range d.definitions[id] {
+			if o.releases[key] {
+				verdict = worse(verdict, o.judge(id, byName))
+			}
+		}
+	}
 	// A publisher that lists what is wrong in a release, and does not list this ID
 	// there although it knows it, says that no package of it is concerned.
-	if verdict.Status == Unknown && len(d.entries[id]) > 0 && d.covers[key] {
+	if verdict.Status == Unknown && len(d.entries[id])+len(d.definitions[id]) > 0 && d.covers[key] {
 		verdict.Status = NotPresent
 	}
 	return verdict
@@ -133,6 +158,18 @@ func (d *Database) Open(installed *Installed) []Verdict {
 				for _, version := range sources[e.name] {
 					verdict = worse(verdict, e.judge(id, version))
 				}
+			}
+		}
+		if verdict.Status == Affected {
+			out = append(out, verdict)
+		}
+	}
+	byName := installed.names()
+	for id, definitions := range d.definitions {
+		verdict := Verdict{ID: id}
+		for _, o := range definitions {
+			if o.releases[key] {
+				verdict = worse(verdict, o.judge(id, byName))
 			}
 		}
 		if verdict.Status == Affected {

@@ -235,6 +235,7 @@ func TestReport(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(tracker))
 	f.Add([]byte(osv))
+	f.Add([]byte(oval))
 	f.Add([]byte("[" + osv + "]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file := filepath.Join(t.TempDir(), "x")

@@ -10,11 +10,15 @@
 //
 //   - Debian's security tracker (JSON; an object of source packages),
 //   - OSV's exports for Debian and Ubuntu (JSON; an advisory a file, an array of
-//     them, or a zip archive of such files), schema 1.x.
+//     them, or a zip archive of such files), schema 1.x,
+//   - OVAL 5 of SUSE, Red Hat and Oracle (XML; definitions of the classes patch and
+//     vulnerability with rpminfo tests).
 //
 // Advisories about a Debian or an Ubuntu name source packages, so what is installed
 // is judged by the source that it was made of. Versions are compared as dpkg and rpm
-// compare them.
+// compare them. OVAL names installed packages and is a condition: what cannot be known
+// of an image that does not run, such as its running kernel or a definition that is
+// extended, counts as met. An epoch that a list of packages leaves out is 0.
 //
 // # What a verdict says
 //
@@ -26,7 +30,7 @@
 //
 // # Limits
 //
-// A file may have 2 GiB when it is unpacked, and an advisory 16 MiB; there may be
+// A file may have 2 GiB when it is unpacked, and an advisory 64 MiB; there may be
 // 5,000,000 affected packages, and 10,000 files in a directory. Files are read as a
 // stream. A file of another format is an error, as is one that is cut off: half of
 // the advisories would be an all-clear that nobody gave. A Database is not changed

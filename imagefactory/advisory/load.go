@@ -18,7 +18,7 @@ import (
 
 const (
 	maxFile     = 2 << 30  // bytes of a file, unpacked
-	maxAdvisory = 16 << 20 // bytes of one advisory, or of all about one source package
+	maxAdvisory = 64 << 20 // bytes of one advisory, or of all about one source package
 	maxFiles    = 10_000
 	maxZipped   = 1_000_000 // files in an archive
 )
@@ -32,7 +32,7 @@ var (
 // Load reads a file of advisories or all files of a directory but those in
 // directories below it. The names do not matter.
 func Load(ctx context.Context, path string) (*Database, error) {
-	d := &Database{entries: map[string][]*entry{}, covers: map[string]bool{}}
+	d := &Database{entries: map[string][]*entry{}, covers: map[string]bool{}, definitions: map[string][]*ovalDefinition{}}
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read advisories: %w", err)
@@ -58,7 +58,7 @@ func Load(ctx context.Context, path string) (*Database, error) {
 			return nil, fmt.Errorf("cannot read the advisories in %s: %w", name, err)
 		}
 	}
-	if len(d.entries) == 0 {
+	if len(d.entries)+len(d.definitions) == 0 {
 		return nil, fmt.Errorf("cannot read advisories: %s holds none", path)
 	}
 	return d, nil
@@ -122,34 +122,45 @@ func (d *Database) zip(ctx context.Context, r io.ReaderAt, size int64) error {
 	return nil
 }
 
-// read reads what is not compressed.
+// read reads what is not compressed: OVAL or JSON.
 func (d *Database) read(ctx context.Context, r io.Reader) error {
-	return d.json(&limited{ctx: ctx, r: r, left: maxFile})
+	b := bufio.NewReader(r)
+	l := &limited{ctx: ctx, r: b, left: maxFile}
+	if first, _ := b.Peek(1); string(first) == "<" {
+		return d.oval(l)
+	}
+	return d.json(l)
 }
 
-// limited ends with an error where more comes than is read, or ctx is done.
+// limited ends with an error where more comes than is read, of all or of one
+// advisory, or ctx is done.
 type limited struct {
 	ctx  context.Context //nolint:containedctx // of one call
 	r    io.Reader
 	left int64
+	one  int64 // read since begin
 }
+
+// begin is called before each advisory.
+func (l *limited) begin() { l.one = 0 }
 
 func (l *limited) Read(p []byte) (int, error) {
 	if err := l.ctx.Err(); err != nil {
 		return 0, err
 	}
-	if l.left <= 0 {
+	if l.left <= 0 || l.one > maxAdvisory {
 		return 0, errTooLarge
 	}
 	n, err := l.r.Read(p[:min(int64(len(p)), l.left)])
 	l.left -= int64(n)
+	l.one += int64(n)
 	return n, err
 }
 
 // json reads an advisory of OSV, an array of them, or the tracker's object. Which
 // one it is the first key tells: a source package has an object.
-func (d *Database) json(r io.Reader) error {
-	j := json.NewDecoder(r)
+func (d *Database) json(l *limited) error {
+	j := json.NewDecoder(l)
 	t, err := j.Token()
 	if err != nil {
 		return decodeError(err)
@@ -157,6 +168,7 @@ func (d *Database) json(r io.Reader) error {
 	switch t {
 	case json.Delim('['):
 		for j.More() {
+			l.begin()
 			var v osv
 			if err := j.Decode(&v); err != nil {
 				return decodeError(err)
@@ -166,7 +178,7 @@ func (d *Database) json(r io.Reader) error {
 			}
 		}
 	case json.Delim('{'):
-		return d.object(j)
+		return d.object(l, j)
 	default:
 		return errFormat
 	}
@@ -185,10 +197,11 @@ func end(j *json.Decoder) error {
 }
 
 // object reads the tracker's object, or collects the fields of an advisory.
-func (d *Database) object(j *json.Decoder) error {
+func (d *Database) object(l *limited, j *json.Decoder) error {
 	fields := map[string]json.RawMessage{}
 	size := 0
 	for j.More() {
+		l.begin()
 		key, err := j.Token()
 		if err != nil {
 			return decodeError(err)
@@ -197,9 +210,6 @@ func (d *Database) object(j *json.Decoder) error {
 		var value json.RawMessage
 		if err := j.Decode(&value); err != nil {
 			return decodeError(err)
-		}
-		if len(value) > maxAdvisory {
-			return errTooLarge
 		}
 		if !isOSV(name) && bytes.HasPrefix(bytes.TrimSpace(value), []byte("{")) && fields["id"] == nil {
 			if err := d.tracker(name, value); err != nil {

@@ -105,6 +105,10 @@ func TestFilesOfImage(t *testing.T) {
 	st, err := os.Stat(j.file(filesSuffix))
 	require.NoError(t, err)
 	t.Logf("the ledger has %d KiB", st.Size()>>10)
+	v, err := j.readInventory()
+	require.NoError(t, err)
+	require.Greater(t, len(v.Packages), 200)
+	require.Len(t, v.Files, 2, "the kernel and its initial RAM disk")
 }
 
 // TestBootOfImage has the first boot of an image of examples/nightly do all that the

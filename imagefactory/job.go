@@ -347,6 +347,7 @@ func (j *job) runBuild(ctx context.Context) (err error) {
 		return fmt.Errorf("cannot make the builder's output directory: %w", err)
 	}
 	spec := j.spec()
+	spec.Build = j.build.String()
 	spec.WorkDir = filepath.Join(j.workDir(), "build")
 	spec.OutputDir = out
 	spec.Log, spec.Logger = log, j.log
@@ -592,7 +593,7 @@ func (j *job) runTest(ctx context.Context) error {
 	if err := j.test(ctx); err != nil {
 		return err
 	}
-	return j.save(ctx, j.testedFiles())
+	return j.save(ctx, j.recordedFiles())
 }
 
 // test boots the image and holds it to its suite.

@@ -97,6 +97,11 @@ func newFactory(t *testing.T) (*Factory, Definition) {
 func sealed(t *testing.T, f *Factory, d Definition) (*job, string) {
 	t.Helper()
 	j := begun(t, f, d)
+	return j, seal(t, j)
+}
+
+func seal(t *testing.T, j *job) string {
+	t.Helper()
 	require.NoError(t, j.stage(t.Context(), StageBuild, j.runBuild))
 	same, err := j.unchanged(t.Context())
 	require.NoError(t, err)
@@ -107,7 +112,7 @@ func sealed(t *testing.T, f *Factory, d Definition) (*job, string) {
 	require.NoError(t, j.writeTests())
 	dir, err := j.runSeal(t.Context())
 	require.NoError(t, err)
-	return j, dir
+	return dir
 }
 
 func begun(t *testing.T, f *Factory, d Definition) *job {
@@ -149,7 +154,7 @@ func TestReleaseIsCompleteAndRotates(t *testing.T) {
 	}
 	for _, want := range []string{
 		".qcow2", ".qcow2.asc", ".config.tar.gz", ".config.tar.gz.asc", ".packages", ".changes", ".build.log", ".provenance.json", ".test.provenance.json",
-		".test.json", ".test.xml", ".test.log", ".facts.json.gz", "SHA256SUMS", "SHA256SUMS.asc", "release.json",
+		".test.json", ".test.xml", ".test.log", ".facts.json.gz", ".cdx.json", "SHA256SUMS", "SHA256SUMS.asc", "release.json",
 	} {
 		require.Contains(t, names, want)
 	}

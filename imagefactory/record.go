@@ -47,6 +47,15 @@ func (j *job) testedFiles() []string {
 	return append(slices.Clone(testedFiles), filesSuffix)
 }
 
+// recordedFiles are testedFiles and the inventory that belongs to the ledger.
+func (j *job) recordedFiles() []string {
+	files := j.testedFiles()
+	if _, err := os.Stat(j.file(inventorySuffix)); err != nil {
+		return files
+	}
+	return append(slices.Clone(files), inventorySuffix)
+}
+
 func (j *job) recordFile() string { return filepath.Join(j.runDir, "run.json") }
 
 // save records a finished stage that wrote the given files.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
+	"github.com/opentelekomcloud/go-imagefactory/builder/kiwi"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/internal/passphrase"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
@@ -147,7 +148,7 @@ func (o *options) factory() *imagefactory.Factory {
 	if o.config == "" {
 		return new(imagefactory.Factory)
 	}
-	return &imagefactory.Factory{Builders: []imagefactory.BuilderDriver{dib.Driver{}}}
+	return &imagefactory.Factory{Builders: []imagefactory.BuilderDriver{dib.Driver{}, kiwi.Driver{}}}
 }
 
 // definition is the one that is meant, or nil.

@@ -244,7 +244,7 @@ func (c *Comparison) WriteHTML(w io.Writer) error {
 		k := htmlKind{Kind: kind, Title: titles[kind], Number: c.count(kind)}
 		for _, change := range c.Changes {
 			if change.Kind == kind {
-				k.Changes = append(k.Changes, htmlChange{change, kind == ChangeBroken, change.course()})
+				k.Changes = append(k.Changes, htmlChange{change, kind == ChangeBroken || kind == ChangeNew && isBad(change.Is.Status), change.course()})
 			}
 		}
 		kinds = append(kinds, k)

@@ -338,8 +338,7 @@ func (g *gatherer) script(ctx context.Context) (err error) {
 	for _, p := range g.ownProbes() {
 		wanted = append(wanted, p.Name)
 	}
-	out, err := g.asRoot(ctx, client, g.prelude(rootSigner, wanted...)+gatherScript+probesScript(g.ownProbes())+endScript)
-	if err := errors.Join(err, parseFacts(bytes.NewReader(out), g.facts.Facts)); err != nil {
+	if err := g.read(ctx, client, g.prelude(rootSigner, wanted...)+gatherScript+probesScript(g.ownProbes())+endScript); err != nil {
 		return err
 	}
 	if g.readOnly {
@@ -354,8 +353,19 @@ func (g *gatherer) later(ctx context.Context, client *ssh.Client, rootSigner ssh
 	if !g.wants("sockets-later") || g.omitted("sockets-later") != "" {
 		return nil
 	}
-	out, err := g.asRoot(ctx, client, g.prelude(rootSigner, "sockets-later")+laterScript+endScript)
-	return errors.Join(err, parseFacts(bytes.NewReader(out), g.facts.Facts))
+	return g.read(ctx, client, g.prelude(rootSigner, "sockets-later")+laterScript+endScript)
+}
+
+// read runs a script that says facts. Its first word is a random one of this run: what a
+// machine said at another time is not taken for an answer.
+func (g *gatherer) read(ctx context.Context, client *ssh.Client, script string) error {
+	begin := "@@begin " + rand.Text() + "\n"
+	out, err := g.asRoot(ctx, client, "echo '"+strings.TrimSpace(begin)+"'\n"+script)
+	answer, ok := bytes.CutPrefix(out, []byte(begin))
+	if !ok && len(out) > 0 {
+		return errors.Join(err, errors.New("cannot read facts: what the machine says does not begin as this run asked: it may be a replay"))
+	}
+	return errors.Join(err, parseFacts(bytes.NewReader(answer), g.facts.Facts))
 }
 
 // restore puts root's authorized_keys back, also when ctx has ended: then the
@@ -416,7 +426,8 @@ func tail(b []byte, n int) string {
 	if len(b) > n {
 		b = b[len(b)-n:]
 	}
-	return oneLine(strings.ToValidUTF8(string(b), "?"))
+	s := oneLine(string(b)) // which may be longer
+	return strings.ToValidUTF8(s[max(0, len(s)-n):], "")
 }
 
 // Statuses that the script gives to a fact.

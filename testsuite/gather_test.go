@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +33,17 @@ type fakeGuest struct {
 	stdin []string
 }
 
+var beginLine = regexp.MustCompile(`@@begin [A-Z2-7]{26}`)
+
+// What a machine said in another run is no answer.
+func TestGatherRefusesReplay(t *testing.T) {
+	g := startGuest(t, "@@begin AAAAAAAAAAAAAAAAAAAAAAAAAA\n@@fact users 0 0 0 1\nx\n@@end\n", 0)
+	f, err := (&Suite{}).Gather(t.Context(), g.target)
+	require.NoError(t, err)
+	assert.Contains(t, f.Facts["script"].Error, "it may be a replay")
+	assert.NotContains(t, f.Facts, "users")
+}
+
 func startGuest(t *testing.T, output string, status int) *fakeGuest {
 	t.Helper()
 	g := &fakeGuest{}
@@ -51,6 +63,9 @@ func startGuest(t *testing.T, output string, status int) *fakeGuest {
 			g.mu.Unlock()
 			if !first { // the script that puts root's file back
 				return 0
+			}
+			if !strings.HasPrefix(output, "@@begin") {
+				output = beginLine.FindString(string(in)) + "\n" + output
 			}
 			_, _ = io.WriteString(ch, output)
 			_, _ = io.WriteString(ch.Stderr(), "complaint")

@@ -133,6 +133,9 @@ func answer(facts map[string]testsuite.Fact) func(string, ssh.Channel) int {
 		_, list, _ := bytes.Cut(script, []byte("wanted='"))
 		list, _, _ = bytes.Cut(list, []byte("'"))
 		w := bufio.NewWriter(ch)
+		_, begin, _ := bytes.Cut(script, []byte("'"))
+		begin, _, _ = bytes.Cut(begin, []byte("'"))
+		fmt.Fprintf(w, "%s\n", begin)
 		for _, name := range strings.Fields(string(list)) {
 			fmt.Fprintf(w, "@@fact %s 0 0 1 %d\n%s\n", name, len(facts[name].Output), facts[name].Output)
 		}

@@ -45,15 +45,20 @@ type console struct {
 	user    string
 	pass    string
 	changed chan struct{} // closed and replaced when keys or pass are set
+	watch   *watch        // judges each line
+	quiet   bool          // the firmware's: nothing of it is kept or believed but how the boot ends
 }
 
-func newConsole() *console { return &console{changed: make(chan struct{})} }
+func newConsole() *console { return &console{changed: make(chan struct{}), watch: newWatch()} }
 
 // Write takes what the guest printed. It never fails and never blocks.
 func (c *console) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.keep(p)
+	if !c.quiet {
+		c.keep(p)
+	}
+	c.watch.printed(len(p))
 	for rest := p; len(rest) > 0; {
 		i := bytes.IndexByte(rest, '\n')
 		part := rest
@@ -66,10 +71,17 @@ func (c *console) Write(p []byte) (int, error) {
 		}
 		c.line = append(c.line, part...)
 		if i < 0 {
+			if len(c.line) <= maxQuote { // a prompt has no end
+				c.watch.line(clean(c.line))
+			}
 			break
 		}
 		if !c.long {
-			c.read(clean(c.line))
+			line := clean(c.line)
+			c.watch.line(line)
+			if !c.quiet {
+				c.read(line)
+			}
 		}
 		c.line, c.long = c.line[:0], false
 		rest = rest[i+1:]

@@ -26,6 +26,11 @@
 // prints is bounded in memory, and only the first complete block of host keys
 // on the console counts. QEMU runs with a system call filter.
 //
+// A boot is judged while it runs, by the console, the firmware's own words and QEMU's
+// events: a guest that cannot be used any more ends it at once with a [*GuestError]. One that
+// says nothing at all is waited for until the boot timeout. After the boot nothing is
+// judged so: a panic in a later reboot ends by that reboot's timeout.
+//
 // The password that the console shows is kept in the Target and nowhere else:
 // logs and errors have it redacted.
 //

@@ -60,6 +60,9 @@ const (
 	retryPause   = 2 * time.Second
 	loginTimeout = 2 * time.Minute // one attempt: an emulated key exchange takes seconds
 	hintPatience = 90 * time.Second
+	// A guest that has shown its host keys has its network and its sshd.
+	networkPatience = time.Minute
+	loginPatience   = 4 * time.Minute
 )
 
 // await waits for the host keys on the console, then for a login, then a
@@ -225,6 +228,7 @@ func (g *guest) awaitConsole(ctx context.Context, done func(key ssh.PublicKey, u
 // awaitLogin tries until the guest lets the user in. A wrong host key ends it
 // at once: waiting makes it no better.
 func (g *guest) awaitLogin(ctx context.Context) error {
+	began := time.Now()
 	for {
 		_, err := g.ask(ctx, "true")
 		if err == nil {
@@ -233,6 +237,12 @@ func (g *guest) awaitLogin(ctx context.Context) error {
 		var keyErr *sshconn.HostKeyError
 		if errors.As(err, &keyErr) {
 			return err
+		}
+		switch waited := time.Since(began); {
+		case waited > networkPatience && g.wire.network.Flows() == "":
+			return fmt.Errorf("%w: %w", g.console.watch.fail(NoNetwork, ""), err)
+		case waited > loginPatience:
+			return fmt.Errorf("%w: %w", g.console.watch.fail(Frozen, ""), err)
 		}
 		if perr := g.pause(ctx, nil); perr != nil {
 			if ctx.Err() != nil {
@@ -251,7 +261,12 @@ func (g *guest) pause(ctx context.Context, changed <-chan struct{}) error {
 	select {
 	case <-changed:
 		return nil
+	case <-g.console.watch.ended:
+		return g.console.watch.verdict()
 	case <-g.process.done:
+		if g.process.err == nil {
+			return g.console.watch.fail(PoweredOff, "")
+		}
 		return g.process.ended()
 	case <-ctx.Done():
 		return ctx.Err()

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -65,7 +66,7 @@ var (
 type HostKeyError = sshconn.HostKeyError
 
 // BootError says why an image did not become a machine. Below it are one of
-// the reasons above, a *HostKeyError, syscall.ENOSPC, or ctx.Err() where the
+// the reasons above, a *GuestError, a *HostKeyError, syscall.ENOSPC, or ctx.Err() where the
 // caller's context ended.
 type BootError struct {
 	Image   string
@@ -96,6 +97,7 @@ func (q QEMU) Boot(ctx context.Context, image Image) (*Machine, error) {
 	}
 	if err = q.launch(ctx, g); err == nil {
 		if err = q.await(ctx, g); err == nil {
+			g.console.watch.stop()
 			return g.Machine, nil
 		}
 	}
@@ -210,7 +212,11 @@ func (q *QEMU) launch(ctx context.Context, g *guest) (err error) {
 	if err != nil {
 		return err
 	}
-	if g.process, err = startProcess(q.Binary, args, g.console, g.wire.file); err != nil {
+	watched, err := g.console.watch.listen()
+	if err != nil {
+		return err
+	}
+	if g.process, err = startProcess(q.Binary, append(args, strings.Fields(watchArgs)...), g.console, append([]*os.File{g.wire.file}, watched...)...); err != nil {
 		return err
 	}
 	g.wire.file = nil

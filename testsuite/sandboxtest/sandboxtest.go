@@ -39,6 +39,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -163,6 +164,9 @@ func serverConfig(user string, key ssh.PublicKey) *ssh.ServerConfig {
 	}
 }
 
+// beginLine is what the script is to say first.
+var beginLine = regexp.MustCompile(`@@begin [A-Z2-7]+`)
+
 // answer answers the suite's script as it would answer itself, and whatever
 // else is run with success.
 func answer(facts map[string]testsuite.Fact) func(string, ssh.Channel) int {
@@ -175,6 +179,7 @@ func answer(facts map[string]testsuite.Fact) func(string, ssh.Channel) int {
 			return 0
 		}
 		w := bufio.NewWriter(ch)
+		fmt.Fprintf(w, "%s\n", beginLine.Find(script))
 		for _, name := range slices.Sorted(maps.Keys(facts)) {
 			if strings.HasPrefix(name, "wire-") || name == "console" || name == "script" || name == "login-key" || name == "sockets-later" {
 				continue

@@ -1,0 +1,74 @@
+//go:build linux
+
+package sandbox
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
+)
+
+// bootSector is an image whose first sector is code, with the mark of a boot sector.
+func bootSector(t *testing.T, code []byte) string {
+	t.Helper()
+	disk := make([]byte, 1<<20)
+	if code != nil {
+		copy(disk[:510], code)
+		disk[510], disk[511] = 0x55, 0xaa
+	}
+	raw, image := filepath.Join(t.TempDir(), "raw"), filepath.Join(t.TempDir(), "image.qcow2")
+	require.NoError(t, os.WriteFile(raw, disk, 0o600))
+	out, err := exec.Command("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, image).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return image
+}
+
+// say prints text on the serial port and halts.
+func say(text string) []byte {
+	return append([]byte{
+		0x31, 0xc0, 0x8e, 0xd8, // xor ax,ax; mov ds,ax
+		0xbe, 0x15, 0x7c, // mov si,text
+		0xba, 0xf8, 0x03, // mov dx,0x3f8
+		0xac, 0x84, 0xc0, 0x74, 0x03, 0xee, 0xeb, 0xf8, // next: lodsb; test al,al; jz halt; out dx,al; jmp next
+		0xf4, 0xeb, 0xfd, // halt: hlt; jmp halt
+	}, text+"\x00"...)
+}
+
+// A guest that cannot be used ends its boot at once, with an error that says what
+// happened and quotes the console safely.
+func TestHostileGuests(t *testing.T) {
+	needs.Tools(t, "qemu-system-x86_64", "qemu-img")
+	for _, tt := range []struct {
+		name string
+		code []byte // nil for an empty disk
+		want GuestError
+	}{
+		{"nothing on the disk", nil, GuestError{NotBootable, "boot loader", "No bootable device."}},
+		{"reboot loop", []byte{0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4, 0xeb, 0xfd}, GuestError{RebootLoop, "boot loader", ""}},
+		{"power-off", []byte{0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, 0xf4, 0xeb, 0xfd}, GuestError{PoweredOff, "boot loader", ""}},
+		{"endless", []byte{0xba, 0xf8, 0x03, 0xb0, 'x', 0xee, 0xeb, 0xfd}, GuestError{Endless, "boot loader", ""}},
+		{"panic", say("[    0.0] Linux version 6.1\n[    1.2] Kernel panic - not syncing: \x1b[31mVFS\u202e\x07\r\n"),
+			GuestError{Panicked, "kernel", `[    1.2] Kernel panic - not syncing: VFS\u202e\a`}},
+		{"initramfs", say("Linux version 6.1\nBegin: Running /scripts/local-premount ...\n(initramfs) "), GuestError{Emergency, "init", "(initramfs)"}},
+		{"emergency", say("Linux version 6.1\nsystemd[1]: x\nYou are in emergency mode. After logging in\n"),
+			GuestError{Emergency, "init", "You are in emergency mode. After logging in"}},
+		{"grub", say("GRUB loading.\nerror: no such partition.\ngrub rescue> "), GuestError{NotBootable, "boot loader", "grub rescue>"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			q := box{QEMU{Accel: "tcg", BootTimeout: 5 * time.Minute}, Image{WorkDir: t.TempDir()}}
+			_, err := q.boot(t.Context(), bootSector(t, tt.code))
+			var guest *GuestError
+			require.ErrorAs(t, err, &guest)
+			assert.Equal(t, tt.want, *guest)
+			require.NotErrorIs(t, err, ErrNoAnswer)
+			assertNothingLeft(t, q.WorkDir)
+		})
+	}
+}

@@ -237,7 +237,11 @@ func (r *run) build(ctx context.Context) (*builder.Result, error) {
 		return nil, err
 	}
 	if err != nil {
-		return nil, &builder.ToolError{Tool: program, Phase: log.phase, Err: err, Tail: log.tail}
+		failed := &builder.ToolError{Tool: program, Phase: log.phase, Err: err, Tail: log.tail}
+		if file, ok := r.spec.Log.(*os.File); ok {
+			failed.LogFile = file.Name()
+		}
+		return nil, failed
 	}
 	return r.collect(ctx, args, env)
 }

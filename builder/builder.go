@@ -45,8 +45,8 @@ type Builder interface {
 // A Digester is a Builder that can tell whether it would build from the same:
 // InputsDigest stands for everything that Build reads beside the spec and the
 // network, such as a description's files, trusted keys and the driver itself. It
-// is any text, the same as long as they are; the spec has no WorkDir, OutputDir or
-// Log then.
+// is any text, the same as long as they are; the spec has no Build, WorkDir,
+// OutputDir or Log then.
 type Digester interface {
 	InputsDigest(spec Spec) (string, error)
 }
@@ -62,6 +62,7 @@ type Declarer interface {
 // beyond it is in that driver's Config.
 type Spec struct {
 	Name         string // file name of the image without ".qcow2"
+	Build        string // the build's ID, such as "20261122-031507"; may be empty
 	Distribution string // "debian", …
 	Release      string // the tool's name for the release, such as a code name: "bookworm"
 	Arch         string // Debian's names: "amd64", "arm64"

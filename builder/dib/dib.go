@@ -54,6 +54,8 @@ import (
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/buildlog"
+	"github.com/opentelekomcloud/go-imagefactory/internal/filetree"
 )
 
 // Config is what disk-image-create needs beyond a [builder.Spec].
@@ -215,10 +217,20 @@ func (t tool) InputsDigest(spec builder.Spec) (string, error) {
 	if err := r.write(context.Background()); err != nil {
 		return "", err
 	}
-	return treeDigest(r.config)
+	return filetree.Digest(r.config)
 }
 
+// What a build has been seen to need, of a small image: what does not have this
+// much fails for certain.
+const (
+	leastDisk   = 3 << 30
+	leastMemory = 128 << 20
+)
+
 func (r *run) build(ctx context.Context) (*builder.Result, error) {
+	if err := builder.CheckRoom(ctx, r.host, r.spec.WorkDir, leastDisk, leastMemory); err != nil {
+		return nil, err
+	}
 	if err := r.stage(ctx); err != nil {
 		return nil, err
 	}
@@ -231,13 +243,13 @@ func (r *run) build(ctx context.Context) (*builder.Result, error) {
 
 	args, env := r.args(), r.env()
 	r.log.InfoContext(ctx, "building", "tool", program, "version", r.version, "args", args)
-	log := newLogWriter(ctx, r.spec.Log, r.log)
+	log := buildlog.New(ctx, r.spec.Log, r.log, parseLine)
 	err = r.host.Run(ctx, builder.Command{Args: args, Env: env, Stdout: log, Stderr: log, WorkDir: r.spec.WorkDir})
 	if err := errors.Join(log.Close(), ctx.Err()); err != nil {
 		return nil, err
 	}
 	if err != nil {
-		failed := &builder.ToolError{Tool: program, Phase: log.phase, Err: err, Tail: log.tail}
+		failed := &builder.ToolError{Tool: program, Phase: log.Phase, Err: err, Tail: log.Tail}
 		if file, ok := r.spec.Log.(*os.File); ok {
 			failed.LogFile = file.Name()
 		}
@@ -329,11 +341,11 @@ func (r *run) collect(ctx context.Context, args, env []string) (*builder.Result,
 	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("cannot fetch the image: %w", err)
 	}
-	var manifest limited
+	var manifest buildlog.Limited
 	if err := r.host.Download(ctx, r.at("image.d/dib-manifests/dib-manifest-dpkg-image"), &manifest); err != nil {
 		return nil, fmt.Errorf("cannot fetch the package list: %w", err)
 	}
-	packages, err := parseManifest(manifest.data)
+	packages, err := parseManifest(manifest.Data)
 	if err != nil {
 		return nil, err
 	}

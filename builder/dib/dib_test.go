@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -20,6 +19,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/builder"
 	"github.com/opentelekomcloud/go-imagefactory/internal/isolate"
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
+	"github.com/opentelekomcloud/go-imagefactory/internal/pkgkeys"
 )
 
 func TestNewRefuses(t *testing.T) {
@@ -79,34 +79,14 @@ func TestInputsDigest(t *testing.T) {
 	require.NotEqual(t, second, digest())
 }
 
-func TestLogWriter(t *testing.T) {
-	var raw bytes.Buffer
-	w := newLogWriter(t.Context(), &raw, (&run{}).logger())
-	_, _ = io.WriteString(w, "2026-11-22 20:43:21.173 | dib-run-parts Running /x/hooks/root.d/08-debootstrap\n\npart")
-	_, _ = io.WriteString(w, "ial\n"+strings.Repeat("x", 3*maxLine)+"\n")
-	for range 2 * maxTail {
-		_, _ = io.WriteString(w, "line\n")
-	}
-	_, _ = io.WriteString(w, "the end")
-	require.NoError(t, w.Close())
-	require.Equal(t, "root.d/08-debootstrap", w.phase)
-	require.Len(t, w.tail, maxTail)
-	require.Equal(t, "the end", w.tail[maxTail-1])
-	require.LessOrEqual(t, cap(w.line), 2*maxLine)
-	require.Contains(t, raw.String(), "20:43:21.173 | dib-run-parts")
+func TestParseLine(t *testing.T) {
+	text, phase := parseLine("2026-11-22 20:43:21.173 | dib-run-parts Running /x/hooks/root.d/08-debootstrap")
+	require.Equal(t, "dib-run-parts Running /x/hooks/root.d/08-debootstrap", text)
+	require.Equal(t, "root.d/08-debootstrap", phase)
+	text, phase = parseLine("more")
+	require.Equal(t, "more", text)
+	require.Empty(t, phase)
 }
-
-func TestLogWriterReportsAFullDisk(t *testing.T) {
-	w := newLogWriter(t.Context(), failingWriter{}, (&run{}).logger())
-	n, err := w.Write([]byte("x\n"))
-	require.NoError(t, err)
-	require.Equal(t, 2, n)
-	require.ErrorIs(t, w.Close(), syscall.ENOSPC)
-}
-
-type failingWriter struct{}
-
-func (failingWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestParseManifest(t *testing.T) {
 	got, err := parseManifest([]byte(`{"packages": [
@@ -149,22 +129,22 @@ func TestKeyringHoldsOnlyPinnedKeys(t *testing.T) {
 	}
 	file := filepath.Join(dir, "keys.gpg")
 	require.NoError(t, os.WriteFile(file, keys.Bytes(), 0o644))
-	all, err := readKeys(file)
+	all, err := pkgkeys.Read(file)
 	require.NoError(t, err)
 	require.Len(t, all, 3)
 
 	pin := fingerprints[1]
 	r := &run{config: dir, spec: builder.Spec{TrustedKeys: []builder.TrustedKey{{File: file, Fingerprints: []string{pin}}}}}
-	trusted, err := r.trustedKeys()
+	trusted, err := pkgkeys.Trusted(r.spec)
 	require.NoError(t, err)
-	require.NoError(t, writeKeyring(filepath.Join(dir, "keyring.gpg"), trusted))
-	got, err := readKeys(filepath.Join(dir, "keyring.gpg"))
+	require.NoError(t, pkgkeys.Write(filepath.Join(dir, "keyring.gpg"), trusted...))
+	got, err := pkgkeys.Read(filepath.Join(dir, "keyring.gpg"))
 	require.NoError(t, err)
 	require.Len(t, got, 1)
 	require.Equal(t, pin, fmt.Sprintf("%X", got[0].PrimaryKey.Fingerprint))
 
 	r.spec.TrustedKeys[0].Fingerprints = []string{strings.Repeat("A", 40)}
-	_, err = r.trustedKeys()
+	_, err = pkgkeys.Trusted(r.spec)
 	require.ErrorContains(t, err, "has no key AAAA")
 }
 
@@ -178,7 +158,7 @@ func TestRepositoriesWithAKeyOfTheirOwn(t *testing.T) {
 	}
 	r := &run{config: t.TempDir(), spec: builder.Spec{Repositories: []builder.Repository{
 		{Name: "debian", URL: "http://mirror.example/debian", Suites: []string{"stretch"}},
-		{Name: "otc", URL: "http://mirror.example/obs", Suites: []string{"Debian_9.0/"}, Key: primary(keys[1])},
+		{Name: "otc", URL: "http://mirror.example/obs", Suites: []string{"Debian_9.0/"}, Key: pkgkeys.Fingerprint(keys[1])},
 	}}}
 	require.NoError(t, r.writeRepositories(keys))
 	read := func(name string) string {
@@ -188,10 +168,10 @@ func TestRepositoriesWithAKeyOfTheirOwn(t *testing.T) {
 	}
 	require.Contains(t, read("debian.sources"), "Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n")
 	require.Equal(t, "Types: deb\nURIs: http://mirror.example/obs\nSuites: Debian_9.0/\nSigned-By: /usr/share/keyrings/imagefactory-otc.gpg\n", read("otc.sources"))
-	got, err := readKeys(filepath.Join(r.config, "repositories", "imagefactory-otc.gpg"))
+	got, err := pkgkeys.Read(filepath.Join(r.config, "repositories", "imagefactory-otc.gpg"))
 	require.NoError(t, err)
 	require.Len(t, got, 1)
-	require.Equal(t, r.spec.Repositories[1].Key, primary(got[0]))
+	require.Equal(t, r.spec.Repositories[1].Key, pkgkeys.Fingerprint(got[0]))
 	require.ErrorContains(t, r.writeRepositories(keys[:1]), "which is none of the trusted keys")
 }
 

@@ -30,7 +30,6 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
-	"strings"
 )
 
 // A Builder builds images. Build may be called concurrently with specs that
@@ -150,53 +149,6 @@ type Result struct {
 	Args        []string // the tool's argv; published, so no secrets
 	Env         []string // the tool's whole environment, NAME=VALUE, sorted; published too
 }
-
-// ToolError says that an external tool failed.
-type ToolError struct {
-	Tool  string
-	Phase string   // what the tool was doing, as far as its log tells; may be empty
-	Err   error    // how it ended
-	Tail  []string // its last lines, bounded
-}
-
-func (e *ToolError) Error() string {
-	s := cmp.Or(e.Tool, "a tool") + " failed"
-	if e.Phase != "" {
-		s += " in " + e.Phase
-	}
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
-	}
-	if line := e.reason(); line != "" {
-		s += ": " + line
-	}
-	return s
-}
-
-func (e *ToolError) Unwrap() error { return e.Err }
-
-// reason is the line of the tail that most likely says why: the first error of
-// apt or debootstrap, whose later ones follow from it; else the last line that
-// reads like an error; else the last.
-func (e *ToolError) reason() string {
-	if i := slices.IndexFunc(e.Tail, aptError.MatchString); i >= 0 {
-		return strings.TrimSpace(e.Tail[i])
-	}
-	for _, line := range slices.Backward(e.Tail) {
-		if likelyReason.MatchString(line) {
-			return strings.TrimSpace(line)
-		}
-	}
-	if n := len(e.Tail); n > 0 {
-		return strings.TrimSpace(e.Tail[n-1])
-	}
-	return ""
-}
-
-var (
-	aptError     = regexp.MustCompile(`^E: `)
-	likelyReason = regexp.MustCompile(`(?i)^error: |(Exception|Error): |No space left|cannot |failed`)
-)
 
 var (
 	fileName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)

@@ -218,6 +218,31 @@ func TestToolErrorSaysWhy(t *testing.T) {
 	e := &ToolError{Tool: "disk-image-create", Phase: "root.d/08-debootstrap", Err: &ExitError{Status: 1}, Tail: []string{
 		"I: Retrieving", "E: Failed getting release file", "W: harmless", "+ trap", "cleanup done",
 	}}
-	require.EqualError(t, e, "disk-image-create failed in root.d/08-debootstrap: exit status 1: E: Failed getting release file")
+	require.EqualError(t, e, "disk-image-create failed in root.d/08-debootstrap: exit status 1: mirror unreachable: E: Failed getting release file")
 	require.Equal(t, "disk-image-create failed: killed by signal 9 (killed)", (&ToolError{Tool: "disk-image-create", Err: &ExitError{Status: 137}}).Error())
+}
+
+func TestToolErrorNamesTheCause(t *testing.T) {
+	for line, want := range map[string]string{
+		"dpkg: error: cannot write: No space left on device":                                                                 "disk full",
+		"fork: Cannot allocate memory":                                                                                       "out of memory",
+		"losetup: cannot find an unused loop device: No such device":                                                         "loop devices exhausted",
+		"[ ERROR   ]: 12:00:00 | KiwiDescriptionInvalid: Failed to validate schema":                                          "description not valid",
+		"diskimage_builder.element_dependencies.MissingElementException: Element 'x' not found":                              "element missing",
+		"E: Release file for http://m.example/InRelease is expired (invalid since 3d 2h). Updates will not be applied.":      "index expired",
+		"W: GPG error: http://m.example bookworm InRelease: The following signatures were invalid: EXPKEYSIG 0123456789ABCD": "signing key expired",
+		"E: Release signed by unknown key (key id 0123456789ABCDEF)":                                                         "not signed by a trusted key",
+		"E: The repository 'http://m.example bookworm Release' is not signed.":                                               "not signed by a trusted key",
+		"E: Failed to fetch http://m.example/x.deb  404  Not Found":                                                          "mirror unreachable",
+		"The following packages have unmet dependencies:":                                                                    "package missing or in conflict",
+		"E: Unable to locate package no-such-package":                                                                        "package missing or in conflict",
+		"I: Retrieving Release": "",
+	} {
+		e := &ToolError{Tool: "tool", Err: &ExitError{Status: 1}, Tail: []string{"before", line, "after"}, LogFile: "/x/build.log"}
+		require.Equal(t, want, e.Cause(), line)
+		require.Contains(t, e.Error(), want)
+		require.True(t, strings.HasSuffix(e.Error(), " (its log is /x/build.log)"), e.Error())
+	}
+	full := &ToolError{Tail: []string{"E: Failed to fetch x", "write: No space left on device"}}
+	require.Equal(t, "disk full", full.Cause(), "what follows from it is not the cause")
 }

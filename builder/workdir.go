@@ -65,3 +65,26 @@ func (t *tail) Write(p []byte) (int, error) {
 	*t = (*t)[max(0, len(*t)-most):]
 	return len(p), nil
 }
+
+// CheckRoom reports whether the host has as much free disk below dir, which
+// exists, and as much available memory. 0 asks for nothing.
+func CheckRoom(ctx context.Context, host Host, dir string, diskBytes, memoryBytes int64) error {
+	var out strings.Builder
+	const script = `free=$(df -B1 --output=avail -- "$1") && echo "${free##*[!0-9]}" && awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo`
+	if err := host.Run(ctx, Command{Args: []string{"sh", "-c", script, "sh", dir}, Stdout: &out}); err != nil {
+		return fmt.Errorf("cannot tell the host's free disk and memory: %w", err)
+	}
+	var disk, memory int64 // in bytes, and in KiB
+	if _, err := fmt.Sscan(out.String(), &disk, &memory); err != nil {
+		return fmt.Errorf("cannot tell the host's free disk and memory: %w", err)
+	}
+	memory <<= 10
+	var errs []error
+	if disk < diskBytes {
+		errs = append(errs, fmt.Errorf("the host has %d MiB of free disk in %s: a build needs %d MiB", disk>>20, dir, diskBytes>>20))
+	}
+	if memory < memoryBytes {
+		errs = append(errs, fmt.Errorf("the host has %d MiB of free memory: a build needs %d MiB", memory>>20, memoryBytes>>20))
+	}
+	return errors.Join(errs...)
+}

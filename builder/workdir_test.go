@@ -242,3 +242,14 @@ func TestNamespacesRefused(t *testing.T) {
 	require.Contains(t, string(out), "Operation not permitted")
 	nothingLeft(t, dir)
 }
+
+func TestCheckRoom(t *testing.T) {
+	needs.Root(t)
+	dir := t.TempDir()
+	require.NoError(t, CheckRoom(t.Context(), Local{}, dir, 1<<20, 1<<20))
+	require.NoError(t, CheckRoom(t.Context(), Local{}, dir, 0, 0))
+	err := CheckRoom(t.Context(), Local{}, dir, 1<<60, 1<<60)
+	require.ErrorContains(t, err, "free disk in "+dir+": a build needs 1099511627776 MiB")
+	require.ErrorContains(t, err, "free memory: a build needs 1099511627776 MiB")
+	require.ErrorContains(t, CheckRoom(t.Context(), Local{}, dir+"/missing", 1, 1), "cannot tell the host's free disk and memory")
+}

@@ -201,7 +201,7 @@ func (d *Date) UnmarshalText(text []byte) error {
 func (d Date) MarshalText() ([]byte, error) { return []byte(d.Format(time.DateOnly)), nil }
 
 // Component is a driver's name and its own configuration: in YAML a map of one
-// key, such as `dib: {elements: […]}`.
+// key, such as `dib: {elements: […]}`, and for a builder perhaps the key host.
 //
 // A driver's configuration is read as strictly as a definition: see [LoadFile].
 // Its type may have fields of text, bool, numbers, [time.Duration], lists, maps,
@@ -209,6 +209,9 @@ func (d Date) MarshalText() ([]byte, error) { return []byte(d.Format(time.DateOn
 // [encoding.TextUnmarshaler] or UnmarshalYAML(decode func(any) error) error.
 type Component struct {
 	Driver string
+	// Host is the name in [Factory.Hosts] of the machine that a builder runs on. If
+	// empty, Factory.Host.
+	Host string
 	// Config is a value of the driver's own type, maps and lists that say the
 	// same, or what YAML held. If nil, the driver's defaults.
 	Config any
@@ -221,15 +224,24 @@ func (c *Component) UnmarshalYAML(decode func(any) error) error {
 		return err
 	}
 	*c = Component{} // an inherited driver is replaced
-	switch {
-	case !node.IsMap():
+	if !node.IsMap() {
 		return node.At(errors.New("want a driver's name and its configuration"))
-	case len(node.Pairs) == 0:
-		return node.At(errors.New("no driver is named"))
-	case len(node.Pairs) > 1:
-		return node.Pairs[1].Key.At(errors.New("only one driver may be named here"))
 	}
-	c.Driver, c.Config = node.Pairs[0].Key.Text(), node.Pairs[0].Value
+	for _, pair := range node.Pairs {
+		switch {
+		case pair.Key.Text() == "host":
+			if c.Host = pair.Value.Text(); c.Host == "" {
+				return pair.Value.At(errors.New("want the name of a host"))
+			}
+		case c.Driver != "":
+			return pair.Key.At(errors.New("only one driver may be named here"))
+		default:
+			c.Driver, c.Config = pair.Key.Text(), pair.Value
+		}
+	}
+	if c.Driver == "" {
+		return node.At(errors.New("no driver is named"))
+	}
 	return nil
 }
 
@@ -241,6 +253,9 @@ func (c Component) MarshalYAML() (any, error) {
 	}
 	if c.Driver == "" {
 		return nil, errors.New("no driver is named")
+	}
+	if c.Host != "" {
+		return map[string]any{c.Driver: config, "host": c.Host}, nil
 	}
 	return map[string]any{c.Driver: config}, nil
 }
@@ -311,6 +326,7 @@ func (d *Definition) Complete() error {
 	check(d.Builder.Driver != "", "builder: missing")
 	for _, c := range d.Publish {
 		check(c.Driver != "", "publish: a driver's name is missing")
+		check(c.Host == "", "publish: a host is for builders only")
 	}
 	switch d.UVPMonitor.State {
 	case testsuite.UVPRequired:

@@ -10,11 +10,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/nearest"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/publish/website"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
@@ -69,6 +71,10 @@ type Factory struct {
 	AnyClass bool
 	// Host is where builders run. If nil, this machine.
 	Host builder.Host
+	// Hosts are other machines that definitions may name, as in `builder: {dib: {…},
+	// host: big}`. Work directories there lie in /var/tmp/imagefactory, for each
+	// factory's Dir in a directory of its own.
+	Hosts map[string]builder.Host
 	// Sandbox boots the images for their tests. If nil, sandbox.QEMU{}.
 	Sandbox sandbox.Sandbox
 	// Reader reads images' disks, so that their files can be accounted for: see
@@ -262,6 +268,9 @@ func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
 	if j.builder, err = newDriver(j, "builder", parts.builders, d.Builder, BuilderDriver.New); err != nil {
 		return nil, err
 	}
+	if j.host, err = f.host(d); err != nil {
+		return nil, err
+	}
 	if j.targets, err = f.newTargets(parts, j); err != nil {
 		return nil, err
 	}
@@ -331,11 +340,18 @@ func (f *Factory) logger() *slog.Logger {
 	return slog.New(quietLog{f.Logger.Handler()})
 }
 
-func (f *Factory) host() builder.Host {
-	if f.Host == nil {
-		return builder.Local{}
+// host is where an image is built.
+func (f *Factory) host(d *Definition) (builder.Host, error) {
+	name := d.Builder.Host
+	switch host := f.Hosts[name]; {
+	case name != "" && host == nil:
+		return nil, d.source.locateAt(fmt.Errorf("image %s: builder: %w", d.Name, nearest.Unknown("host", name, slices.Sorted(maps.Keys(f.Hosts)))), "builder", "host")
+	case name != "":
+		return host, nil
+	case f.Host != nil:
+		return f.Host, nil
 	}
-	return f.Host
+	return builder.Local{}, nil
 }
 
 // OpenKey returns the signing key in file, and makes a new one there, readable

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +47,7 @@ type job struct {
 	def      *Definition
 	name     string
 	builder  builder.Builder
+	host     builder.Host // where it builds
 	targets  []target
 	suite    *testsuite.Suite
 	mirrors  map[string]string
@@ -348,7 +351,7 @@ func (j *job) runBuild(ctx context.Context) (err error) {
 	}
 	spec := j.spec()
 	spec.Build = j.build.String()
-	spec.WorkDir = filepath.Join(j.workDir(), "build")
+	spec.WorkDir = j.buildDir()
 	spec.OutputDir = out
 	spec.Log, spec.Logger = log, j.log
 	if err := j.callBuilder(ctx, spec); err != nil {
@@ -377,12 +380,23 @@ func (j *job) spec() builder.Spec {
 	return s
 }
 
+// buildDir is the build's work directory, on a named host one that no other
+// factory has.
+func (j *job) buildDir() string {
+	if j.def.Builder.Host == "" {
+		return filepath.Join(j.workDir(), "build")
+	}
+	machine, _ := os.Hostname() // where it is not known, Dir has to do
+	id := sha256.Sum256([]byte(machine + "\x00" + j.dir))
+	return path.Join("/var/tmp/imagefactory", hex.EncodeToString(id[:8]), j.name)
+}
+
 // callBuilder has the image built and sees that the result is one.
 func (j *job) callBuilder(ctx context.Context, spec builder.Spec) error {
 	who := "builder " + j.def.Builder.Driver
 	var result *builder.Result
 	err := contain(j.log, who, "Build", func() (err error) {
-		result, err = j.builder.Build(ctx, j.factory.host(), spec)
+		result, err = j.builder.Build(ctx, j.host, spec)
 		return err
 	})
 	if err != nil {

@@ -436,7 +436,7 @@ func bare(definitions []Definition) []Definition {
 		if err := c.decode(&config); err != nil {
 			panic(err)
 		}
-		return Component{c.Driver, config}
+		return Component{Driver: c.Driver, Host: c.Host, Config: config}
 	}
 	for i := range out {
 		d := &out[i]

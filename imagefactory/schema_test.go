@@ -97,7 +97,10 @@ func (g *generator) schema(typ reflect.Type) object {
 	case reflect.TypeFor[testsuite.UVPState]():
 		return object{"enum": []testsuite.UVPState{testsuite.UVPRequired, testsuite.UVPOptional, testsuite.UVPForbidden}}
 	case reflect.TypeFor[Component]():
-		return object{"type": "object", "minProperties": 1, "maxProperties": 1}
+		return object{
+			"type": "object", "minProperties": 1, "maxProperties": 2, "properties": object{"host": g.schema(reflect.TypeFor[string]())},
+			"if": object{"required": []string{"host"}}, "then": object{"minProperties": 2}, "else": object{"maxProperties": 1},
+		}
 	}
 	switch typ.Kind() {
 	case reflect.String:

@@ -220,7 +220,17 @@ func (t tool) InputsDigest(spec builder.Spec) (string, error) {
 	return filetree.Digest(r.config)
 }
 
+// What a build has been seen to need, of a small image: what does not have this
+// much fails for certain.
+const (
+	leastDisk   = 3 << 30
+	leastMemory = 128 << 20
+)
+
 func (r *run) build(ctx context.Context) (*builder.Result, error) {
+	if err := builder.CheckRoom(ctx, r.host, r.spec.WorkDir, leastDisk, leastMemory); err != nil {
+		return nil, err
+	}
 	if err := r.stage(ctx); err != nil {
 		return nil, err
 	}
@@ -239,7 +249,11 @@ func (r *run) build(ctx context.Context) (*builder.Result, error) {
 		return nil, err
 	}
 	if err != nil {
-		return nil, &builder.ToolError{Tool: program, Phase: log.Phase, Err: err, Tail: log.Tail}
+		failed := &builder.ToolError{Tool: program, Phase: log.Phase, Err: err, Tail: log.Tail}
+		if file, ok := r.spec.Log.(*os.File); ok {
+			failed.LogFile = file.Name()
+		}
+		return nil, failed
 	}
 	return r.collect(ctx, args, env)
 }

@@ -296,7 +296,8 @@ func TestKilledBuild(t *testing.T) {
 	b, err := New(config)
 	require.NoError(t, err)
 	_, err = b.Build(t.Context(), builder.Local{}, spec)
-	require.ErrorContains(t, err, "killed by signal 9")
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "clean up")
 	nothingLeft(t, spec)
 }
 

@@ -62,6 +62,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/openstackapi"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 )
 
@@ -220,7 +221,7 @@ func (t *Target) Apply(ctx context.Context, s publish.Step) error {
 		return err
 	}
 	i, err := c.get(ctx, s.Entry.ID)
-	if s.Op == publish.Remove && isStatus(err, http.StatusNotFound) {
+	if s.Op == publish.Remove && openstackapi.IsStatus(err, http.StatusNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -264,7 +265,7 @@ func (t *Target) assign(ctx context.Context, c *client, s publish.Step, i *image
 			continue
 		}
 		other, err := c.get(ctx, e.ID)
-		if isStatus(err, http.StatusNotFound) {
+		if openstackapi.IsStatus(err, http.StatusNotFound) {
 			continue
 		}
 		if err != nil {

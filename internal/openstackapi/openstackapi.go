@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -155,6 +156,7 @@ type StatusError struct {
 	Method, Path string
 	Status       int
 	Reason       string // the cloud's, in one line, or ""
+	Code         string // of the error, such as IMG.0060, or ""
 }
 
 func (e *StatusError) Error() string {
@@ -171,11 +173,14 @@ func IsStatus(err error, status ...int) bool {
 	return errors.As(err, &e) && slices.Contains(status, e.Status)
 }
 
-// unclear reports an error after which the call may help another time.
-func unclear(err error) bool {
+// flowControl is the Image Management Service's code for too many tasks at a time.
+const flowControl = "IMG.0060"
+
+// Unclear reports an error after which the call may help another time.
+func Unclear(err error) bool {
 	var e *StatusError
 	if errors.As(err, &e) {
-		return slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}, e.Status)
+		return e.Code == flowControl || slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}, e.Status)
 	}
 	var u *url.Error
 	return errors.As(err, &u) || errors.Is(err, io.ErrUnexpectedEOF)
@@ -192,7 +197,7 @@ func (c *Client) Repeat(ctx context.Context, what string, f func(context.Context
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if n == attempts-1 || !unclear(err) {
+		if n == attempts-1 || !Unclear(err) {
 			return err
 		}
 		wait = max(wait, c.Pause<<n)
@@ -282,7 +287,7 @@ func (c *Client) answer(req *http.Request, resp *http.Response, out any) (time.D
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		e := &StatusError{Method: req.Method, Path: req.URL.Path, Status: resp.StatusCode}
 		if resp.StatusCode < 500 && resp.StatusCode != http.StatusUnauthorized {
-			e.Reason = reason(data)
+			e.Code, e.Reason = reason(data)
 		}
 		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // a date is not worth a parser
 		return min(time.Duration(max(0, seconds))*time.Second, 5*time.Minute), e
@@ -301,8 +306,23 @@ func (c *Client) answer(req *http.Request, resp *http.Response, out any) (time.D
 	return 0, nil
 }
 
-// reason is the text of an answer of Glance's, which is HTML with the reason in it.
-func reason(data []byte) string {
+// code is what a service's error codes look like.
+var code = regexp.MustCompile(`^[A-Z]{2,10}\.[0-9]{1,8}$`)
+
+// reason is the text of an answer: of the Image Management Service's JSON, or of
+// Glance's HTML. Only the former has a code.
+func reason(data []byte) (errorCode, text string) {
+	var answer struct {
+		Error struct{ Code, Message string }
+	}
+	if json.Unmarshal(data, &answer) == nil && code.MatchString(answer.Error.Code) {
+		return answer.Error.Code, strings.Join(strings.Fields(answer.Error.Message[:min(len(answer.Error.Message), 200)]), " ")
+	}
+	return "", plain(data)
+}
+
+// plain is the text of a page without its head.
+func plain(data []byte) string {
 	text := string(data[:min(len(data), 4096)])
 	if _, rest, ok := strings.Cut(text, "</h1>"); ok {
 		text = rest

@@ -85,4 +85,6 @@ func TestIMS(t *testing.T) {
 	code, stdout, stderr = program(t, "list", "-json", "-to", "ims:try/imports", "Image")
 	assert.Zero(t, code, stderr)
 	assert.Contains(t, stdout, `"state": "latest"`)
+	assert.Contains(t, stdout, `"hidden": false`)
+	assert.Contains(t, stdout, `"created": "20`)
 }

@@ -191,8 +191,9 @@ func isAwaited(i *image) bool {
 func (t *Target) entry(i *image, awaited bool) publish.Entry {
 	e := publish.Entry{
 		ID: i.ID, Image: i.prop(propImage), Build: i.build(), Digest: i.prop(propRelease),
-		Withdrawn: i.prop(propWithdrawn), Problem: i.problem(),
+		Withdrawn: i.prop(propWithdrawn), Problem: i.problem(), Hidden: i.Hidden,
 	}
+	e.Created, _ = time.Parse(time.RFC3339, i.Created) // the zero time if the cloud does not say
 	if i.Protected && i.prop(propProtected) == "" {
 		e.Held = "somebody else has protected it"
 	}

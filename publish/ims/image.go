@@ -40,6 +40,7 @@ type image struct {
 	Owner      string   `json:"owner"`
 	Visibility string   `json:"visibility"`
 	Protected  bool     `json:"protected"`
+	Created    string   `json:"created_at"`
 	Size       *int64   `json:"size"`
 	ImageSize  string   `json:"__image_size"`
 	Tags       []string `json:"tags"`

@@ -243,6 +243,7 @@ func entry(name string, i *image, own []*image) publish.Entry {
 		ID: i.ID, Image: name, Build: i.build(), Digest: i.prop(propRelease),
 		Withdrawn: i.prop(propWithdrawn), Problem: i.problem(),
 	}
+	e.Created, _ = time.Parse(time.RFC3339, i.Created) // the zero time if the service does not say
 	if i.Protected {
 		e.Held = "somebody else has protected it"
 	}

@@ -402,6 +402,11 @@ func TestFaultyPartsFailTheirImageAlone(t *testing.T) {
 			require.False(t, report.OK())
 			if test.stage == StagePublish {
 				require.Equal(t, "Standard_Bad_1/20261122-031507", report.Images[0].Release, "the other target has it")
+				targets := report.Images[0].Targets
+				require.Len(t, targets, 2)
+				for _, o := range targets {
+					require.Equal(t, o.Name == "bad", o.Error != "", o.Name)
+				}
 				return
 			}
 			require.NoDirExists(t, filepath.Join(f.Dir, bad.Name))

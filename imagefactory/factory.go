@@ -290,12 +290,17 @@ func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
 
 func (f *Factory) newTargets(parts *parts, j *job) ([]target, error) {
 	var targets []target
+	ofKind := make(map[string]int)
 	for _, c := range j.def.Publish {
 		t, err := newDriver(j, "publish", parts.targets, c, TargetDriver.New)
 		if err != nil {
 			return nil, err
 		}
-		targets = append(targets, target{c.Driver, t})
+		name := c.Driver
+		if ofKind[c.Driver]++; ofKind[c.Driver] > 1 {
+			name = fmt.Sprintf("%s-%d", c.Driver, ofKind[c.Driver])
+		}
+		targets = append(targets, target{name, c.Driver, t})
 	}
 	return targets, nil
 }

@@ -21,13 +21,14 @@ type parts struct {
 	probes   []testsuite.Probe
 }
 
-// target is a place to publish on, with the name of its driver.
+// target is a place to publish on.
 type target struct {
+	name   string // of the driver and, from the second of a kind on, its number
 	driver string
 	publish.Target
 }
 
-func (t target) String() string { return "target " + t.driver }
+func (t target) String() string { return "target " + t.name }
 
 // parts reports every part that definitions could not name, or not for certain.
 func (f *Factory) parts() (*parts, error) {

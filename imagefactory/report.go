@@ -69,11 +69,24 @@ type ImageReport struct {
 	// Never null.
 	Artifacts []string `json:"artifacts"`
 
+	// Targets are what came of each target that the image was brought to, in the
+	// definition's order; none where it came to no publication.
+	Targets []TargetReport `json:"targets,omitempty"`
+
 	// Notes are the known issues that the definition lists.
 	Notes []string `json:"notes,omitempty"`
 
 	// Err is the error itself, for errors.Is and errors.As; nil unless Failed.
 	Err error `json:"-"`
+}
+
+// TargetReport is what came of an image on one target. What failed on it is tried there
+// again by the next run.
+type TargetReport struct {
+	// Name is the driver's and, from the second of a kind on, its number: obs, obs-2.
+	Name  string `json:"name"`
+	Build string `json:"build"` // that was published
+	Error string `json:"error"` // otherwise ""
 }
 
 // OK reports whether there are images and each is published or unchanged, and
@@ -164,6 +177,11 @@ func (r *Report) WriteText(w io.Writer) error {
 		}
 		if i.Release != "" {
 			printf("  latest release: %s\n", i.Release)
+		}
+		for _, t := range i.Targets {
+			if t.Error != "" {
+				printf("  target %s: build %s waits: %s\n", t.Name, t.Build, t.Error)
+			}
 		}
 		for _, note := range i.Notes {
 			printf("  note: %s\n", note)

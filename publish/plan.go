@@ -37,6 +37,11 @@ type Entry struct {
 	Digest string
 	Labels []Label
 
+	// Created is when the target got it, and Hidden that it is in no list of images
+	// that users are shown, where the target knows of that.
+	Created time.Time
+	Hidden  bool
+
 	// Problem says why the release cannot be used as it is, such as a file
 	// that is missing; "" if it is complete as far as List looks.
 	Problem string

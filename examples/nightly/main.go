@@ -34,6 +34,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
 	"github.com/opentelekomcloud/go-imagefactory/publish/glance"
+	"github.com/opentelekomcloud/go-imagefactory/publish/ims"
 	"github.com/opentelekomcloud/go-imagefactory/publish/obs"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
@@ -94,6 +95,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Targets: []imagefactory.TargetDriver{
 			directory.Driver{Dir: cmp.Or(*out, "."), Logger: logger},
 			glance.Driver{Logger: logger},
+			ims.Driver{Logger: logger},
 			obs.Driver{Logger: logger},
 		},
 		Logger: logger,

@@ -115,10 +115,17 @@ func (c *command) list(ctx context.Context, t place) error {
 		Build  string `json:"build"`
 		SHA256 string `json:"sha256"` // of SHA256SUMS, which stands for the release
 		Reason string `json:"reason,omitempty"`
+		Hidden bool   `json:"hidden"`
+
+		Created *time.Time `json:"created,omitempty"` // where the target knows
 	}
 	rows := []row{}
 	for _, e := range have {
-		rows = append(rows, row{e.Image, e.ID, e.State(), e.Build.String(), e.Digest, e.Problem + e.Withdrawn})
+		r := row{Name: e.Image, ID: e.ID, State: e.State(), Build: e.Build.String(), SHA256: e.Digest, Reason: e.Problem + e.Withdrawn, Hidden: e.Hidden}
+		if !e.Created.IsZero() {
+			r.Created = &e.Created
+		}
+		rows = append(rows, r)
 	}
 	enc := json.NewEncoder(os.Stdout)
 	enc.SetIndent("", "  ")

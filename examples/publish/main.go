@@ -10,9 +10,10 @@
 //	publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX] IMAGE[/latest|/prev|/BUILD] DIR
 //	                                                         bring a release to DIR/IMAGE/BUILD, verified
 //
-// RELEASE is a directory IMAGE/BUILD. TARGET is directory:DIR, obs:BUCKET[/PREFIX] or
-// glance:CLOUD with the name of a cloud of clouds.yaml; -to may be repeated, and one
-// target's failure stops no other. Steps are printed as they were done; with -n, as they
+// RELEASE is a directory IMAGE/BUILD. TARGET is directory:DIR, obs:BUCKET[/PREFIX],
+// glance:CLOUD with the name of a cloud of clouds.yaml, or ims:CLOUD/BUCKET[/PREFIX] with
+// where the service finds what it imports; -to may be repeated, and one target's failure
+// stops no other. Steps are printed as they were done; with -n, as they
 // would be. SOURCE is directory:DIR, obs:BUCKET[/PREFIX] or the URL of a web server that
 // serves one. Fetch prints the release's directory; it continues what it could not end
 // before, and with -only, which may be repeated, it fetches only files that end so, such
@@ -31,6 +32,7 @@
 //	OBS_PUBLIC=yes, OBS_ACL                    what is published is for all; the canned ACL
 //	OBS_ALLOW_HTTP=yes                         send over connections that anybody can read
 //	OBS_SKIP_TLS_VERIFICATION=yes              believe whoever poses as the service
+//	IMS_ALLOW_HTTP=yes                         let ims's tokens go over such connections
 //
 // It exits with 0 if all is done or good, 1 if a release is not good or may not be
 // published, and 2 for wrong usage, an unknown image or build, and what cannot be
@@ -61,7 +63,7 @@ const usage = `usage: publish push     [-n] -to TARGET -keyring FILE RELEASE
        publish list  [-json] -to TARGET IMAGE
        publish verify        -to TARGET -keyring FILE IMAGE
        publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX] IMAGE[/latest|/prev|/BUILD] DIR
-TARGET is directory:DIR, obs:BUCKET[/PREFIX] or glance:CLOUD
+TARGET is directory:DIR, obs:BUCKET[/PREFIX], glance:CLOUD or ims:CLOUD/BUCKET[/PREFIX]
 SOURCE is directory:DIR, obs:BUCKET[/PREFIX] or an http or https URL
 -journal FILE, with each command, appends the calls of an object store to the file
 `
@@ -133,7 +135,7 @@ func run(ctx context.Context, args []string) error {
 	var to []string
 	from := ""
 	if !needs("from") {
-		flags.Func("to", "`target` directory:DIR, obs:BUCKET[/PREFIX] or glance:CLOUD; may be repeated", func(s string) error {
+		flags.Func("to", "`target` directory:DIR, obs:BUCKET[/PREFIX], glance:CLOUD or ims:CLOUD/BUCKET; may be repeated", func(s string) error {
 			to = append(to, s)
 			return nil
 		})

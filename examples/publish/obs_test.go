@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/imstest"
 	"github.com/opentelekomcloud/go-imagefactory/internal/s3test"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/publish/publishtest"
@@ -50,4 +53,38 @@ func TestBucket(t *testing.T) {
 	for _, secret := range []string{s3test.AccessKey, s3test.SecretKey, "Signature"} {
 		assert.NotContains(t, all+string(data)+stderr, secret)
 	}
+}
+
+// A cloud's image service imports from a bucket.
+func TestIMS(t *testing.T) {
+	g := s3test.Start(t, "imports")
+	server := httptest.NewServer(&imstest.Server{Users: map[string]string{"try": "try-password"}, Objects: os.DirFS(g.Dir)})
+	t.Cleanup(server.Close)
+	clouds := filepath.Join(t.TempDir(), "clouds.yaml")
+	require.NoError(t, os.WriteFile(clouds, fmt.Appendf(nil, `clouds:
+  try:
+    region_name: eu-de
+    auth: {auth_url: %q, username: try, password: try-password, project_name: try, user_domain_name: Default, project_domain_name: Default}
+`, server.URL+imstest.Identity+"/v3"), 0o600))
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": g.URL, "AWS_REGION": s3test.Region, "AWS_CA_BUNDLE": g.CA, "OBS_PATH_STYLE": "yes", "OS_CLIENT_CONFIG_FILE": clouds,
+		"AWS_ACCESS_KEY_ID": s3test.AccessKey, "AWS_SECRET_ACCESS_KEY": s3test.SecretKey, "AWS_SESSION_TOKEN": "", "IMS_ALLOW_HTTP": "",
+	} {
+		t.Setenv(name, value)
+	}
+	r, err := publishtest.Release(t.Context(), t.TempDir(), "Image", publish.NewBuildID(time.Unix(1e9, 0)))
+	require.NoError(t, err)
+	push := []string{"push", "-to", "ims:try/imports", "-keyring", r.Dir + ".pub", r.Dir}
+	code, _, stderr := program(t, push...)
+	assert.Equal(t, 2, code)
+	assert.Contains(t, stderr, "is not https")
+	t.Setenv("IMS_ALLOW_HTTP", "yes")
+	code, stdout, stderr := program(t, push...)
+	assert.Zero(t, code, stderr)
+	assert.Contains(t, stdout, "move latest of Image")
+	code, stdout, stderr = program(t, "list", "-json", "-to", "ims:try/imports", "Image")
+	assert.Zero(t, code, stderr)
+	assert.Contains(t, stdout, `"state": "latest"`)
+	assert.Contains(t, stdout, `"hidden": false`)
+	assert.Contains(t, stdout, `"created": "20`)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
 	"github.com/opentelekomcloud/go-imagefactory/publish/glance"
+	"github.com/opentelekomcloud/go-imagefactory/publish/ims"
 	"github.com/opentelekomcloud/go-imagefactory/publish/obs"
 	"github.com/opentelekomcloud/go-imagefactory/publish/web"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
@@ -73,8 +74,15 @@ func openTarget(s string, journal func(obs.Call)) (publish.Target, error) {
 		return t, err
 	case kind == "glance":
 		return glance.New(glance.Config{Cloud: rest}, log)
+	case kind == "ims":
+		cloud, bucket, _ := strings.Cut(rest, "/")
+		c, err := bucketConfig(bucket)
+		if err != nil {
+			return nil, err
+		}
+		return ims.New(ims.Config{Cloud: cloud, Bucket: c, AllowHTTP: os.Getenv("IMS_ALLOW_HTTP") == "yes"}, log)
 	}
-	return nil, fmt.Errorf("%q is not directory:DIR, obs:BUCKET[/PREFIX] or glance:CLOUD", s)
+	return nil, fmt.Errorf("%q is not directory:DIR, obs:BUCKET[/PREFIX], glance:CLOUD or ims:CLOUD/BUCKET[/PREFIX]", s)
 }
 
 func openSource(s string, journal func(obs.Call)) (publish.Source, error) {
@@ -94,8 +102,8 @@ func openSource(s string, journal func(obs.Call)) (publish.Source, error) {
 	return nil, fmt.Errorf("%q is neither directory:DIR, obs:BUCKET[/PREFIX] nor a URL", s)
 }
 
-// openBucket takes from the environment what the name does not say.
-func openBucket(name string, d obs.Driver) (*obs.Target, error) {
+// bucketConfig takes from the environment what the name does not say.
+func bucketConfig(name string) (obs.Config, error) {
 	var errs []error
 	yes := func(name string) bool {
 		switch os.Getenv(name) {
@@ -121,7 +129,12 @@ func openBucket(name string, d obs.Driver) (*obs.Target, error) {
 			c.Cloud = os.Getenv("OS_CLOUD")
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	return c, errors.Join(errs...)
+}
+
+func openBucket(name string, d obs.Driver) (*obs.Target, error) {
+	c, err := bucketConfig(name)
+	if err != nil {
 		return nil, err
 	}
 	t, err := d.New(func(config any) error {

@@ -1,48 +1,28 @@
 package glance
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/gophercloud/gophercloud/v2"
-	"github.com/gophercloud/gophercloud/v2/openstack"
-	"github.com/gophercloud/gophercloud/v2/openstack/config/clouds"
-	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
+	"github.com/opentelekomcloud/go-imagefactory/internal/openstackapi"
 )
 
-// Bounds of what a cloud may answer.
+// Bounds of a list.
 const (
-	maxAnswer = 8 << 20 // bytes of one
-	maxPages  = 200     // of a list
-	pageSize  = "500"
+	maxPages = 200
+	pageSize = "500"
 )
 
-// attempts is how often a call is tried.
-const attempts = 6
+// renewBefore is how long a token should be good for when an upload begins.
+const renewBefore = 30 * time.Minute
 
-// callTimeout is for a call without an image's content.
-const callTimeout = 2 * time.Minute
-
-// client calls the Image service with a token that it renews.
-type client struct {
-	provider *gophercloud.ProviderClient
-	endpoint string // ends in /v2
-	project  string // ID
-	pause    time.Duration
-	logger   *slog.Logger
-}
+// client calls the Image service.
+type client struct{ *openstackapi.Client }
 
 // connect logs in, the first time that it is called.
 func (t *Target) connect(ctx context.Context) (*client, error) {
@@ -51,292 +31,22 @@ func (t *Target) connect(ctx context.Context) (*client, error) {
 	if t.client != nil {
 		return t.client, nil
 	}
-	c, err := t.login(ctx)
+	c, err := openstackapi.Login(ctx, openstackapi.Config{
+		Cloud: t.config.Cloud, Region: t.config.Region, Pause: t.pause, Logger: t.logger,
+		AllowHTTP: t.config.AllowHTTP, AllowUnverifiedTLS: t.config.AllowUnverifiedTLS,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot log in to cloud %s: %w", t.config.Cloud, err)
 	}
-	t.client = c
-	return c, nil
-}
-
-func (t *Target) login(ctx context.Context) (*client, error) {
-	auth, endpoint, tlsConfig, err := parseClouds(t.config)
-	if err != nil {
-		return nil, err
-	}
-	if tlsConfig != nil && tlsConfig.InsecureSkipVerify && !t.config.AllowUnverifiedTLS {
-		return nil, errors.New("clouds.yaml says not to verify the server's certificate; name its authority as cacert, or set allow_unverified_tls")
-	}
-	if err := t.checkURL(auth.IdentityEndpoint); err != nil {
-		return nil, err
-	}
-	auth.AllowReauth = true
-	provider, err := openstack.NewClient(auth.IdentityEndpoint)
-	if err != nil {
-		return nil, err
-	}
-	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig,
-		TLSHandshakeTimeout: time.Minute, IdleConnTimeout: time.Minute,
-	}
-	provider.HTTPClient = http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
-		return errors.New("the server redirects to another place, which would see the token")
-	}}
-	c := &client{provider: provider, pause: t.pause, logger: t.logger}
-	err = c.repeat(ctx, "log in", func(ctx context.Context) (time.Duration, error) {
-		ctx, cancel := context.WithTimeout(ctx, callTimeout)
-		defer cancel()
-		err := openstack.Authenticate(ctx, provider, auth)
-		return 0, authError(err)
-	})
-	if err != nil {
-		return nil, err
-	}
-	service, err := openstack.NewImageV2(provider, endpoint)
-	if err != nil {
-		return nil, fmt.Errorf("cannot find its image service: %w", err)
-	}
-	c.endpoint = strings.TrimSuffix(service.ResourceBase, "/")
-	if err := t.checkURL(c.endpoint); err != nil {
-		return nil, err
-	}
-	token, ok := provider.GetAuthResult().(tokens.CreateResult)
-	if !ok {
-		return nil, errors.New("the cloud does not speak version 3 of the Identity API")
-	}
-	project, err := token.ExtractProject()
-	if err != nil || project == nil || project.ID == "" {
-		return nil, errors.New("the credentials are for no project; images need an owner")
-	}
-	c.project = project.ID
-	return c, nil
-}
-
-// parseClouds reads the credentials. No error has a byte of the file.
-func parseClouds(c Config) (auth gophercloud.AuthOptions, endpoint gophercloud.EndpointOpts, tlsConfig *tls.Config, err error) {
-	defer func() {
-		if recover() != nil { // the parser takes for granted that there is an auth
-			err = fmt.Errorf("clouds.yaml has no credentials (auth) for the cloud %q", c.Cloud)
-		}
-	}()
-	options := []clouds.ParseOption{clouds.WithCloudName(c.Cloud)}
-	if c.Region != "" {
-		options = append(options, clouds.WithRegion(c.Region))
-	}
-	auth, endpoint, tlsConfig, err = clouds.Parse(options...)
-	if err != nil {
-		reason := "it is not YAML of the form that openstack clients read"
-		if strings.Contains(err.Error(), "not found") { // what is missing is no secret
-			reason = err.Error()
-		}
-		err = fmt.Errorf("cannot use clouds.yaml: %s", reason)
-	}
-	return auth, endpoint, tlsConfig, err
-}
-
-// checkURL refuses an endpoint that would see credentials in clear.
-func (t *Target) checkURL(s string) error {
-	u, err := url.Parse(s)
-	switch {
-	case err != nil || u.Host == "":
-		return errors.New("the endpoint is no URL")
-	case u.User != nil:
-		return errors.New("the endpoint's URL has a user or password")
-	case u.Scheme == "https" || u.Scheme == "http" && t.config.AllowHTTP:
-		return nil
-	}
-	return fmt.Errorf("%s is not https; credentials would pass in clear (allow_http allows it)", u.Redacted())
-}
-
-// authError leaves of an error what says no secret.
-func authError(err error) error {
-	var code gophercloud.ErrUnexpectedResponseCode
-	if errors.As(err, &code) {
-		return &statusError{Method: code.Method, Path: "the identity service", Status: code.Actual}
-	}
-	return err
-}
-
-// statusError is an answer that is no success.
-type statusError struct {
-	Method, Path string
-	Status       int
-	Reason       string // the cloud's, in one line, or ""
-}
-
-func (e *statusError) Error() string {
-	s := fmt.Sprintf("%s %s: %d %s", e.Method, e.Path, e.Status, http.StatusText(e.Status))
-	if e.Reason != "" {
-		s += ": " + strconv.QuoteToASCII(e.Reason)
-	}
-	return s
-}
-
-func isStatus(err error, status ...int) bool {
-	var e *statusError
-	return errors.As(err, &e) && slices.Contains(status, e.Status)
-}
-
-// unclear reports an error after which the call may help another time.
-func unclear(err error) bool {
-	var e *statusError
-	if errors.As(err, &e) {
-		return slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}, e.Status)
-	}
-	var u *url.Error
-	return errors.As(err, &u) || errors.Is(err, io.ErrUnexpectedEOF)
-}
-
-// repeat calls f until it succeeds, fails for good, or the patience ends. f returns
-// how long the server wants to be left alone.
-func (c *client) repeat(ctx context.Context, what string, f func(context.Context) (time.Duration, error)) error {
-	for n := range attempts {
-		wait, err := f(ctx)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if n == attempts-1 || !unclear(err) {
-			return err
-		}
-		wait = max(wait, c.pause<<n)
-		c.logger.WarnContext(ctx, "a call to the cloud is repeated", "call", what, "error", err, "wait", wait)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
-	return nil
-}
-
-// call sends in as JSON and reads the answer into out, which may be nil. All calls
-// that are made so may be made again.
-func (c *client) call(ctx context.Context, method, path, contentType string, in, out any) error {
-	var body []byte
-	if in != nil {
-		var err error
-		if body, err = json.Marshal(in); err != nil {
-			return err
-		}
-	}
-	return c.repeat(ctx, method+" "+path, func(ctx context.Context) (time.Duration, error) {
-		ctx, cancel := context.WithTimeout(ctx, callTimeout)
-		defer cancel()
-		return c.once(ctx, method, path, contentType, bytes.NewReader(body), int64(len(body)), out)
-	})
-}
-
-// once makes a call. After a 401 it renews the token and, if the body can be read
-// again, makes it once more.
-func (c *client) once(ctx context.Context, method, path, contentType string, body io.Reader, size int64, out any) (time.Duration, error) {
-	for renewed := false; ; renewed = true {
-		token := c.provider.Token()
-		req, err := http.NewRequestWithContext(ctx, method, c.endpoint+path, body)
-		if err != nil {
-			return 0, err
-		}
-		if req.ContentLength = size; size == 0 {
-			req.Body = http.NoBody
-		}
-		req.Header.Set("X-Auth-Token", token)
-		req.Header.Set("User-Agent", "go-imagefactory")
-		if contentType != "" {
-			req.Header.Set("Content-Type", contentType)
-		}
-		resp, err := c.provider.HTTPClient.Do(req)
-		if err != nil {
-			return 0, err
-		}
-		wait, err := c.answer(req, resp, out)
-		again, ok := body.(io.Seeker)
-		if !isStatus(err, http.StatusUnauthorized) || renewed || !ok {
-			return wait, err
-		}
-		if err := c.renew(ctx, token); err != nil {
-			return 0, err
-		}
-		if _, err := again.Seek(0, io.SeekStart); err != nil {
-			return 0, err
-		}
-	}
-}
-
-// renewBefore is how long a token should be good for when an upload begins.
-const renewBefore = 30 * time.Minute
-
-// expiresWithin reports whether the token does, or is not known not to.
-func (c *client) expiresWithin(d time.Duration) bool {
-	result, ok := c.provider.GetAuthResult().(tokens.CreateResult)
-	if !ok {
-		return true
-	}
-	token, err := result.ExtractToken()
-	return err != nil || time.Until(token.ExpiresAt) < d
-}
-
-// renew gets a new token in place of the old one.
-func (c *client) renew(ctx context.Context, old string) error {
-	if err := c.provider.Reauthenticate(ctx, old); err != nil {
-		return fmt.Errorf("cannot renew the token: %w", authError(err))
-	}
-	return nil
-}
-
-func (c *client) answer(req *http.Request, resp *http.Response, out any) (time.Duration, error) {
-	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		e := &statusError{Method: req.Method, Path: req.URL.Path, Status: resp.StatusCode}
-		if resp.StatusCode < 500 && resp.StatusCode != http.StatusUnauthorized {
-			e.Reason = reason(data)
-		}
-		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // a date is not worth a parser
-		return min(time.Duration(max(0, seconds))*time.Second, 5*time.Minute), e
-	}
-	switch {
-	case err != nil:
-		return 0, fmt.Errorf("%s %s: %w", req.Method, req.URL.Path, errors.Join(io.ErrUnexpectedEOF, err))
-	case len(data) > maxAnswer:
-		return 0, fmt.Errorf("%s %s: an answer of more than %d bytes", req.Method, req.URL.Path, maxAnswer)
-	case out == nil:
-		return 0, nil
-	}
-	if err := json.Unmarshal(data, out); err != nil {
-		return 0, fmt.Errorf("%s %s: the answer is not the JSON that the Image API documents", req.Method, req.URL.Path)
-	}
-	return 0, nil
-}
-
-// reason is the text of an answer of Glance's, which is HTML with the reason in it.
-func reason(data []byte) string {
-	text := string(data[:min(len(data), 4096)])
-	if _, rest, ok := strings.Cut(text, "</h1>"); ok {
-		text = rest
-	}
-	var b strings.Builder
-	tag := false
-	for _, r := range text {
-		switch {
-		case r == '<':
-			tag = true
-		case r == '>':
-			tag = false
-		case !tag:
-			b.WriteRune(r)
-		}
-	}
-	text = strings.Join(strings.Fields(b.String()), " ")
-	return text[:min(len(text), 200)]
+	t.client = &client{c}
+	return t.client, nil
 }
 
 const jsonPatch = "application/openstack-images-v2.1-json-patch"
 
 func (c *client) get(ctx context.Context, id string) (*image, error) {
 	i := new(image)
-	if err := c.call(ctx, http.MethodGet, "/images/"+url.PathEscape(id), "", nil, i); err != nil {
+	if err := c.Call(ctx, http.MethodGet, "/images/"+url.PathEscape(id), "", nil, i); err != nil {
 		return nil, err
 	}
 	if i.ID != id {
@@ -351,7 +61,7 @@ func (c *client) patch(ctx context.Context, i *image, p patch) error {
 		return nil
 	}
 	changed := new(image)
-	if err := c.call(ctx, http.MethodPatch, "/images/"+url.PathEscape(i.ID), jsonPatch, p, changed); err != nil {
+	if err := c.Call(ctx, http.MethodPatch, "/images/"+url.PathEscape(i.ID), jsonPatch, p, changed); err != nil {
 		return err
 	}
 	*i = *changed
@@ -368,8 +78,8 @@ func (c *client) remove(ctx context.Context, i *image) error {
 			return err
 		}
 	}
-	err := c.call(ctx, http.MethodDelete, "/images/"+url.PathEscape(i.ID), "", nil, nil)
-	if isStatus(err, http.StatusNotFound) {
+	err := c.Call(ctx, http.MethodDelete, "/images/"+url.PathEscape(i.ID), "", nil, nil)
+	if openstackapi.IsStatus(err, http.StatusNotFound) {
 		return nil
 	}
 	return err
@@ -387,7 +97,7 @@ func (c *client) list(ctx context.Context, query map[string]string) ([]*image, e
 			Images []*image `json:"images"`
 			Next   string   `json:"next"`
 		}
-		if err := c.call(ctx, http.MethodGet, "/images?"+q.Encode(), "", nil, &page); err != nil {
+		if err := c.Call(ctx, http.MethodGet, "/images?"+q.Encode(), "", nil, &page); err != nil {
 			return nil, err
 		}
 		for _, i := range page.Images {
@@ -408,7 +118,7 @@ func (c *client) list(ctx context.Context, query map[string]string) ([]*image, e
 func (c *client) own(ctx context.Context, name string) ([]*image, error) {
 	var out []*image
 	for _, hidden := range []string{"false", "true"} {
-		images, err := c.list(ctx, map[string]string{propImage: name, "owner": c.project, "os_hidden": hidden})
+		images, err := c.list(ctx, map[string]string{propImage: name, "owner": c.Project, "os_hidden": hidden})
 		if err != nil {
 			return nil, err
 		}
@@ -424,5 +134,5 @@ func (c *client) own(ctx context.Context, name string) ([]*image, error) {
 
 // isOwn reports whether the image is one that this factory made of the name.
 func (c *client) isOwn(i *image, name string) bool {
-	return i.Owner == c.project && i.prop(propImage) == name && i.prop(propRelease) != ""
+	return i.Owner == c.Project && i.prop(propImage) == name && i.prop(propRelease) != ""
 }

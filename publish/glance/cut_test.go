@@ -26,7 +26,7 @@ func behind(t *testing.T) (*Target, *publishtest.Proxy) {
 	p, err := publishtest.NewProxy(openstacktest.Start(t).Glance, nil)
 	require.NoError(t, err)
 	t.Cleanup(p.Close)
-	c.endpoint, c.pause = p.URL+"/v2", 2*time.Millisecond
+	c.Endpoint, c.Pause = p.URL+"/v2", 2*time.Millisecond
 	return tg, p
 }
 
@@ -217,10 +217,10 @@ func hashOf(t *testing.T, r *publish.Release) string {
 func download(t *testing.T, tg *Target, id string) string {
 	t.Helper()
 	c := connect(t, tg)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.endpoint+"/images/"+id+"/file", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.Endpoint+"/images/"+id+"/file", nil)
 	require.NoError(t, err)
-	req.Header.Set("X-Auth-Token", c.provider.Token())
-	resp, err := c.provider.HTTPClient.Do(req)
+	req.Header.Set("X-Auth-Token", c.Provider.Token())
+	resp, err := c.Provider.HTTPClient.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	require.Equal(t, http.StatusOK, resp.StatusCode)
@@ -235,8 +235,8 @@ func TestSecrets(t *testing.T) {
 	tg, proxy := behind(t)
 	c := connect(t, tg)
 	var log bytes.Buffer
-	c.logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	tokens := []string{c.provider.Token()}
+	c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	tokens := []string{c.Provider.Token()}
 	proxy.Fault(func(call publishtest.Call) publishtest.Fault {
 		tokens = append(tokens, call.Header.Get("X-Auth-Token"))
 		switch {

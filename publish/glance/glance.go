@@ -62,6 +62,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/openstackapi"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 )
 
@@ -190,8 +191,9 @@ func isAwaited(i *image) bool {
 func (t *Target) entry(i *image, awaited bool) publish.Entry {
 	e := publish.Entry{
 		ID: i.ID, Image: i.prop(propImage), Build: i.build(), Digest: i.prop(propRelease),
-		Withdrawn: i.prop(propWithdrawn), Problem: i.problem(),
+		Withdrawn: i.prop(propWithdrawn), Problem: i.problem(), Hidden: i.Hidden,
 	}
+	e.Created, _ = time.Parse(time.RFC3339, i.Created) // the zero time if the cloud does not say
 	if i.Protected && i.prop(propProtected) == "" {
 		e.Held = "somebody else has protected it"
 	}
@@ -220,7 +222,7 @@ func (t *Target) Apply(ctx context.Context, s publish.Step) error {
 		return err
 	}
 	i, err := c.get(ctx, s.Entry.ID)
-	if s.Op == publish.Remove && isStatus(err, http.StatusNotFound) {
+	if s.Op == publish.Remove && openstackapi.IsStatus(err, http.StatusNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -264,7 +266,7 @@ func (t *Target) assign(ctx context.Context, c *client, s publish.Step, i *image
 			continue
 		}
 		other, err := c.get(ctx, e.ID)
-		if isStatus(err, http.StatusNotFound) {
+		if openstackapi.IsStatus(err, http.StatusNotFound) {
 			continue
 		}
 		if err != nil {

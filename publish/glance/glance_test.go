@@ -97,7 +97,7 @@ func TestForeign(t *testing.T) {
 	require.NoError(t, err)
 	c := connect(t, tg)
 	var mine image
-	require.NoError(t, c.call(t.Context(), http.MethodPost, "/images", "application/json",
+	require.NoError(t, c.Call(t.Context(), http.MethodPost, "/images", "application/json",
 		map[string]any{"name": "Standard_Foreign_latest", "disk_format": "qcow2", "container_format": "bare"}, &mine))
 	have, err := tg.List(t.Context(), "Standard_Foreign")
 	require.NoError(t, err)

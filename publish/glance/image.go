@@ -42,6 +42,7 @@ type image struct {
 	Visibility string `json:"visibility"`
 	Protected  bool   `json:"protected"`
 	Hidden     bool   `json:"os_hidden"`
+	Created    string `json:"created_at"`
 	Size       *int64 `json:"size"`
 	HashAlgo   string `json:"os_hash_algo"`
 	Hash       string `json:"os_hash_value"`

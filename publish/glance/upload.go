@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/openstackapi"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 )
 
@@ -112,7 +113,7 @@ func (t *Target) unlabelled(i *image) publish.Entry {
 func (t *Target) replace(ctx context.Context, c *client, i *image, broken []*image) (*image, error) {
 	for _, b := range broken {
 		b, err := c.get(ctx, b.ID)
-		if isStatus(err, http.StatusNotFound) {
+		if openstackapi.IsStatus(err, http.StatusNotFound) {
 			continue
 		}
 		if err != nil {
@@ -183,8 +184,8 @@ func (t *Target) create(ctx context.Context, c *client, r *publish.Release, all 
 		body[name] = value
 	}
 	i := new(image)
-	err := c.call(ctx, http.MethodPost, "/images", "application/json", body, i)
-	if isStatus(err, http.StatusConflict) { // made by a call of which the answer was lost
+	err := c.Call(ctx, http.MethodPost, "/images", "application/json", body, i)
+	if openstackapi.IsStatus(err, http.StatusConflict) { // made by a call of which the answer was lost
 		i, err = c.get(ctx, body["id"].(string))
 	}
 	if err != nil {
@@ -234,8 +235,8 @@ func (t *Target) fill(ctx context.Context, c *client, i *image, r *publish.Relea
 		return err
 	}
 	for _, m := range t.config.Members {
-		err := c.call(ctx, http.MethodPost, "/images/"+i.ID+"/members", "application/json", map[string]string{"member": m}, nil)
-		if err != nil && !isStatus(err, http.StatusConflict) { // it is a member
+		err := c.Call(ctx, http.MethodPost, "/images/"+i.ID+"/members", "application/json", map[string]string{"member": m}, nil)
+		if err != nil && !openstackapi.IsStatus(err, http.StatusConflict) { // it is a member
 			return fmt.Errorf("cannot share the image with project %s: %w", m, err)
 		}
 	}
@@ -311,28 +312,28 @@ func (t *Target) upload(ctx context.Context, c *client, i *image, r *publish.Rel
 	if t.config.Import {
 		path = "/images/" + i.ID + "/stage"
 	}
-	if c.expiresWithin(renewBefore) { // it should last as long as the upload
-		if err := c.renew(ctx, ""); err != nil {
+	if c.ExpiresWithin(renewBefore) { // it should last as long as the upload
+		if err := c.Renew(ctx, ""); err != nil {
 			return nil, err
 		}
 	}
 	var sums *digests
-	err := c.repeat(ctx, "PUT "+path, func(ctx context.Context) (time.Duration, error) {
+	err := c.Repeat(ctx, "PUT "+path, func(ctx context.Context) (time.Duration, error) {
 		done, err := t.settled(ctx, c, i)
 		if err != nil || done && sums != nil {
 			return 0, err
 		}
-		token := c.provider.Token()
+		token := c.Provider.Token()
 		sums = newDigests()
 		wait, err := t.send(ctx, c, path, r, disk, sums)
 		switch {
-		case isStatus(err, http.StatusUnauthorized):
-			if err := c.renew(ctx, token); err != nil {
+		case openstackapi.IsStatus(err, http.StatusUnauthorized):
+			if err := c.Renew(ctx, token); err != nil {
 				return 0, err
 			}
-			return 0, &statusError{Method: http.MethodPut, Path: path, Status: http.StatusServiceUnavailable, Reason: "the token was not accepted and is renewed"}
-		case isStatus(err, http.StatusConflict): // an upload that was cut is being given up
-			return 0, &statusError{Method: http.MethodPut, Path: path, Status: http.StatusServiceUnavailable, Reason: "the image is not ready for an upload yet"}
+			return 0, &openstackapi.StatusError{Method: http.MethodPut, Path: path, Status: http.StatusServiceUnavailable, Reason: "the token was not accepted and is renewed"}
+		case openstackapi.IsStatus(err, http.StatusConflict): // an upload that was cut is being given up
+			return 0, &openstackapi.StatusError{Method: http.MethodPut, Path: path, Status: http.StatusServiceUnavailable, Reason: "the image is not ready for an upload yet"}
 		}
 		return wait, err
 	})
@@ -341,8 +342,8 @@ func (t *Target) upload(ctx context.Context, c *client, i *image, r *publish.Rel
 	}
 	if t.config.Import {
 		in := map[string]any{"method": map[string]string{"name": "glance-direct"}}
-		err := c.call(ctx, http.MethodPost, "/images/"+i.ID+"/import", "application/json", in, nil)
-		if err != nil && !isStatus(err, http.StatusConflict) { // it has begun
+		err := c.Call(ctx, http.MethodPost, "/images/"+i.ID+"/import", "application/json", in, nil)
+		if err != nil && !openstackapi.IsStatus(err, http.StatusConflict) { // it has begun
 			return nil, err
 		}
 	}
@@ -391,7 +392,7 @@ func (t *Target) send(ctx context.Context, c *client, path string, r *publish.Re
 	timer := time.AfterFunc(t.stalled, func() { cancel(fmt.Errorf("no byte was sent for %s", t.stalled)) })
 	defer timer.Stop()
 	body := &upload{file: f, sums: sums, moved: func() { timer.Reset(t.stalled) }, closed: make(chan struct{})}
-	wait, err := c.once(ctx, http.MethodPut, path, "application/octet-stream", body, disk.SizeBytes, nil)
+	wait, err := c.Once(ctx, http.MethodPut, path, "application/octet-stream", body, disk.SizeBytes, nil)
 	<-body.closed // the connection may read on after its answer
 	switch readErr := body.err; {
 	case err == nil && !sums.complete(disk):

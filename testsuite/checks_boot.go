@@ -242,8 +242,11 @@ func judgeKernelVersion(f Facts, _ Params) Verdict {
 			break
 		}
 	}
-	return want(fmt.Sprintf("the newest kernel runs and boots next: %s, %s", newest, newest),
-		fmt.Sprintf("the newest kernel runs and boots next: %s, %s", release, next))
+	expected := newest + ", the newest one, runs and boots next"
+	if release != newest || next != newest {
+		return failed(expected, fmt.Sprintf("%s runs, %s boots next, %s is installed", release, next, newest))
+	}
+	return passed(expected)
 }
 
 // noMicrocode is said where the processor lacks what a mitigation needs: an emulated

@@ -222,7 +222,7 @@ func (s Spoil) script() string { return "umask 022\ncd /\n" + s.Do }
 func Script(rows []Spoil) string {
 	var b strings.Builder
 	for _, s := range rows {
-		fmt.Fprintf(&b, "said=$(timeout 60 sh -euc %s 2>&1 >/dev/null </dev/null) || printf 'cannot do %%s: %%s\\n' %s \"$said\"\n", quote(s.script()), quote(s.Name))
+		fmt.Fprintf(&b, "said=$(timeout 300 sh -euc %s 2>&1 >/dev/null </dev/null) || printf 'cannot do %%s: %%s\\n' %s \"$said\"\n", quote(s.script()), quote(s.Name))
 	}
 	b.WriteString("systemctl reload ssh 2>/dev/null || :\n")
 	return b.String()

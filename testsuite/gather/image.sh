@@ -51,7 +51,7 @@ sed -n 's#.*/\([^/]*\.ko\)\(\.[a-z0-9]*\)*$#initrd \1#p' "$tmp/initrd" |
 	grep -E '^initrd (virtio|xen|ixgbe|nvme|hv_|vmw|ahci|sd_mod|ext4|xfs|btrfs)'
 X
 
-fact modules <<'X'
+fact modules 120 <<'X'
 for m in ixgbevf virtio_blk virtio_net virtio_scsi xen_blkfront xen_netfront xen_vbd xen_vnif xen_scsi xen_scsifront \
 	scsi_ep_front nvme hinic mlx4_ib mlx5_ib ib_ipoib nvidia drv_davinci_intf_host; do
 	f=$(modinfo -F filename "$m" 2>/dev/null | head -n 1) || f=

@@ -1,6 +1,7 @@
 package website_test
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -16,12 +17,17 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/publish/website"
 )
 
+var (
+	benchImages   = flag.Int("images", 60, "images of BenchmarkWrite")
+	benchReleases = flag.Int("releases", 30, "releases of each")
+)
+
 // BenchmarkWrite writes a site of 60 images with 30 releases each, of 64 KiB, 250
 // packages and 120 checks, against 60 flavors: whole, and then again after one image
 // got a new release. The first is measured, the ratio of the second to it reported;
 // peak-MiB is the heap of the first.
 func BenchmarkWrite(b *testing.B) {
-	const images, releases = 60, 30
+	images, releases := *benchImages, *benchReleases
 	p := newPlace(b)
 	p.site.Flavors = nil
 	answers := []website.Answer{}

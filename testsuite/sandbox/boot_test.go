@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox/network"
 )
 
 // box is a sandbox with what the tests say of the image beside its path.
@@ -71,7 +72,7 @@ func TestBoot(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "linux", m.Target.User)
 	assert.Equal(t, helperPassword, m.Target.Password)
-	assert.Equal(t, "otc-sandbox", m.Hostname)
+	assert.Regexp(t, `^ecs-[0-9a-f]{4}$`, m.Hostname)
 	assert.EqualValues(t, 4<<30, m.ImageBytes)
 	assert.EqualValues(t, 8<<30, m.DiskBytes)
 	assert.NotEmpty(t, processesWith(q.WorkDir))
@@ -208,7 +209,10 @@ func TestUnsafeImages(t *testing.T) {
 func TestArguments(t *testing.T) {
 	q := QEMU{}
 	q.setDefaults()
-	args, err := q.args(&guest{Machine: new(Machine), image: "/images/a,b.qcow2", dir: "/tmp/x"}, net.HardwareAddr{0xfa, 0x16, 0x3e, 1, 2, 3})
+	var v Variant
+	require.NoError(t, v.setDefaults(&q))
+	mac := net.HardwareAddr{0xfa, 0x16, 0x3e, 1, 2, 3}
+	args, err := q.args(&guest{Machine: new(Machine), variant: v, image: "/images/a,b.qcow2", dir: "/tmp/x", network: network.Config{MAC: mac}})
 	require.NoError(t, err)
 	line := strings.Join(args, " ")
 	assert.Contains(t, line, "-netdev stream,id=net0,server=off,addr.type=fd,addr.str=3 -device virtio-net-pci,netdev=net0,romfile=,mac=fa:16:3e:01:02:03")

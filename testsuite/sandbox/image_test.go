@@ -147,3 +147,50 @@ func TestBootImage(t *testing.T) {
 func TestBootSpoiledImage(t *testing.T) {
 	assert.Equal(t, spoil.Checks(), bad(t, spoil.Image(t, testImage(t))))
 }
+
+// cloudConfig has cloud-init leave a file.
+func cloudConfig(name string) []byte {
+	return []byte("#cloud-config\nwrite_files: [{path: /run/" + name + ", content: applied}]\n")
+}
+
+// What the machines of flavors have, and what clouds tell them by: each is seen from
+// inside the guest.
+func TestBootVariants(t *testing.T) {
+	image := testImage(t)
+	for name, row := range map[string]struct {
+		variant sandbox.Variant
+		want    string
+	}{
+		"SCSI, e1000e, a config drive": {
+			sandbox.Variant{Disk: sandbox.VirtioSCSI, NIC: sandbox.E1000E, DataSource: sandbox.ConfigDrive, CPUs: 1, UserData: cloudConfig("user")},
+			"sda e1000e DataSourceConfigDrive OpenStack Nova OpenTelekomCloud user 1",
+		},
+		"NVMe, the metadata service": {
+			sandbox.Variant{Disk: sandbox.NVMe, DataSource: sandbox.OpenStack, CPUs: 2, VendorData: cloudConfig("vendor")},
+			"nvme0n1 virtio_net DataSourceOpenStackLocal OpenStack Nova OpenTelekomCloud vendor 2",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := filepath.Join(t.TempDir(), "console.log")
+			m, err := sandbox.QEMU{}.Boot(t.Context(), sandbox.Image{
+				Path: image, WorkDir: t.TempDir(), ConsoleLog: log, Variant: row.variant, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+			})
+			require.NoError(t, err)
+			defer func() { assert.NoError(t, m.Close()) }()
+			const look = `exec 2>/dev/null; cloud-init status --wait >/dev/null
+root=$(findmnt -n -o SOURCE /); echo $(lsblk -n -o PKNAME $root) \
+$(basename $(readlink /sys/class/net/e*/device/driver)) \
+$(sed -n 's/.*"datasource": "\([A-Za-z]*\).*/\1/p' /run/cloud-init/result.json) $(cat /sys/class/dmi/id/product_name /sys/class/dmi/id/chassis_asset_tag) \
+$(ls /run | grep -xE 'user|vendor') $(nproc)`
+			assert.Equal(t, row.want, strings.TrimSpace(asRoot(t, m.Target, look)))
+			if row.variant.Disk != sandbox.VirtioSCSI {
+				return
+			}
+			const identity = "cat /etc/machine-id /etc/ssh/ssh_host_*.pub"
+			before := asRoot(t, m.Target, identity)
+			require.NoError(t, m.Restart(t.Context(), 1<<30))
+			assert.Equal(t, before, asRoot(t, m.Target, identity))
+			assert.Equal(t, fmt.Sprint(m.DiskBytes), strings.TrimSpace(asRoot(t, m.Target, "lsblk -b -d -n -o SIZE /dev/sda")))
+		})
+	}
+}

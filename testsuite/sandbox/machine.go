@@ -21,6 +21,9 @@ import (
 type guest struct {
 	*Machine
 
+	variant    Variant // complete
+	uuid, disk string  // of the machine, and its disk's serial number
+	seed       seed
 	accel      string   // "kvm" or "tcg"
 	process    *process // nil until QEMU was started
 	network    network.Config
@@ -149,6 +152,44 @@ func (g *guest) powerOff(ctx context.Context) (*Overlay, error) {
 	}
 	g.logger.InfoContext(ctx, "guest was powered off")
 	return &Overlay{path: g.overlayPath(), image: g.image, size: g.DiskBytes}, nil
+}
+
+// restart powers the guest off and starts it again with a larger disk.
+func (q *QEMU) restart(ctx context.Context, g *guest, moreBytes int64) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot start the guest again: %w", err)
+		}
+	}()
+	began := time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, rebootTimeout, fmt.Errorf("%w within %s", ErrNoAnswer, rebootTimeout))
+	defer cancel()
+	overlay, err := g.powerOff(ctx)
+	if err != nil {
+		return err
+	}
+	g.wire.close()
+	if moreBytes > 0 {
+		if _, err := overlay.inspect(); err != nil { // its header names what qemu-img opens
+			return err
+		}
+		if err := resizeOverlay(ctx, q.Img, overlay.path, overlay.size+moreBytes); err != nil {
+			return err
+		}
+		g.DiskBytes += moreBytes
+	}
+	if err := q.launch(ctx, g); err != nil {
+		return err
+	}
+	if err := g.awaitLogin(ctx); err != nil {
+		return errors.Join(context.Cause(ctx), err)
+	}
+	// Its status is that of the system, which the checks judge.
+	if _, err := g.ask(ctx, "systemctl is-system-running --wait"); err != nil {
+		return err
+	}
+	g.logger.InfoContext(ctx, "guest was started again", "after", time.Since(began).Round(time.Second))
+	return nil
 }
 
 // ask runs a command in the guest and returns what it says, without line breaks at its end.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"sync"
@@ -19,6 +20,7 @@ type wire struct {
 	network  *network.Network
 	listener net.Listener // on 127.0.0.1
 	file     *os.File     // QEMU's end of the network; nil once QEMU has it
+	metadata *http.Server // nil where no metadata is served
 	cancel   context.CancelFunc
 	work     sync.WaitGroup
 }
@@ -116,6 +118,9 @@ func (w *wire) close() {
 	w.cancel()
 	if w.file != nil {
 		_ = w.file.Close()
+	}
+	if w.metadata != nil {
+		_ = w.metadata.Close()
 	}
 	_ = w.network.Close()
 	w.work.Wait()

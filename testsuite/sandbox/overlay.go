@@ -131,14 +131,32 @@ func layers(files ...string) map[string]any {
 
 // createOverlay makes a guest's disk: what the guest writes goes there.
 func createOverlay(ctx context.Context, qemuImg, below, overlay string, size int64) error {
-	cmd := exec.CommandContext(ctx, qemuImg, "create", "-q", "-f", "qcow2", "-F", "qcow2", "-u", "-b", below, overlay, strconv.FormatInt(size, 10)) //nolint:gosec // no shell, and the names are the caller's
+	err := run(ctx, qemuImg, "create", "-q", "-f", "qcow2", "-F", "qcow2", "-u", "-b", below, overlay, strconv.FormatInt(size, 10))
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("cannot make an overlay: %w", err)
+	}
+	return err
+}
+
+// resizeOverlay makes a guest's disk larger, while the guest is off.
+func resizeOverlay(ctx context.Context, qemuImg, overlay string, size int64) error {
+	err := run(ctx, qemuImg, "resize", "-q", "-f", "qcow2", overlay, strconv.FormatInt(size, 10))
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("cannot make the disk larger: %w", err)
+	}
+	return err
+}
+
+// run runs a tool. Its error has what the tool said.
+func run(ctx context.Context, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // no shell, and the names are the caller's
 	cmd.WaitDelay = stopPatience
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if err != nil {
-		return fmt.Errorf("cannot make an overlay: %w: %s", err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }

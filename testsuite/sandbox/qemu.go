@@ -5,14 +5,13 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -40,7 +39,7 @@ type QEMU struct {
 	// free one is taken.
 	Port int
 
-	Hostname string // what the guest is to be called; if empty, otc-sandbox
+	Hostname string // what the guest is to be called; if empty, a name as the console of a cloud makes up: ecs-1f0a
 
 	// BootTimeout bounds the time from QEMU's start until the guest lets the
 	// user in. If 0, 15 minutes: TCG is slow, and slower on a loaded machine.
@@ -111,7 +110,7 @@ func (q *QEMU) setDefaults() {
 	for _, f := range []struct {
 		field *string
 		value string
-	}{{&q.Binary, "qemu-system-x86_64"}, {&q.Img, "qemu-img"}, {&q.Hostname, "otc-sandbox"}} {
+	}{{&q.Binary, "qemu-system-x86_64"}, {&q.Img, "qemu-img"}, {&q.Hostname, "ecs-" + newUUID()[:4]}} {
 		if *f.field == "" {
 			*f.field = f.value
 		}
@@ -132,6 +131,10 @@ func (q *QEMU) setDefaults() {
 
 // prepare makes the guest's files. QEMU does not run yet.
 func (q *QEMU) prepare(ctx context.Context, image Image) (*guest, error) {
+	variant := image.Variant
+	if err := variant.setDefaults(q); err != nil {
+		return nil, err
+	}
 	path, err := filepath.Abs(image.Path)
 	if err != nil {
 		return nil, err
@@ -166,16 +169,20 @@ func (q *QEMU) prepare(ctx context.Context, image Image) (*guest, error) {
 	g := &guest{
 		Machine: &Machine{
 			Target: testsuite.Target{User: cmp.Or(image.User, "linux"), Signer: signer}, Hostname: q.Hostname,
-			ImageBytes: imageBytes, DiskBytes: imageBytes + q.GrowBytes,
+			ImageBytes: imageBytes, DiskBytes: imageBytes + variant.GrowBytes,
 		},
-		accel: q.Accel, network: network.Config{TimeServers: image.TimeServers}, console: newConsole(), consoleLog: image.ConsoleLog, image: path, dir: dir,
+		variant: variant, uuid: newUUID(), disk: newUUID()[:20],
+		accel: q.Accel, network: network.Config{TimeServers: image.TimeServers, MAC: network.NewMAC()}, console: newConsole(), consoleLog: image.ConsoleLog, image: path, dir: dir,
 		logger: cmp.Or(image.Logger, slog.New(slog.DiscardHandler)),
 	}
 	g.Stop, g.Reboot, g.PowerOff = g.stop, g.reboot, g.powerOff
-	var id [8]byte
-	_, _ = rand.Read(id[:]) // never fails, see crypto/rand
-	s := seed{instanceID: "i-" + hex.EncodeToString(id[:]), hostname: q.Hostname, key: signer.PublicKey()}
-	if err = s.write(g.seedPath()); err == nil {
+	g.Restart = func(ctx context.Context, moreBytes int64) error { return q.restart(ctx, g, moreBytes) }
+	g.Console = func() string { return string(g.console.log()) }
+	g.seed = seed{
+		instanceID: variant.InstanceID, hostname: q.Hostname, key: signer.PublicKey(), mac: g.network.MAC,
+		userData: variant.UserData, vendorData: variant.VendorData,
+	}
+	if err = g.writeSeed(); err == nil {
 		err = createOverlay(ctx, q.Img, g.image, g.overlayPath(), g.DiskBytes)
 	}
 	if err != nil {
@@ -190,7 +197,16 @@ func (q *QEMU) launch(ctx context.Context, g *guest) (err error) {
 	if g.wire, err = newWire(ctx, q.Port, g.network); err != nil {
 		return err
 	}
-	args, err := q.args(g, g.wire.network.MAC())
+	if g.variant.DataSource == OpenStack {
+		files, err := g.seed.openStack()
+		if err == nil {
+			err = g.wire.serveMetadata(files)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot serve metadata: %w", err)
+		}
+	}
+	args, err := q.args(g)
 	if err != nil {
 		return err
 	}
@@ -205,36 +221,53 @@ func (q *QEMU) launch(ctx context.Context, g *guest) (err error) {
 }
 
 // args is QEMU's command line. No device is there that is not named here.
-func (q *QEMU) args(g *guest, mac net.HardwareAddr) ([]string, error) {
+func (q *QEMU) args(g *guest) ([]string, error) {
 	overlay := layers(g.image, g.overlayPath())
 	overlay["discard"] = "unmap"
 	disk, err := blockdev(overlay)
 	if err != nil {
 		return nil, err
 	}
-	cidata, err := blockdev(map[string]any{
-		"driver": "raw", "node-name": "seed0", "read-only": true,
-		"file": map[string]any{"driver": "file", "filename": g.seedPath(), "read-only": true},
-	})
+	volume, err := g.seedArgs()
+	if err != nil {
+		return nil, err
+	}
+	firmware, err := g.firmwareArgs()
 	if err != nil {
 		return nil, err
 	}
 	args := []string{"-name", "imagefactory-sandbox", "-nodefaults", "-no-user-config",
 		"-display", "none", "-vga", "none", "-monitor", "none",
-		"-smp", strconv.Itoa(q.CPUs), "-m", strconv.Itoa(q.MemoryMiB)}
-	args = append(args, accelArgs(g.accel)...)
-	args = append(args, sandboxArgs...)
-	args = append(args, disk...)
-	args = append(args, cidata...)
+		"-smp", strconv.Itoa(g.variant.CPUs), "-m", strconv.Itoa(q.MemoryMiB)}
+	args = slices.Concat(args, accelArgs(g.accel), firmware, identityArgs(g.uuid), sandboxArgs, disk, diskArgs(g.variant.Disk, g.disk), volume)
 	return append(args,
-		"-device", "virtio-blk-pci,drive=disk0,bootindex=1",
-		"-device", "virtio-blk-pci,drive=seed0",
 		"-object", "rng-random,id=rng0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng0",
 		// The guest's network is in this process: descriptor 3 is the first that
 		// QEMU inherits. No packet goes anywhere else.
 		"-netdev", "stream,id=net0,server=off,addr.type=fd,addr.str=3",
-		"-device", fmt.Sprintf("virtio-net-pci,netdev=net0,romfile=,mac=%s", mac),
+		"-device", fmt.Sprintf("%s,netdev=net0,romfile=,mac=%s", nicDevice(g.variant.NIC), g.network.MAC),
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"), nil
+}
+
+// writeSeed makes the volume of the data source, if that reads one.
+func (g *guest) writeSeed() error {
+	label, files, err := g.seed.volume(g.variant.DataSource)
+	if err != nil || label == "" {
+		return err
+	}
+	return writeVolume(g.seedPath(), label, files)
+}
+
+// seedArgs show that volume to the guest.
+func (g *guest) seedArgs() ([]string, error) {
+	if g.variant.DataSource == OpenStack {
+		return nil, nil
+	}
+	volume, err := blockdev(map[string]any{
+		"driver": "raw", "node-name": "seed0", "read-only": true,
+		"file": map[string]any{"driver": "file", "filename": g.seedPath(), "read-only": true},
+	})
+	return append(volume, "-device", "virtio-blk-pci,drive=seed0"), err
 }
 
 // sandboxArgs make QEMU give up system calls that it does not need once it

@@ -29,6 +29,7 @@ type Image struct {
 	// TimeServers are the names of the image's time servers. A sandbox that has a
 	// network of its own answers for them.
 	TimeServers []string
+	Variant     Variant // the machine that it is booted on
 
 	// WorkDir is a directory for what the sandbox needs while the machine
 	// runs; it is as before when the machine is closed. If empty, os.TempDir().
@@ -51,6 +52,13 @@ type Machine struct {
 	// Reboot starts the guest anew, as its owner would, and returns when it has
 	// finished its boot and lets its user in. If nil, it cannot be asked to.
 	Reboot func(ctx context.Context) error
+	// Restart powers the guest off, as its owner would, makes its disk larger by
+	// moreBytes, starts it again, and returns when it has finished its boot and lets its
+	// user in. Target is then a new one. If nil, it cannot be asked to.
+	Restart func(ctx context.Context, moreBytes int64) error
+	// Console is what the machine has printed until now: its beginning and its end, at
+	// most about 1 MiB, with passwords redacted. If nil, nobody sees it.
+	Console func() string
 	// PowerOff shuts the guest down, as its owner would, and returns its disk, for
 	// [Reader.OpenOverlay]. Its files go when the machine is closed. If nil, the disk
 	// cannot be read.

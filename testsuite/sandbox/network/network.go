@@ -21,6 +21,16 @@ type Config struct {
 	TimeServers []string
 	// Names are other names and what the name server answers.
 	Names map[string][]netip.Addr
+	// MAC is the address of the machine's network card, 6 bytes. If nil, it is a
+	// random one as OpenStack gives.
+	MAC net.HardwareAddr
+}
+
+// NewMAC is a random address of a network card, as OpenStack gives.
+func NewMAC() net.HardwareAddr {
+	mac := net.HardwareAddr{0xfa, 0x16, 0x3e, 0, 0, 0}
+	_, _ = rand.Read(mac[3:]) // never fails, see crypto/rand
+	return mac
 }
 
 // A Network is one machine's. Its methods may be called concurrently.
@@ -76,11 +86,13 @@ var errClosed = fmt.Errorf("cannot use the machine's network: %w", net.ErrClosed
 // behind its length as 4 bytes, as QEMU's "stream" netdev speaks. It closes link when
 // it ends.
 func New(link io.ReadWriteCloser, config Config) *Network {
-	var random [3]byte
-	_, _ = rand.Read(random[:]) // never fails, see crypto/rand
+	mac := config.MAC
+	if len(mac) != 6 {
+		mac = NewMAC()
+	}
 	n := &Network{
-		link: link, mac: [6]byte{0xfa, 0x16, 0x3e, random[0], random[1], random[2]},
-		guest: netip.AddrFrom4([4]byte{192, 168, 0, 10 + random[2]%200}),
+		link: link, mac: [6]byte(mac),
+		guest: netip.AddrFrom4([4]byte{192, 168, 0, 10 + mac[5]%200}),
 		names: names(config), out: make(chan []byte, queueLen), ended: make(chan struct{}), flows: newFlows(), clock: time.Now,
 		quiet: scanQuiet, pause: scanPause,
 	}

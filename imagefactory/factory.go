@@ -95,8 +95,8 @@ type Factory struct {
 	CrossCheck func(ctx context.Context, image io.ReaderAt, sizeBytes int64) error
 
 	// Website, if not nil, is written after each run that is not cut. It needs Out
-	// and List; where it has no Dir, Keyring or Flavors, they are those of the
-	// factory and [FillSite]'s of the definitions. Its Report is that of the run.
+	// and List; where it has no Dir, Keyring, Signer or Flavors, they are those of
+	// the factory and [FillSite]'s of the definitions. Its Report is that of the run.
 	Website *website.Site
 
 	// BuilderID is the URI that names this factory in the provenance of what
@@ -151,11 +151,9 @@ func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, e
 	}
 	_ = group.Wait()
 	report.Finished = f.now()
-	complete := make([]Definition, len(jobs))
-	for i, j := range jobs {
-		complete[i] = *j.def
+	if len(jobs) > 0 {
+		f.writeSite(ctx, report, jobs)
 	}
-	f.writeSite(ctx, report, complete)
 	return report, nil
 }
 

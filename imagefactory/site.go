@@ -10,7 +10,6 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/capabilities"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/publish/website"
-	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
 // FillSite sets the table of a website: its Flavors are the families of the Open
@@ -149,7 +148,7 @@ func flavorGroup(f capabilities.Flavor) string {
 }
 
 // writeSite writes the website of a run, and its failure into the report.
-func (f *Factory) writeSite(ctx context.Context, report *Report, definitions []Definition) {
+func (f *Factory) writeSite(ctx context.Context, report *Report, jobs []*job) {
 	if f.Website == nil || ctx.Err() != nil {
 		return
 	}
@@ -164,12 +163,16 @@ func (f *Factory) writeSite(ctx context.Context, report *Report, definitions []D
 		}
 		site.Report = data.Bytes()
 		if site.Keyring == nil {
-			var err error
-			if site.Keyring, err = signing.PinKeys(f.Key); err != nil {
-				return err
-			}
+			site.Keyring = jobs[0].keyring
+		}
+		if site.Signer == nil {
+			site.Signer = jobs[0].signer
 		}
 		if site.Flavors == nil {
+			var definitions []Definition
+			for _, j := range jobs {
+				definitions = append(definitions, *j.def)
+			}
 			FillSite(&site, nil, definitions)
 		}
 		return site.Write(ctx)

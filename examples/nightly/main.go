@@ -1,7 +1,7 @@
 // Nightly runs an image factory once: it builds, inspects, boots, tests, signs
 // and publishes the images of a definition file.
 //
-//	nightly -config FILE -out DIR [-key FILE] [-only NAME,…] [-jobs N] [-force] [-mirror URL] [-any-class] [-v]
+//	nightly -config FILE -out DIR [-key FILE] [-only NAME,…] [-jobs N] [-force] [-mirror URL] [-any-class] [-site DIR] [-v]
 //	nightly -config FILE -check [-out DIR] [-key FILE] [-only NAME,…] [-mirror URL] [-any-class]
 //
 // With -check it says what is wrong with the definitions and what they refer to,
@@ -9,7 +9,9 @@
 //
 // It exits with 0 when every image is published or unchanged, 1 when one failed
 // or the run was interrupted, and 2 on bad usage or configuration. What came of
-// each image is in DIR/report.json.
+// each image is in DIR/report.json. With -site it writes pages of the releases and of
+// the run too, and names the one to open; a release that does not verify is shown
+// there and exits with 1.
 package main
 
 import (
@@ -36,6 +38,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/publish/glance"
 	"github.com/opentelekomcloud/go-imagefactory/publish/ims"
 	"github.com/opentelekomcloud/go-imagefactory/publish/obs"
+	"github.com/opentelekomcloud/go-imagefactory/publish/website"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
@@ -58,6 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	mirror := fs.String("mirror", "", "base `URL` of Debian's mirror that \"host\" stands for in definitions; default: what this machine's apt uses")
 	anyClass := fs.Bool("any-class", false, "allow names without a class of the cloud's public images, such as my_Debian_12")
 	check := fs.Bool("check", false, "report what is wrong with the definitions, drivers, keys and files, and build and write nothing")
+	site := fs.String("site", "", "`directory` to write pages of the releases and of the run to")
 	verbose := fs.Bool("v", false, "log every line of the builders")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -125,9 +129,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		level.Set(slog.LevelWarn)
 		factory.Progress = newLines(stdout, definitions).show
 	}
+	if *site != "" {
+		factory.Website = &website.Site{Out: *site, List: (&directory.Target{Dir: *out}).List}
+	}
 	report, err := factory.Run(ctx, definitions)
 	if err != nil {
 		return usage(err)
+	}
+	if page := filepath.Join(*site, "index.html"); *site != "" && ctx.Err() == nil {
+		defer fmt.Fprintln(stdout, "pages to open:", page)
 	}
 	return tell(ctx, report, filepath.Join(*out, "report.json"), stdout, stderr)
 }

@@ -65,7 +65,8 @@
 //
 // # How it is written
 //
-// Pages are written to .website/next, then renamed into place, what is linked
+// Releases' files are linked first. Pages are written to .website/next, then renamed
+// into place, what is linked
 // before what links to it, and index.html last; what is no longer linked is removed
 // at the end. A reader finds no file half-written and no dead link. The same input
 // gives the same bytes, apart from signatures, which are made anew only where the

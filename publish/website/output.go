@@ -112,17 +112,26 @@ func (o *output) take(name, from string, open func() (io.ReadCloser, error)) err
 			return nil
 		}
 	}
+	// Into its place at once, where nothing links to it yet: a later rename would
+	// change the inode's time again, by which the next run knows the file.
+	if err := o.root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
+	if err := o.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if os.Link(from, path.Join(o.root.Name(), name)) == nil {
+		if st, err := o.root.Lstat(name); err == nil && st.Mode().IsRegular() {
+			o.add(name)
+			return nil
+		}
+		if err := o.root.Remove(name); err != nil {
+			return err
+		}
+	}
 	temp, err := o.stage(name)
 	if err != nil {
 		return err
-	}
-	if os.Link(from, path.Join(o.root.Name(), temp)) == nil {
-		if st, err := o.root.Lstat(temp); err == nil && st.Mode().IsRegular() {
-			return nil
-		}
-		if err := o.root.Remove(temp); err != nil {
-			return err
-		}
 	}
 	r, err := open()
 	if err != nil {

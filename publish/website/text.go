@@ -17,10 +17,10 @@ func visible(s string) string { return visibleUpTo(s, maxText) }
 func visibleUpTo(s string, most int) string {
 	size := len(s)
 	if size > most {
-		s = s[:most]
-		for len(s) > 0 && !utf8.RuneStart(s[len(s)-1]) {
-			s = s[:len(s)-1]
+		for n := 0; n < utf8.UTFMax-1 && !utf8.RuneStart(s[most]); n++ {
+			most--
 		}
+		s = s[:most]
 	}
 	var b strings.Builder
 	for i, r := range s {

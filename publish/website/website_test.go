@@ -84,8 +84,10 @@ func TestDeterministic(t *testing.T) {
 	p.add(t, "Standard_Debian_11", build(0), plain)
 	p.write(t)
 	first := snapshot(t, p.site.Out)
+	kept := p.read(t, ".website/cache/Standard_Debian_12.json")
 	p.write(t)
 	assert.Equal(t, first, snapshot(t, p.site.Out))
+	assert.Equal(t, kept, p.read(t, ".website/cache/Standard_Debian_12.json"), "a second run verifies nothing again")
 
 	p.add(t, "Standard_Debian_12", build(1), plain)
 	p.write(t)

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/isolate"
+	"github.com/opentelekomcloud/go-imagefactory/internal/uploadtree"
 )
 
 // A Host is a machine on which builders run their tools. Its methods may be
@@ -27,8 +27,9 @@ type Host interface {
 	// command that exits with another status than 0 is an *ExitError.
 	Run(ctx context.Context, cmd Command) error
 	// Upload writes the files of fsys, with their modes, below dir on the host,
-	// which is made where missing. Symbolic links are kept; one that leads out
-	// of fsys is an error, as is anything but files, directories and links.
+	// which is made where missing; files and links that are there are replaced.
+	// Symbolic links are kept; one that leads out of fsys is an error, as is
+	// anything but files, directories and links.
 	Upload(ctx context.Context, dir string, fsys fs.FS) error
 	// Download copies the host's file to w.
 	Download(ctx context.Context, path string, w io.Writer) error
@@ -221,62 +222,28 @@ func (Local) Upload(ctx context.Context, dir string, fsys fs.FS) error {
 		return err
 	}
 	defer root.Close()
-	return fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || name == "." {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		switch d.Type() {
-		case fs.ModeDir:
-			return root.MkdirAll(name, 0o755)
-		case fs.ModeSymlink:
-			return uploadLink(root, fsys, name)
-		case 0:
-			return uploadFile(root, fsys, name)
-		}
-		return fmt.Errorf("cannot upload %s: not a file, directory or link", name)
-	})
+	return uploadtree.Walk(ctx, fsys, localTree{root})
 }
 
-func uploadLink(root *os.Root, fsys fs.FS, name string) error {
-	target, err := fs.ReadLink(fsys, name)
-	if err != nil {
+// localTree writes below a directory, and through no link out of it.
+type localTree struct{ root *os.Root }
+
+func (t localTree) Dir(name string) error { return t.root.MkdirAll(name, 0o755) }
+
+func (t localTree) Link(target, name string) error {
+	if err := t.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	// In its shortest form a target has ".." only at its beginning, where it
-	// cannot go through another link.
-	if path.IsAbs(target) || path.Clean(target) != target || !filepath.IsLocal(path.Join(path.Dir(name), target)) {
-		return fmt.Errorf("cannot upload %s: the link to %s leads out of its tree", name, target)
-	}
-	return root.Symlink(target, name)
+	return t.root.Symlink(target, name)
 }
 
-func uploadFile(root *os.Root, fsys fs.FS, name string) error {
-	src, err := fsys.Open(name)
+func (t localTree) File(name string, mode fs.FileMode, content io.Reader) error {
+	dst, err := t.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
-	defer src.Close()
-	st, err := src.Stat()
-	if err != nil {
-		return err
-	}
-	mode := st.Mode().Perm() | 0o200
-	dst, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
-	if err != nil {
-		return err
-	}
-	if err := dst.Chmod(mode); err != nil { // whatever the umask
-		_ = dst.Close()
-		return err
-	}
-	if _, err := io.Copy(dst, src); err != nil {
-		_ = dst.Close()
-		return err
-	}
-	return dst.Close()
+	_, err = io.Copy(dst, content)
+	return errors.Join(err, dst.Chmod(mode), dst.Close()) // whatever the umask
 }
 
 // Download implements [Host].
@@ -286,18 +253,6 @@ func (Local) Download(ctx context.Context, path string, w io.Writer) error {
 		return err
 	}
 	defer f.Close()
-	_, err = io.Copy(w, contextReader{ctx, f})
+	_, err = io.Copy(w, uploadtree.Reader{Ctx: ctx, R: f})
 	return err
-}
-
-type contextReader struct {
-	ctx context.Context //nolint:containedctx // lives for one copy
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

@@ -165,7 +165,7 @@ func TestFileChanges(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, changes, "without a previous release")
 	require.FileExists(t, filepath.Join(j.runDir, j.name+"-"+j.build.String()+".files.gz"))
-	require.Equal(t, append([]string{".test.json", ".test.xml", ".test.log"}, filesSuffix), j.testedFiles())
+	require.Equal(t, append([]string{".test.json", ".test.xml", ".test.log", factsSuffix}, filesSuffix), j.testedFiles())
 }
 
 // A pipe is not waited for, since nobody may write to it.

@@ -47,7 +47,7 @@ func TestBillOfMaterials(t *testing.T) {
 		base := filepath.Join(dir, "Standard_Test_1-20261122-031507")
 		sources, err := os.ReadFile(base + sourcesSuffix)
 		require.NoError(t, err)
-		require.Equal(t, "libc6 2.36-9 amd64 glibc 2.36-9\nlibssl3 3.0.15-1~deb12u1 amd64 openssl 3.0.15-1~deb12u1\n", string(sources))
+		require.Equal(t, "test 1 amd64\nlibc6 2.36-9 amd64 glibc 2.36-9\nlibssl3 3.0.15-1~deb12u1 amd64 openssl 3.0.15-1~deb12u1\n", string(sources))
 		data, err := os.ReadFile(base + sbomSuffix)
 		require.NoError(t, err)
 		bill, err := sbom.Read(bytes.NewReader(data))

@@ -2,6 +2,7 @@ package imagefactory
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -17,9 +18,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/visible"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
@@ -627,6 +628,7 @@ func (j *job) test(ctx context.Context) (err error) {
 			return err
 		}
 		j.facts.Facts[ledger.FactName] = files
+		j.facts.Given = testsuite.Given{Hostname: suite.Params.Hostname, DiskBytes: suite.Params.DiskBytes, OverlayBytes: suite.Params.OverlayBytes}
 		j.tests, err = suite.Judge(j.facts)
 		return err
 	})
@@ -699,17 +701,20 @@ func bounded(s string) string {
 // oneLine shortens a text from a guest for an error.
 func oneLine(s string) string {
 	const most = 120
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
+	s = visible.Line(strings.Join(strings.Fields(s), " "))
 	if r := []rune(s); len(r) > most {
 		s = string(r[:most]) + "…"
 	}
 	return s
+}
+
+// factsSuffix is that of what was seen of the machine, compressed, for
+// testsuite.LoadFacts: other checks can judge the image by it later.
+const factsSuffix = ".facts.json.gz"
+
+func (j *job) writeFacts(f *os.File) error {
+	z := gzip.NewWriter(f)
+	return errors.Join(j.facts.Save(z), z.Close())
 }
 
 func (j *job) writeTests() error {
@@ -717,6 +722,7 @@ func (j *job) writeTests() error {
 		".test.json": func(f *os.File) error { return j.tests.WriteJSON(f) },
 		".test.xml":  func(f *os.File) error { return j.tests.WriteJUnit(f) },
 		".test.log":  func(f *os.File) error { return j.tests.WriteText(f) },
+		factsSuffix:  j.writeFacts,
 	} {
 		_ = os.Remove(j.file(suffix)) // of a run that was cut while it wrote
 		f, err := createNew(j.file(suffix))

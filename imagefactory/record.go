@@ -36,7 +36,7 @@ type record struct {
 
 var (
 	builtFiles  = []string{".qcow2", ".packages", ".config.tar.gz", ".build.log"}
-	testedFiles = []string{".test.json", ".test.xml", ".test.log"}
+	testedFiles = []string{".test.json", ".test.xml", ".test.log", factsSuffix}
 )
 
 // testedFiles are the files of the test, with the ledger where there is one.

@@ -207,7 +207,7 @@ func (n *nightly) complete(t *testing.T, r imagefactory.ImageReport) {
 	base := image + "-" + r.Build
 	for _, name := range []string{
 		base + ".qcow2", base + ".qcow2.asc", base + ".config.tar.gz", base + ".config.tar.gz.asc", base + ".packages",
-		base + ".changes", base + ".build.log", base + ".test.json", base + ".test.xml", base + ".test.log", base + ".files.gz",
+		base + ".changes", base + ".build.log", base + ".test.json", base + ".test.xml", base + ".test.log", base + ".facts.json.gz", base + ".files.gz",
 		base + ".cdx.json", base + ".sources",
 		base + ".provenance.json", "SHA256SUMS", "SHA256SUMS.asc", "release.json",
 	} {

@@ -1,11 +1,12 @@
 #!/bin/bash
-# Builds the image with kiwi-ng alone, as root, from the files beside this script:
+# Builds the image with kiwi alone, as root, from the files beside this script:
 #
 #     create_appliance.sh -o DIRECTORY [-v VERSION] NAME=URL…
 #
 # NAME=URL says where the repositories that appliance/config.xml calls {NAME} are
 # mirrored. Signatures of indexes and packages are checked with keys/ and no
-# others. The directory must not exist.
+# others. The directory must not exist. A description for kiwi 7 (image="vmx") is
+# built by it, which checks packages with the keys of this machine's rpm database.
 set -euo pipefail
 
 usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
@@ -38,13 +39,20 @@ done
 left=$(grep -o '"{[a-z0-9._-]*}' "$config" | tr -d '"' | sort -u | tr '\n' ' ' || true)
 [ -z "$left" ] || { echo "no URL for $left" >&2; exit 2; }
 
-keys=()
-for key in "$out"/keys/*.asc; do keys+=(--signing-key "$key"); done
 profiles=()
-[ ! -e "$here/profiles" ] || while read -r profile; do profiles+=(--profile "$profile"); done <"$here/profiles"
+[ ! -e "$here/profiles" ] || while read -r profile; do profiles+=("$profile"); done <"$here/profiles"
 
 mkdir -p "$out"/{tmp,home/.gnupg,cache,result}
-env -i PATH="$out/shims:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" HOME="$out/home" LANG=C.UTF-8 \
-    kiwi-ng --config "$out/kiwi.yml" --temp-dir "$out/tmp" --shared-cache-dir "$out/cache" --debug "${profiles[@]}" \
-    system build --description "$out/appliance" --target-dir "$out/result" "${keys[@]}"
+run() {
+    env -i PATH="$out/shims:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" HOME="$out/home" LANG=C.UTF-8 "$@"
+}
+if grep -q 'image="vmx"' "$config"; then
+    run kiwi --prepare "$out/appliance" --root "$out/root" --logfile terminal --nocolor "${profiles[@]/#/--add-profile=}"
+    run kiwi --create "$out/root" --destdir "$out/result" --logfile terminal --nocolor "${profiles[@]/#/--add-profile=}"
+else
+    keys=()
+    for key in "$out"/keys/*.asc; do keys+=(--signing-key "$key"); done
+    run kiwi-ng --config "$out/kiwi.yml" --temp-dir "$out/tmp" --shared-cache-dir "$out/cache" --debug "${profiles[@]/#/--profile=}" \
+        system build --description "$out/appliance" --target-dir "$out/result" "${keys[@]}"
+fi
 ls -l "$out"/result/*.qcow2

@@ -172,6 +172,9 @@ func (r *renderer) start(t xml.StartElement) error {
 	if reason, ok := refusedElements[name]; ok {
 		r.fail("<%s> is not allowed: %s", name, reason)
 	}
+	if t.Name.Space != "" || slices.ContainsFunc(t.Attr, func(a xml.Attr) bool { return a.Name.Space != "" || a.Name.Local == "xmlns" }) {
+		return errors.New("XML namespaces are not allowed") // a name would not be what it seems
+	}
 	for _, a := range t.Attr {
 		if reason, ok := refusedAttributes[name][a.Name.Local]; ok && a.Value != "false" {
 			r.fail("%s= of <%s> is not allowed: %s", a.Name.Local, name, reason)
@@ -211,7 +214,7 @@ func (r *renderer) start(t xml.StartElement) error {
 		}
 	}
 	for _, a := range t.Attr {
-		if strings.Contains(a.Value, "://") && !r.at("image/repository/source") && a.Name.Space != "xmlns" && a.Name.Local != "xmlns" {
+		if strings.Contains(a.Value, "://") && !r.at("image/repository/source") {
 			r.fail("%s= of <%s>: a URL is allowed only as {mirror}/path in a <source>", a.Name.Local, name)
 		}
 	}

@@ -78,6 +78,8 @@ func TestRenderRefuses(t *testing.T) {
 		"a user's password":    {`password="!"`, `password="$6$abc"`, "a password does not belong"},
 		"document type":        {`<image`, `<!DOCTYPE image [<!ENTITY x SYSTEM "file:///etc/shadow">]><image`, "document type"},
 		"an entity":            {`name="a"`, `name="&x;"`, "not well-formed XML: line 12"},
+		"a namespace":          {`<repository`, `<x:repository`, "namespaces are not allowed"},
+		"another namespace":    {`<packages`, `<packages xmlns="urn:x"`, "namespaces are not allowed"},
 		"no end":               {`</image>`, ``, "not well-formed XML"},
 		"package manager":      {`>apt<`, `>pacman<`, "<packagemanager>: want one of"},
 		"no version":           {`<version>0.0.0</version>`, ``, "no <version>"},

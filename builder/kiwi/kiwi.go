@@ -32,7 +32,7 @@
 // # Rebuilding
 //
 // A result's ConfigDir has a create_appliance.sh, which builds the image with
-// kiwi-ng alone from mirrors that its user names.
+// kiwi alone from mirrors that its user names.
 //
 // # kiwi 7
 //

@@ -175,6 +175,22 @@ func TestCreateAppliance(t *testing.T) {
 	require.Contains(t, string(text), "<version>1.2.3</version>")
 	require.Contains(t, string(text), "--signing-key\n"+out+"/keys/")
 
+	t.Run("kiwi 7", func(t *testing.T) {
+		r.Profiles = nil
+		config := r.given("appliance", "config.xml")
+		data, err := os.ReadFile(config)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(config, bytes.Replace(data, []byte(`image="oem"`), []byte(`image="vmx"`), 1), 0o644))
+		fake := "#!/bin/bash\necho \"$@\"\n[ \"$1\" != --create ] || touch \"$4/x.qcow2\"\n"
+		require.NoError(t, os.WriteFile(r.given("shims", "kiwi"), []byte(fake), 0o755))
+		require.NoError(t, os.WriteFile(r.given("profiles"), []byte("Disk\n"), 0o644))
+		out := filepath.Join(t.TempDir(), "out")
+		text, err := exec.Command(script, "-o", out, "debian=http://m.example.org/d", "debian-security=http://m.example.org/ds/").CombinedOutput()
+		require.NoError(t, err, string(text))
+		require.True(t, strings.HasPrefix(string(text),
+			"--prepare "+out+"/appliance --root "+out+"/root --logfile terminal --nocolor --add-profile=Disk\n"+
+				"--create "+out+"/root --destdir "+out+"/result --logfile terminal --nocolor --add-profile=Disk\n"), string(text))
+	})
 	for name, args := range map[string][]string{
 		"no directory": {"debian=http://m.example.org/d"},
 		"exists":       {"-o", out, "debian=http://m.example.org/d"},

@@ -43,7 +43,7 @@ func parseLine(line string) (text, phase string) {
 
 // files are what a build has written, from kiwi.result.json.
 type files struct {
-	image, packages, changes, verified string // names in the target directory; the last three may be ""
+	image, packages, verified string // names in the target directory; the last may be ""
 }
 
 // parseResult reads kiwi.result.json: an object whose members have the path of a
@@ -73,7 +73,7 @@ func parseResult(data []byte, dir string) (files, error) {
 	var f files
 	var errs []error
 	for key, dst := range map[string]*string{
-		"disk_format_image": &f.image, "image_packages": &f.packages, "image_changes": &f.changes, "image_verified": &f.verified,
+		"disk_format_image": &f.image, "image_packages": &f.packages, "image_verified": &f.verified,
 	} {
 		s, err := name(key)
 		*dst = s
@@ -110,12 +110,18 @@ func parsePackages(data []byte) ([]builder.Package, error) {
 		if p.Name == "gpg-pubkey" && !known(p.Arch) {
 			continue // a trusted key in rpm's database
 		}
+		if p.Version == "" && p.Arch == "" {
+			continue // one of Debian's that is not installed
+		}
 		if p.Name == "" || f[2] == "" || !known(p.Arch) || strings.ContainsFunc(p.Name+p.Version+p.Arch, func(c rune) bool { return c <= ' ' || c > '~' }) {
 			return nil, fmt.Errorf("cannot read kiwi's package list: line %d: bad name, version or architecture", i+1)
 		}
 		packages = append(packages, p)
 	}
 	slices.SortFunc(packages, builder.Package.Compare)
+	if len(packages) == 0 {
+		return nil, errors.New("cannot read kiwi's package list: no package in it")
+	}
 	return slices.Compact(packages), nil
 }
 

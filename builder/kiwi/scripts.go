@@ -49,5 +49,9 @@ done
 `,
 }
 
+// notes is exclude_files.yaml: what kiwi writes into the root for itself and would
+// leave there.
+const notes = "exclude:\n  - config.bootoptions\n  - config.partids\n"
+
 // rpmKeys is where the keys of an rpm distribution lie.
 const rpmKeys = "/etc/pki/rpm-gpg"

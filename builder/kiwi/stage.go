@@ -195,6 +195,7 @@ func (r *run) writeAppliance(ctx context.Context, trusted openpgp.EntityList) er
 		os.WriteFile(filepath.Join(dir, "config.xml"), config, 0o644),
 		os.WriteFile(filepath.Join(dir, "config.sh"), []byte(afterPackages), 0o755),
 		os.WriteFile(filepath.Join(dir, "images.sh"), []byte(beforeImage[family]), 0o755),
+		os.WriteFile(filepath.Join(dir, "root", "image", "exclude_files.yaml"), []byte(notes), 0o644),
 		os.WriteFile(filepath.Join(own, "env"), []byte(r.inputs()), 0o644))
 }
 

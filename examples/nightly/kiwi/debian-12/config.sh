@@ -3,6 +3,8 @@
 set -eu
 set -o pipefail
 systemctl enable systemd-resolved.service
+# debootstrap takes the build host's name; cloud-init sets the machine's own.
+echo debian >/etc/hostname
 # What must be new on every machine.
 rm -f /etc/ssh/ssh_host_*
 : >/etc/machine-id

@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -211,9 +210,6 @@ func (g *guest) spoil(t *testing.T, name string, rows []spoil.Spoil, after func(
 		g.settle()
 		done := time.Now()
 		found := g.judge(t)
-		if after != nil {
-			found = slices.DeleteFunc(found, func(f spoil.Finding) bool { return firstBoot[f.Check] })
-		}
 		assert.NoError(t, spoil.Compare(rows, found))
 		t.Logf("%d rows: done after %s, judged after %s", len(rows), done.Sub(began).Round(time.Second), time.Since(began).Round(time.Second))
 	})
@@ -253,9 +249,6 @@ func (g *guest) judge(t *testing.T) []spoil.Finding {
 	}
 	return findings(report)
 }
-
-// firstBoot are the checks that only a first boot passes.
-var firstBoot = map[string]bool{"identity.machine-id": true, "identity.host-keys": true}
 
 // reboot starts the machine's system anew and waits for it.
 func (g *guest) reboot(t *testing.T) {

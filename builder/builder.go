@@ -13,9 +13,10 @@
 // # Cleaning up
 //
 // A build that fails or is cancelled leaves no mount, loop device, device
-// mapper link or temporary directory. What a build leaves that was killed
-// (SIGKILL, power) is freed by the next build in the same work directory, or
-// by the driver's Cleanup.
+// mapper link or temporary directory. Builds run in mount and PID namespaces of
+// their own ([Command.WorkDir]), so that of one that was killed (SIGKILL) no process
+// and no mount is left either; its loop devices and its directory are freed by the
+// next build in the same work directory, or by [Cleanup].
 package builder
 
 import (
@@ -45,8 +46,8 @@ type Builder interface {
 // A Digester is a Builder that can tell whether it would build from the same:
 // InputsDigest stands for everything that Build reads beside the spec and the
 // network, such as a description's files, trusted keys and the driver itself. It
-// is any text, the same as long as they are; the spec has no WorkDir, OutputDir or
-// Log then.
+// is any text, the same as long as they are; the spec has no Build, WorkDir,
+// OutputDir or Log then.
 type Digester interface {
 	InputsDigest(spec Spec) (string, error)
 }
@@ -62,6 +63,7 @@ type Declarer interface {
 // beyond it is in that driver's Config.
 type Spec struct {
 	Name         string // file name of the image without ".qcow2"
+	Build        string // the build's ID, such as "20261122-031507"; may be empty
 	Distribution string // "debian", …
 	Release      string // the tool's name for the release, such as a code name: "bookworm"
 	Arch         string // Debian's names: "amd64", "arm64"
@@ -80,9 +82,9 @@ type Spec struct {
 
 	// Dir is the directory that relative paths in the driver's Config refer to.
 	Dir string
-	// WorkDir is a directory on the host that this build has for itself. It is
-	// made where missing and removed at the end; one with other content than a
-	// build's is refused.
+	// WorkDir is a directory on the host that this build has for itself, as well
+	// as the name with ".owner" appended. It is made where missing and removed at
+	// the end: see [Claim].
 	WorkDir string
 	// OutputDir is a local directory that must exist; the results are written
 	// into it.

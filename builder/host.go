@@ -8,12 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/isolate"
+	"github.com/opentelekomcloud/go-imagefactory/internal/uploadtree"
 )
 
 // A Host is a machine on which builders run their tools. Its methods may be
@@ -21,12 +23,13 @@ import (
 type Host interface {
 	// Run runs a command as root and waits for it. When ctx ends, the command
 	// is sent SIGTERM and gets a grace period to clean up after itself, then
-	// its process group is killed; the error is then ctx's. A command that
-	// exits with another status than 0 is an *ExitError.
+	// its process group is killed, or all of a build's; the error is then ctx's. A
+	// command that exits with another status than 0 is an *ExitError.
 	Run(ctx context.Context, cmd Command) error
 	// Upload writes the files of fsys, with their modes, below dir on the host,
-	// which is made where missing. Symbolic links are kept; one that leads out
-	// of fsys is an error, as is anything but files, directories and links.
+	// which is made where missing; files and links that are there are replaced.
+	// Symbolic links are kept; one that leads out of fsys is an error, as is
+	// anything but files, directories and links.
 	Upload(ctx context.Context, dir string, fsys fs.FS) error
 	// Download copies the host's file to w.
 	Download(ctx context.Context, path string, w io.Writer) error
@@ -38,6 +41,12 @@ type Command struct {
 	Env            []string // the whole environment; if nil, only DefaultPath
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer // if nil, discarded
+	// WorkDir, if not empty, makes the command a build in a work directory that
+	// [Claim] has made, one at a time: it runs in mount and PID namespaces of its
+	// own. When it ends, is killed, or this process is, the kernel ends all its
+	// processes and mounts, whatever they have done to get away. A process that it
+	// leaves behind does not go on.
+	WorkDir string
 }
 
 // DefaultPath is the PATH of commands: the system's own directories, so that
@@ -68,8 +77,8 @@ type Local struct {
 
 // Run implements [Host]. The command runs in a session of its own: a terminal's
 // Ctrl-C reaches this process only, which then ends the command in order. It
-// gets SIGTERM when this process dies, unless it runs through sudo: then it goes
-// on, and the next build in its work directory ends it.
+// gets SIGTERM when this process dies, a build SIGKILL, unless it runs through
+// sudo: then it goes on, and the next build in its work directory ends it.
 func (l Local) Run(ctx context.Context, c Command) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -83,6 +92,15 @@ func (l Local) Run(ctx context.Context, c Command) error {
 	}
 	argv := c.Args
 	root := os.Geteuid() == 0
+	death := syscall.SIGTERM
+	if c.WorkDir != "" {
+		program, err := lookPath(argv[0])
+		if err != nil {
+			return fmt.Errorf("cannot run %s: %w", argv[0], err)
+		}
+		argv = isolate.Run(c.WorkDir, append([]string{program}, argv[1:]...))
+		death = syscall.SIGKILL // unshare heeds no other
+	}
 	if !root {
 		argv = append(append([]string{"/usr/bin/sudo", "-n", "env", "-i"}, env...), argv...)
 	}
@@ -94,7 +112,7 @@ func (l Local) Run(ctx context.Context, c Command) error {
 	cmd.Args[0] = argv[0]
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, c.Stdin, c.Stdout, c.Stderr
 	cmd.WaitDelay = 10 * time.Second // for output of a grandchild that got away
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: death}
 
 	// The parent-death signal is bound to the thread that forks, so the thread
 	// is kept until the command has ended.
@@ -118,7 +136,13 @@ func (l Local) Run(ctx context.Context, c Command) error {
 	case <-ended:
 	case <-ctx.Done():
 		pid := cmd.Process.Pid
-		signal(root, syscall.SIGTERM, pid)
+		leader := pid
+		if c.WorkDir != "" {
+			if leader, err = buildLeader(c.WorkDir); err != nil {
+				leader = pid // it has not begun
+			}
+		}
+		signal(root, syscall.SIGTERM, leader)
 		grace := l.Grace
 		if grace == 0 {
 			grace = 10 * time.Second
@@ -128,12 +152,26 @@ func (l Local) Run(ctx context.Context, c Command) error {
 		select {
 		case <-ended:
 		case <-timer.C:
+			if c.WorkDir != "" {
+				if leader, err = buildLeader(c.WorkDir); err == nil {
+					signal(root, syscall.SIGKILL, leader)
+				}
+			}
 			signal(root, syscall.SIGKILL, -pid)
 			<-ended
 		}
 		return ctx.Err()
 	}
 	return exitError(c.Args[0], waitErr)
+}
+
+// buildLeader is the PID of the first process of a build's namespace.
+func buildLeader(workDir string) (int, error) {
+	record, err := os.ReadFile(isolate.Record(workDir))
+	if err != nil {
+		return 0, err
+	}
+	return isolate.Leader(record)
 }
 
 func exitError(program string, err error) error {
@@ -184,62 +222,28 @@ func (Local) Upload(ctx context.Context, dir string, fsys fs.FS) error {
 		return err
 	}
 	defer root.Close()
-	return fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || name == "." {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		switch d.Type() {
-		case fs.ModeDir:
-			return root.MkdirAll(name, 0o755)
-		case fs.ModeSymlink:
-			return uploadLink(root, fsys, name)
-		case 0:
-			return uploadFile(root, fsys, name)
-		}
-		return fmt.Errorf("cannot upload %s: not a file, directory or link", name)
-	})
+	return uploadtree.Walk(ctx, fsys, localTree{root})
 }
 
-func uploadLink(root *os.Root, fsys fs.FS, name string) error {
-	target, err := fs.ReadLink(fsys, name)
-	if err != nil {
+// localTree writes below a directory, and through no link out of it.
+type localTree struct{ root *os.Root }
+
+func (t localTree) Dir(name string) error { return t.root.MkdirAll(name, 0o755) }
+
+func (t localTree) Link(target, name string) error {
+	if err := t.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	// In its shortest form a target has ".." only at its beginning, where it
-	// cannot go through another link.
-	if path.IsAbs(target) || path.Clean(target) != target || !filepath.IsLocal(path.Join(path.Dir(name), target)) {
-		return fmt.Errorf("cannot upload %s: the link to %s leads out of its tree", name, target)
-	}
-	return root.Symlink(target, name)
+	return t.root.Symlink(target, name)
 }
 
-func uploadFile(root *os.Root, fsys fs.FS, name string) error {
-	src, err := fsys.Open(name)
+func (t localTree) File(name string, mode fs.FileMode, content io.Reader) error {
+	dst, err := t.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
-	defer src.Close()
-	st, err := src.Stat()
-	if err != nil {
-		return err
-	}
-	mode := st.Mode().Perm() | 0o200
-	dst, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
-	if err != nil {
-		return err
-	}
-	if err := dst.Chmod(mode); err != nil { // whatever the umask
-		_ = dst.Close()
-		return err
-	}
-	if _, err := io.Copy(dst, src); err != nil {
-		_ = dst.Close()
-		return err
-	}
-	return dst.Close()
+	_, err = io.Copy(dst, content)
+	return errors.Join(err, dst.Chmod(mode), dst.Close()) // whatever the umask
 }
 
 // Download implements [Host].
@@ -249,18 +253,6 @@ func (Local) Download(ctx context.Context, path string, w io.Writer) error {
 		return err
 	}
 	defer f.Close()
-	_, err = io.Copy(w, contextReader{ctx, f})
+	_, err = io.Copy(w, uploadtree.Reader{Ctx: ctx, R: f})
 	return err
-}
-
-type contextReader struct {
-	ctx context.Context //nolint:containedctx // lives for one copy
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

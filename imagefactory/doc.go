@@ -45,6 +45,9 @@
 // are skipped. The release has the list as NAME-BUILD.files.gz, and what differs from
 // the previous release's list at the end of its .changes.
 //
+// NAME-BUILD.facts.json.gz is what was seen of the booted image, for
+// testsuite.LoadFacts: checks that are written later can judge it.
+//
 // # Failures and interruption
 //
 // Nothing is published from an image that did not pass all stages. A run that

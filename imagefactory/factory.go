@@ -16,6 +16,7 @@ import (
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
+	"github.com/opentelekomcloud/go-imagefactory/publish/website"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/boots"
@@ -92,6 +93,11 @@ type Factory struct {
 	// one see qcow2reader.CrossCheck.
 	CrossCheck func(ctx context.Context, image io.ReaderAt, sizeBytes int64) error
 
+	// Website, if not nil, is written after each run that is not cut. It needs Out
+	// and List; where it has no Dir, Keyring or Flavors, they are those of the
+	// factory and [FillSite]'s of the definitions. Its Report is that of the run.
+	Website *website.Site
+
 	// BuilderID is the URI that names this factory in the provenance of what
 	// it builds. If empty, DefaultBuilderID.
 	BuilderID string
@@ -144,6 +150,11 @@ func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, e
 	}
 	_ = group.Wait()
 	report.Finished = f.now()
+	complete := make([]Definition, len(jobs))
+	for i, j := range jobs {
+		complete[i] = *j.def
+	}
+	f.writeSite(ctx, report, complete)
 	return report, nil
 }
 

@@ -77,6 +77,9 @@ func (j *job) accountFiles(ctx context.Context) (testsuite.Fact, *accounted, err
 	if err := j.writeFiles(listing); err != nil {
 		return fail(fmt.Errorf("cannot write the list of files: %w", err))
 	}
+	if err := j.writeInventory(listing); err != nil {
+		return fail(err)
+	}
 	packages, err := ledger.DebianPackages(listing)
 	if err != nil {
 		return fail(err)

@@ -105,6 +105,10 @@ func TestFilesOfImage(t *testing.T) {
 	st, err := os.Stat(j.file(filesSuffix))
 	require.NoError(t, err)
 	t.Logf("the ledger has %d KiB", st.Size()>>10)
+	v, err := j.readInventory()
+	require.NoError(t, err)
+	require.Greater(t, len(v.Packages), 200)
+	require.Len(t, v.Files, 2, "the kernel and its initial RAM disk")
 }
 
 // TestBootOfImage has the first boot of an image of examples/nightly do all that the
@@ -161,7 +165,7 @@ func TestFileChanges(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, changes, "without a previous release")
 	require.FileExists(t, filepath.Join(j.runDir, j.name+"-"+j.build.String()+".files.gz"))
-	require.Equal(t, append([]string{".test.json", ".test.xml", ".test.log"}, filesSuffix), j.testedFiles())
+	require.Equal(t, append([]string{".test.json", ".test.xml", ".test.log", factsSuffix}, filesSuffix), j.testedFiles())
 }
 
 // A pipe is not waited for, since nobody may write to it.

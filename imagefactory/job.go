@@ -2,6 +2,7 @@ package imagefactory
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -17,9 +18,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/visible"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
@@ -347,6 +348,7 @@ func (j *job) runBuild(ctx context.Context) (err error) {
 		return fmt.Errorf("cannot make the builder's output directory: %w", err)
 	}
 	spec := j.spec()
+	spec.Build = j.build.String()
 	spec.WorkDir = filepath.Join(j.workDir(), "build")
 	spec.OutputDir = out
 	spec.Log, spec.Logger = log, j.log
@@ -592,7 +594,7 @@ func (j *job) runTest(ctx context.Context) error {
 	if err := j.test(ctx); err != nil {
 		return err
 	}
-	return j.save(ctx, j.testedFiles())
+	return j.save(ctx, j.recordedFiles())
 }
 
 // test boots the image and holds it to its suite.
@@ -637,6 +639,7 @@ func (j *job) test(ctx context.Context) (err error) {
 				return err
 			}
 		}
+		j.facts.Given = testsuite.Given{Hostname: suite.Params.Hostname, DiskBytes: suite.Params.DiskBytes, OverlayBytes: suite.Params.OverlayBytes}
 		j.tests, err = suite.Judge(j.facts)
 		return err
 	})
@@ -730,17 +733,20 @@ func bounded(s string) string {
 // oneLine shortens a text from a guest for an error.
 func oneLine(s string) string {
 	const most = 120
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
+	s = visible.Line(strings.Join(strings.Fields(s), " "))
 	if r := []rune(s); len(r) > most {
 		s = string(r[:most]) + "…"
 	}
 	return s
+}
+
+// factsSuffix is that of what was seen of the machine, compressed, for
+// testsuite.LoadFacts: other checks can judge the image by it later.
+const factsSuffix = ".facts.json.gz"
+
+func (j *job) writeFacts(f *os.File) error {
+	z := gzip.NewWriter(f)
+	return errors.Join(j.facts.Save(z), z.Close())
 }
 
 func (j *job) writeTests() error {
@@ -748,6 +754,7 @@ func (j *job) writeTests() error {
 		".test.json": func(f *os.File) error { return j.tests.WriteJSON(f) },
 		".test.xml":  func(f *os.File) error { return j.tests.WriteJUnit(f) },
 		".test.log":  func(f *os.File) error { return j.tests.WriteText(f) },
+		factsSuffix:  j.writeFacts,
 	} {
 		_ = os.Remove(j.file(suffix)) // of a run that was cut while it wrote
 		f, err := createNew(j.file(suffix))

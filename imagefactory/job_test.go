@@ -97,16 +97,22 @@ func newFactory(t *testing.T) (*Factory, Definition) {
 func sealed(t *testing.T, f *Factory, d Definition) (*job, string) {
 	t.Helper()
 	j := begun(t, f, d)
+	return j, seal(t, j)
+}
+
+func seal(t *testing.T, j *job) string {
+	t.Helper()
 	require.NoError(t, j.stage(t.Context(), StageBuild, j.runBuild))
 	same, err := j.unchanged(t.Context())
 	require.NoError(t, err)
 	require.False(t, same)
 	require.NoError(t, j.stage(t.Context(), StageInspect, j.runInspect))
 	j.tests = &testsuite.Report{Profile: "otc", Checks: []testsuite.Result{{ID: "a.b", Status: testsuite.Pass}}, Summary: testsuite.Summary{Pass: 59}}
+	j.facts = testsuite.Facts{Facts: map[string]testsuite.Fact{"script": {Output: "complete\n"}}, Given: testsuite.Given{Hostname: "h"}}
 	require.NoError(t, j.writeTests())
 	dir, err := j.runSeal(t.Context())
 	require.NoError(t, err)
-	return j, dir
+	return dir
 }
 
 func begun(t *testing.T, f *Factory, d Definition) *job {
@@ -148,10 +154,16 @@ func TestReleaseIsCompleteAndRotates(t *testing.T) {
 	}
 	for _, want := range []string{
 		".qcow2", ".qcow2.asc", ".config.tar.gz", ".config.tar.gz.asc", ".packages", ".changes", ".build.log", ".provenance.json", ".test.provenance.json",
-		".test.json", ".test.xml", ".test.log", "SHA256SUMS", "SHA256SUMS.asc", "release.json",
+		".test.json", ".test.xml", ".test.log", ".facts.json.gz", ".cdx.json", "SHA256SUMS", "SHA256SUMS.asc", "release.json",
 	} {
 		require.Contains(t, names, want)
 	}
+	seen, err := readRelease(first, "Standard_Test_1-20261122-031507.facts.json.gz")
+	require.NoError(t, err)
+	facts, err := testsuite.LoadFacts(bytes.NewReader(seen))
+	require.NoError(t, err)
+	require.Equal(t, "complete\n", facts.Facts["script"].Output)
+	require.Equal(t, "h", facts.Given.Hostname)
 	changes, err := readRelease(first, "Standard_Test_1-20261122-031507.changes")
 	require.NoError(t, err)
 	require.Equal(t, "+a 1 all\n+b 2 amd64\n", string(changes))

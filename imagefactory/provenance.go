@@ -1,6 +1,7 @@
 package imagefactory
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"os"
@@ -29,16 +30,12 @@ func (j *job) writeProvenance(ctx context.Context, dir string, digests map[strin
 		return signing.Resource{Name: d.Name, Digest: map[string]string{"sha256": d.SHA256}}
 	}
 	subjects := []signing.FileDigest{digests[".qcow2"]}
-	id := j.factory.BuilderID
-	if id == "" {
-		id = DefaultBuilderID
-	}
 	materials := []signing.Resource{resource(".config.tar.gz"), resource(".packages")}
 	for _, name := range slices.Sorted(maps.Keys(j.mirrors)) {
 		materials = append(materials, signing.Resource{Name: name, URI: j.mirrors[name]})
 	}
 	built, err := signing.Provenance{
-		Subjects: subjects, BuildType: buildType, BuilderID: id,
+		Subjects: subjects, BuildType: buildType, BuilderID: j.builderID(),
 		BuilderVersions: map[string]string{j.built.Tool: j.built.ToolVersion},
 		External:        map[string]any{"image": j.name, "builder": j.def.Builder.Driver, "definition_sha256": j.digest},
 		Internal:        map[string]any{"args": j.anywhere(j.built.Args), "env": j.anywhere(j.built.Env)},
@@ -76,6 +73,8 @@ func (j *job) writeProvenance(ctx context.Context, dir string, digests map[strin
 	}
 	return nil
 }
+
+func (j *job) builderID() string { return cmp.Or(j.factory.BuilderID, DefaultBuilderID) }
 
 // anywhere replaces the paths of this factory, which say nothing to others.
 func (j *job) anywhere(values []string) []string {

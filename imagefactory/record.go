@@ -36,7 +36,7 @@ type record struct {
 
 var (
 	builtFiles  = []string{".qcow2", ".packages", ".config.tar.gz", ".build.log"}
-	testedFiles = []string{".test.json", ".test.xml", ".test.log"}
+	testedFiles = []string{".test.json", ".test.xml", ".test.log", factsSuffix}
 )
 
 // testedFiles are the files of the test, with the ledger where there is one.
@@ -45,6 +45,15 @@ func (j *job) testedFiles() []string {
 		return testedFiles
 	}
 	return append(slices.Clone(testedFiles), filesSuffix)
+}
+
+// recordedFiles are testedFiles and the inventory that belongs to the ledger.
+func (j *job) recordedFiles() []string {
+	files := j.testedFiles()
+	if _, err := os.Stat(j.file(inventorySuffix)); err != nil {
+		return files
+	}
+	return append(slices.Clone(files), inventorySuffix)
 }
 
 func (j *job) recordFile() string { return filepath.Join(j.runDir, "run.json") }

@@ -45,6 +45,9 @@ type Report struct {
 	Started  time.Time     `json:"started"`
 	Finished time.Time     `json:"finished"`
 	Images   []ImageReport `json:"images"` // in the order of the definitions
+	// SiteError is why the website could not be written, or which releases on it
+	// do not verify; otherwise "".
+	SiteError string `json:"site_error,omitempty"`
 }
 
 // ImageReport is what came of one image. Paths in it are below Factory.Dir, with
@@ -73,9 +76,10 @@ type ImageReport struct {
 	Err error `json:"-"`
 }
 
-// OK reports whether there are images and each is published or unchanged.
+// OK reports whether there are images and each is published or unchanged, and
+// nothing is wrong with the website.
 func (r *Report) OK() bool {
-	if r == nil || len(r.Images) == 0 {
+	if r == nil || len(r.Images) == 0 || r.SiteError != "" {
 		return false
 	}
 	for _, i := range r.Images {
@@ -164,6 +168,9 @@ func (r *Report) WriteText(w io.Writer) error {
 		for _, note := range i.Notes {
 			printf("  note: %s\n", note)
 		}
+	}
+	if r.SiteError != "" {
+		printf("%s\n", r.SiteError)
 	}
 	return err
 }

@@ -179,10 +179,21 @@ func (j *job) runSeal(ctx context.Context) (string, error) {
 		}
 		digests[suffix] = *d
 	}
+	bill, err := j.writeSBOM(ctx, staging)
+	if err != nil {
+		return "", err
+	}
+	for _, suffix := range bill {
+		d, err := digestFile(ctx, filepath.Join(staging, filepath.Base(j.file(suffix))))
+		if err != nil {
+			return "", err
+		}
+		digests[suffix] = *d
+	}
 	if err := j.writeIndex(staging, digests); err != nil {
 		return "", err
 	}
-	err := contain(j.log, "signer", "", func() error {
+	err = contain(j.log, "signer", "", func() error {
 		if err := j.writeProvenance(ctx, staging, digests); err != nil {
 			return fmt.Errorf("cannot write the provenance: %w", err)
 		}
@@ -316,14 +327,15 @@ func sameFile(r *publish.Release, build publish.BuildID, image, suffix, local st
 	return false, nil
 }
 
-func digestFile(ctx context.Context, name string) (*signing.FileDigest, error) {
+// digestFile reads a file, and writes it to more as it goes.
+func digestFile(ctx context.Context, name string, more ...io.Writer) (*signing.FileDigest, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	h := sha256.New()
-	n, err := io.Copy(h, readerFunc(func(p []byte) (int, error) {
+	n, err := io.Copy(io.MultiWriter(append(more, h)...), readerFunc(func(p []byte) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}

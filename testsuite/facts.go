@@ -1,7 +1,8 @@
 package testsuite
 
 import (
-	"encoding/json"
+	"bufio"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"time"
@@ -15,6 +16,28 @@ type Facts struct {
 	DurationMS int64           `json:"duration_ms"` // how long gathering took
 	RoundTrips int             `json:"round_trips"` // SSH connections opened and commands run on them
 	Facts      map[string]Fact `json:"facts"`       // by name, see Gather
+	// Given is what the machine was given, for who judges the facts later. Gather does
+	// not set it.
+	Given Given `json:"given,omitzero"`
+}
+
+// Given is what a sandbox gave to a machine: fields of [Params].
+type Given struct {
+	Hostname     string `json:"hostname"`
+	DiskBytes    int64  `json:"disk_bytes"`
+	OverlayBytes int64  `json:"overlay_bytes"`
+}
+
+// SetParams sets the parameters of what the machine was given, if it is known. The
+// disk's size that a definition demands is kept.
+func (g Given) SetParams(p *Params) {
+	if g == (Given{}) {
+		return
+	}
+	p.Hostname, p.OverlayBytes = g.Hostname, g.OverlayBytes
+	if p.DiskBytes == 0 {
+		p.DiskBytes = g.DiskBytes
+	}
 }
 
 // A Fact is the text that one probe gave.
@@ -45,34 +68,33 @@ func (f Facts) Text(name string) (string, error) {
 	return fact.Output, nil
 }
 
-// maxFactsFile bounds what LoadFacts reads. Gather keeps well below it.
-const maxFactsFile = 16 << 20
+// maxFactsFile bounds what LoadFacts reads: more than what a script may say, where each byte
+// is written as an escape.
+const maxFactsFile = 64 << 20
 
 // Save writes the facts as indented JSON.
 func (f Facts) Save(w io.Writer) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(f); err != nil {
+	if err := writeJSON(w, f); err != nil {
 		return fmt.Errorf("cannot save facts: %w", err)
 	}
 	return nil
 }
 
-// LoadFacts reads what Save wrote: strictly, and at most 16 MiB.
+// LoadFacts reads what Save wrote, also where gzip has compressed it: strictly, and
+// at most 64 MiB.
 func LoadFacts(r io.Reader) (Facts, error) {
 	var f Facts
-	lr := &io.LimitedReader{R: r, N: maxFactsFile + 1}
-	dec := json.NewDecoder(lr)
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&f); err != nil {
-		if lr.N <= 0 {
-			return Facts{}, fmt.Errorf("cannot load facts: more than %d bytes", maxFactsFile)
+	br := bufio.NewReader(r)
+	r = br
+	if magic, _ := br.Peek(2); string(magic) == "\x1f\x8b" {
+		z, err := gzip.NewReader(br)
+		if err != nil {
+			return Facts{}, fmt.Errorf("cannot load facts: %w", err)
 		}
-		return Facts{}, fmt.Errorf("cannot load facts: %w", err)
+		r = z
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return Facts{}, fmt.Errorf("cannot load facts: more text after byte %d", dec.InputOffset())
+	if err := loadJSON(r, maxFactsFile, &f); err != nil {
+		return Facts{}, fmt.Errorf("cannot load facts: %w", err)
 	}
 	return f, nil
 }

@@ -1,17 +1,24 @@
 package testsuite
 
 import (
+	"bytes"
 	"encoding/json"
-	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/visible"
 )
 
 // A Report is the outcome of a profile on one machine. Its JSON form is what
-// WriteJSON writes and json.Unmarshal reads back.
+// WriteJSON writes and [LoadReport] reads back.
+//
+// What a guest said is harmless in each form that a report is written in: controls,
+// direction marks and characters of no width are written as escapes (\x1b, \u202e),
+// in JSON as JSON's own.
 type Report struct {
 	Profile    string    `json:"profile"`
 	Host       string    `json:"host"`
@@ -65,11 +72,67 @@ func (r *Report) Bad() []Result {
 
 // WriteJSON writes the report as indented JSON.
 func (r *Report) WriteJSON(w io.Writer) error {
-	enc := json.NewEncoder(w)
+	if err := writeJSON(w, r); err != nil {
+		return fmt.Errorf("cannot write report as JSON: %w", err)
+	}
+	return nil
+}
+
+// writeJSON writes v as indented JSON that is safe to show.
+func writeJSON(w io.Writer, v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(r); err != nil {
-		return fmt.Errorf("cannot write report as JSON: %w", err)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(visible.JSON(b.Bytes()))
+	return err
+}
+
+// maxReportFile bounds what LoadReport reads. Findings are bounded each.
+const maxReportFile = 64 << 20
+
+// LoadReport reads what WriteJSON wrote: strictly, and at most 64 MiB. A report that
+// contradicts itself, or has a check twice, is refused.
+func LoadReport(r io.Reader) (*Report, error) {
+	report := &Report{}
+	if err := loadJSON(r, maxReportFile, report); err != nil {
+		return nil, fmt.Errorf("cannot load report: %w", err)
+	}
+	var counts Summary
+	known := map[string]bool{}
+	for i, c := range report.Checks {
+		before := counts
+		counts.count(c.Status)
+		switch {
+		case c.ID == "" || known[c.ID]:
+			return nil, fmt.Errorf("cannot load report: check %d has no ID, or that of another", i+1)
+		case counts == before:
+			return nil, fmt.Errorf("cannot load report: check %d has no status that is known", i+1)
+		}
+		known[c.ID] = true
+	}
+	if counts != report.Summary {
+		return nil, errors.New("cannot load report: its summary does not count its checks")
+	}
+	return report, nil
+}
+
+// loadJSON decodes one JSON value of at most limit bytes, strictly.
+func loadJSON(r io.Reader, limit int64, v any) error {
+	lr := &io.LimitedReader{R: r, N: limit + 1}
+	dec := json.NewDecoder(lr)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		if lr.N <= 0 {
+			return fmt.Errorf("more than %d bytes", limit)
+		}
+		return err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return fmt.Errorf("more text after byte %d", dec.InputOffset())
 	}
 	return nil
 }
@@ -78,17 +141,15 @@ func (r *Report) WriteJSON(w io.Writer) error {
 // expected and found below those that are not good, and the counts.
 func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "profile %s on %s, %s, %.1f s\n\n", r.Profile, r.Host,
+	fmt.Fprintf(&b, "profile %s on %s, %s, %.1f s\n\n", visible.Line(r.Profile), visible.Line(r.Host),
 		r.Started.UTC().Format(time.RFC3339), float64(r.DurationMS)/1000)
 	for _, c := range r.Checks {
-		fmt.Fprintf(&b, "%-8s%-32s %s\n", c.Status, c.ID, c.Title)
+		fmt.Fprintf(&b, "%-8s%-32s %s\n", c.Status, visible.Line(c.ID), visible.Line(c.Title))
 		if c.Status == Pass {
 			continue
 		}
-		for _, l := range [][2]string{{"reason", c.Reason}, {"expected", c.Expected}, {"found", c.Found}} {
-			if l[1] != "" {
-				fmt.Fprintf(&b, "        %-9s %s\n", l[0]+":", oneLine(l[1]))
-			}
+		for _, l := range c.details() {
+			fmt.Fprintf(&b, "        %-9s %s\n", l[0]+":", l[1])
 		}
 	}
 	s := r.Summary
@@ -117,82 +178,17 @@ func (p Profile) WriteText(w io.Writer) error {
 	return nil
 }
 
-// oneLine keeps what a guest said from starting lines of its own or driving
-// a terminal.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
-			return ' '
+// details are what there is to be said of a check beside its status, safe to show:
+// name and text.
+func (r Result) details() [][2]string {
+	var lines [][2]string
+	for _, l := range [][2]string{{"reason", r.Reason}, {"expected", r.Expected}, {"found", r.Found}} {
+		if l[1] != "" {
+			lines = append(lines, [2]string{l[0], visible.Line(l[1])})
 		}
-		return r
-	}, s)
+	}
+	return lines
 }
 
-type junitSuites struct {
-	XMLName xml.Name     `xml:"testsuites"`
-	Suites  []junitSuite `xml:"testsuite"`
-}
-
-type junitSuite struct {
-	Name      string      `xml:"name,attr"`
-	Hostname  string      `xml:"hostname,attr"`
-	Tests     int         `xml:"tests,attr"`
-	Failures  int         `xml:"failures,attr"`
-	Errors    int         `xml:"errors,attr"`
-	Skipped   int         `xml:"skipped,attr"`
-	Time      string      `xml:"time,attr"`
-	Timestamp string      `xml:"timestamp,attr"`
-	Cases     []junitCase `xml:"testcase"`
-}
-
-type junitCase struct {
-	Class   string        `xml:"classname,attr"`
-	Name    string        `xml:"name,attr"`
-	Time    string        `xml:"time,attr"`
-	Failure *junitOutcome `xml:"failure"`
-	Error   *junitOutcome `xml:"error"`
-	Skipped *junitOutcome `xml:"skipped"`
-}
-
-type junitOutcome struct {
-	Message string `xml:"message,attr"`
-	Text    string `xml:",chardata"`
-}
-
-// WriteJUnit writes the report as JUnit XML. JUnit knows no waiver: a waived
-// check is written as skipped, its message begins with "waived: ".
-func (r *Report) WriteJUnit(w io.Writer) error {
-	seconds := func(ms int64) string { return fmt.Sprintf("%.3f", float64(ms)/1000) }
-	suite := junitSuite{
-		Name: r.Profile, Hostname: r.Host, Tests: len(r.Checks),
-		Failures: r.Summary.Fail, Errors: r.Summary.Error, Skipped: r.Summary.Skipped + r.Summary.Waived,
-		Time: seconds(r.DurationMS), Timestamp: r.Started.UTC().Format("2006-01-02T15:04:05"),
-	}
-	for _, c := range r.Checks {
-		jc := junitCase{Class: r.Profile + "." + c.Group, Name: c.ID + ": " + c.Title, Time: seconds(c.DurationMS)}
-		text := fmt.Sprintf("expected: %s\nfound: %s\n", c.Expected, c.Found)
-		switch c.Status {
-		case Fail:
-			jc.Failure = &junitOutcome{Message: fmt.Sprintf("expected %s, found %s", c.Expected, c.Found), Text: text}
-		case Error:
-			jc.Error = &junitOutcome{Message: c.Reason, Text: text}
-		case Skipped:
-			jc.Skipped = &junitOutcome{Message: c.Reason}
-		case Waived:
-			jc.Skipped = &junitOutcome{Message: "waived: " + c.Reason, Text: text}
-		}
-		suite.Cases = append(suite.Cases, jc)
-	}
-	if _, err := io.WriteString(w, xml.Header); err != nil {
-		return fmt.Errorf("cannot write report as JUnit: %w", err)
-	}
-	enc := xml.NewEncoder(w)
-	enc.Indent("", "  ")
-	if err := enc.Encode(junitSuites{Suites: []junitSuite{suite}}); err != nil {
-		return fmt.Errorf("cannot write report as JUnit: %w", err)
-	}
-	if _, err := io.WriteString(w, "\n"); err != nil {
-		return fmt.Errorf("cannot write report as JUnit: %w", err)
-	}
-	return nil
-}
+// oneLine makes one line of what a guest said in several.
+func oneLine(s string) string { return visible.Line(strings.Join(strings.Fields(s), " ")) }

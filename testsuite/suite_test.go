@@ -684,7 +684,7 @@ func TestFactsRoundTrip(t *testing.T) {
 	assert.Equal(t, f, back)
 	for text, fault := range map[string]string{
 		`{"hosts": ""}`: "unknown field", `{} {}`: "more text", `{`: "unexpected EOF",
-		`{"host":"` + strings.Repeat("x", maxFactsFile): "more than 16777216 bytes",
+		`{"host":"` + strings.Repeat("x", maxFactsFile): "more than 67108864 bytes",
 	} {
 		_, err := LoadFacts(strings.NewReader(text))
 		assert.ErrorContains(t, err, fault)

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/pkgkeys"
 )
 
 // declaredFile is what an element's own list of files is called: what its
@@ -37,7 +38,7 @@ func (t tool) DeclaredFiles(spec builder.Spec) (string, error) {
 	if err := os.Mkdir(r.config, 0o755); err != nil {
 		return "", err
 	}
-	trusted, err := r.trustedKeys()
+	trusted, err := pkgkeys.Trusted(r.spec)
 	if err != nil {
 		return "", err
 	}

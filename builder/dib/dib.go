@@ -54,6 +54,8 @@ import (
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/buildlog"
+	"github.com/opentelekomcloud/go-imagefactory/internal/filetree"
 )
 
 // Config is what disk-image-create needs beyond a [builder.Spec].
@@ -162,15 +164,14 @@ func (t tool) Build(ctx context.Context, host builder.Host, spec builder.Spec) (
 	if err := r.validate(); err != nil {
 		return nil, fmt.Errorf("cannot build %s: %w", spec.Name, err)
 	}
-	if err := Cleanup(ctx, host, spec.WorkDir); err != nil {
+	if err := builder.Claim(ctx, host, spec.WorkDir); err != nil {
 		return nil, fmt.Errorf("cannot build %s: %w", spec.Name, err)
 	}
 	result, err := r.build(ctx)
-	// The tool cleans up after itself, unless it was killed; what is left of
-	// the work directory goes either way, also when ctx has ended.
+	// What is left of the work directory goes, also when ctx has ended.
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	if err = errors.Join(err, Cleanup(clean, host, spec.WorkDir)); err != nil {
+	if err = errors.Join(err, builder.Cleanup(clean, host, spec.WorkDir)); err != nil {
 		return nil, fmt.Errorf("cannot build %s: %w", spec.Name, err)
 	}
 	return result, nil
@@ -216,7 +217,7 @@ func (t tool) InputsDigest(spec builder.Spec) (string, error) {
 	if err := r.write(context.Background()); err != nil {
 		return "", err
 	}
-	return treeDigest(r.config)
+	return filetree.Digest(r.config)
 }
 
 func (r *run) build(ctx context.Context) (*builder.Result, error) {
@@ -232,13 +233,13 @@ func (r *run) build(ctx context.Context) (*builder.Result, error) {
 
 	args, env := r.args(), r.env()
 	r.log.InfoContext(ctx, "building", "tool", program, "version", r.version, "args", args)
-	log := newLogWriter(ctx, r.spec.Log, r.log)
-	err = r.host.Run(ctx, builder.Command{Args: args, Env: env, Stdout: log, Stderr: log})
+	log := buildlog.New(ctx, r.spec.Log, r.log, parseLine)
+	err = r.host.Run(ctx, builder.Command{Args: args, Env: env, Stdout: log, Stderr: log, WorkDir: r.spec.WorkDir})
 	if err := errors.Join(log.Close(), ctx.Err()); err != nil {
 		return nil, err
 	}
 	if err != nil {
-		return nil, &builder.ToolError{Tool: program, Phase: log.phase, Err: err, Tail: log.tail}
+		return nil, &builder.ToolError{Tool: program, Phase: log.Phase, Err: err, Tail: log.Tail}
 	}
 	return r.collect(ctx, args, env)
 }
@@ -326,11 +327,11 @@ func (r *run) collect(ctx context.Context, args, env []string) (*builder.Result,
 	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("cannot fetch the image: %w", err)
 	}
-	var manifest limited
+	var manifest buildlog.Limited
 	if err := r.host.Download(ctx, r.at("image.d/dib-manifests/dib-manifest-dpkg-image"), &manifest); err != nil {
 		return nil, fmt.Errorf("cannot fetch the package list: %w", err)
 	}
-	packages, err := parseManifest(manifest.data)
+	packages, err := parseManifest(manifest.Data)
 	if err != nil {
 		return nil, err
 	}

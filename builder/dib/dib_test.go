@@ -3,9 +3,7 @@ package dib
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -19,7 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/isolate"
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
+	"github.com/opentelekomcloud/go-imagefactory/internal/pkgkeys"
 )
 
 func TestNewRefuses(t *testing.T) {
@@ -53,20 +53,6 @@ func TestNewRefuses(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestCleanupRefuses(t *testing.T) {
-	needs.Root(t)
-	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "precious"), nil, 0o644))
-	for _, name := range []string{dir, "/", "relative", "/tmp/*", "/a\nb", ""} {
-		require.Error(t, Cleanup(t.Context(), builder.Local{}, name), "%q", name)
-	}
-	require.FileExists(t, filepath.Join(dir, "precious"))
-	empty := filepath.Join(dir, "empty")
-	require.NoError(t, os.Mkdir(empty, 0o755))
-	require.NoError(t, Cleanup(t.Context(), builder.Local{}, empty))
-	require.NoDirExists(t, empty)
-}
-
 func TestInputsDigest(t *testing.T) {
 	dir := t.TempDir()
 	hook := filepath.Join(dir, "elements", "x", "install.d", "10-x")
@@ -93,34 +79,14 @@ func TestInputsDigest(t *testing.T) {
 	require.NotEqual(t, second, digest())
 }
 
-func TestLogWriter(t *testing.T) {
-	var raw bytes.Buffer
-	w := newLogWriter(t.Context(), &raw, (&run{}).logger())
-	_, _ = io.WriteString(w, "2026-11-22 20:43:21.173 | dib-run-parts Running /x/hooks/root.d/08-debootstrap\n\npart")
-	_, _ = io.WriteString(w, "ial\n"+strings.Repeat("x", 3*maxLine)+"\n")
-	for range 2 * maxTail {
-		_, _ = io.WriteString(w, "line\n")
-	}
-	_, _ = io.WriteString(w, "the end")
-	require.NoError(t, w.Close())
-	require.Equal(t, "root.d/08-debootstrap", w.phase)
-	require.Len(t, w.tail, maxTail)
-	require.Equal(t, "the end", w.tail[maxTail-1])
-	require.LessOrEqual(t, cap(w.line), 2*maxLine)
-	require.Contains(t, raw.String(), "20:43:21.173 | dib-run-parts")
+func TestParseLine(t *testing.T) {
+	text, phase := parseLine("2026-11-22 20:43:21.173 | dib-run-parts Running /x/hooks/root.d/08-debootstrap")
+	require.Equal(t, "dib-run-parts Running /x/hooks/root.d/08-debootstrap", text)
+	require.Equal(t, "root.d/08-debootstrap", phase)
+	text, phase = parseLine("more")
+	require.Equal(t, "more", text)
+	require.Empty(t, phase)
 }
-
-func TestLogWriterReportsAFullDisk(t *testing.T) {
-	w := newLogWriter(t.Context(), failingWriter{}, (&run{}).logger())
-	n, err := w.Write([]byte("x\n"))
-	require.NoError(t, err)
-	require.Equal(t, 2, n)
-	require.ErrorIs(t, w.Close(), syscall.ENOSPC)
-}
-
-type failingWriter struct{}
-
-func (failingWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestParseManifest(t *testing.T) {
 	got, err := parseManifest([]byte(`{"packages": [
@@ -163,22 +129,22 @@ func TestKeyringHoldsOnlyPinnedKeys(t *testing.T) {
 	}
 	file := filepath.Join(dir, "keys.gpg")
 	require.NoError(t, os.WriteFile(file, keys.Bytes(), 0o644))
-	all, err := readKeys(file)
+	all, err := pkgkeys.Read(file)
 	require.NoError(t, err)
 	require.Len(t, all, 3)
 
 	pin := fingerprints[1]
 	r := &run{config: dir, spec: builder.Spec{TrustedKeys: []builder.TrustedKey{{File: file, Fingerprints: []string{pin}}}}}
-	trusted, err := r.trustedKeys()
+	trusted, err := pkgkeys.Trusted(r.spec)
 	require.NoError(t, err)
-	require.NoError(t, writeKeyring(filepath.Join(dir, "keyring.gpg"), trusted))
-	got, err := readKeys(filepath.Join(dir, "keyring.gpg"))
+	require.NoError(t, pkgkeys.Write(filepath.Join(dir, "keyring.gpg"), trusted...))
+	got, err := pkgkeys.Read(filepath.Join(dir, "keyring.gpg"))
 	require.NoError(t, err)
 	require.Len(t, got, 1)
 	require.Equal(t, pin, fmt.Sprintf("%X", got[0].PrimaryKey.Fingerprint))
 
 	r.spec.TrustedKeys[0].Fingerprints = []string{strings.Repeat("A", 40)}
-	_, err = r.trustedKeys()
+	_, err = pkgkeys.Trusted(r.spec)
 	require.ErrorContains(t, err, "has no key AAAA")
 }
 
@@ -192,7 +158,7 @@ func TestRepositoriesWithAKeyOfTheirOwn(t *testing.T) {
 	}
 	r := &run{config: t.TempDir(), spec: builder.Spec{Repositories: []builder.Repository{
 		{Name: "debian", URL: "http://mirror.example/debian", Suites: []string{"stretch"}},
-		{Name: "otc", URL: "http://mirror.example/obs", Suites: []string{"Debian_9.0/"}, Key: primary(keys[1])},
+		{Name: "otc", URL: "http://mirror.example/obs", Suites: []string{"Debian_9.0/"}, Key: pkgkeys.Fingerprint(keys[1])},
 	}}}
 	require.NoError(t, r.writeRepositories(keys))
 	read := func(name string) string {
@@ -202,10 +168,10 @@ func TestRepositoriesWithAKeyOfTheirOwn(t *testing.T) {
 	}
 	require.Contains(t, read("debian.sources"), "Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n")
 	require.Equal(t, "Types: deb\nURIs: http://mirror.example/obs\nSuites: Debian_9.0/\nSigned-By: /usr/share/keyrings/imagefactory-otc.gpg\n", read("otc.sources"))
-	got, err := readKeys(filepath.Join(r.config, "repositories", "imagefactory-otc.gpg"))
+	got, err := pkgkeys.Read(filepath.Join(r.config, "repositories", "imagefactory-otc.gpg"))
 	require.NoError(t, err)
 	require.Len(t, got, 1)
-	require.Equal(t, r.spec.Repositories[1].Key, primary(got[0]))
+	require.Equal(t, r.spec.Repositories[1].Key, pkgkeys.Fingerprint(got[0]))
 	require.ErrorContains(t, r.writeRepositories(keys[:1]), "which is none of the trusted keys")
 }
 
@@ -234,6 +200,7 @@ func realSpec(t *testing.T) (Config, builder.Spec) {
 func nothingLeft(t *testing.T, spec builder.Spec) {
 	t.Helper()
 	require.NoDirExists(t, spec.WorkDir)
+	require.NoFileExists(t, isolate.Record(spec.WorkDir))
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	require.NoError(t, err)
 	require.NotContains(t, string(mounts), spec.WorkDir)
@@ -316,40 +283,21 @@ func TestCancelledBuildLeavesNothing(t *testing.T) {
 	nothingLeft(t, spec)
 }
 
-// TestCleanupAfterKill kills the tool while everything is mounted and keeps the
-// driver from cleaning up, as if it had been killed as well.
-func TestCleanupAfterKill(t *testing.T) {
+// TestKilledBuild kills the tool while everything is mounted.
+func TestKilledBuild(t *testing.T) {
 	config, spec := realSpec(t)
-	var pids []string
 	spec.Log = &trigger{text: "Running /tmp/in_target.d/pre-install.d/", do: func() {
-		out, _ := exec.Command("pgrep", "-f", "disk-image-create .*"+spec.WorkDir).Output()
-		pids = strings.Fields(string(out))
-		_ = exec.Command("pkill", "-KILL", "-f", "disk-image-create .*"+spec.WorkDir).Run()
+		record, err := os.ReadFile(isolate.Record(spec.WorkDir))
+		require.NoError(t, err)
+		leader, err := isolate.Leader(record)
+		require.NoError(t, err)
+		require.NoError(t, syscall.Kill(leader, syscall.SIGKILL))
 	}}
 	b, err := New(config)
 	require.NoError(t, err)
-	_, err = b.Build(t.Context(), killOnly{}, spec)
-	require.Error(t, err)
-	require.NotEmpty(t, pids)
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	require.NoError(t, err)
-	require.Contains(t, string(mounts), spec.WorkDir, "the kill was meant to leave mounts")
-
-	require.NoError(t, Cleanup(t.Context(), builder.Local{}, spec.WorkDir))
+	_, err = b.Build(t.Context(), builder.Local{}, spec)
+	require.ErrorContains(t, err, "killed by signal 9")
 	nothingLeft(t, spec)
-	require.NoError(t, Cleanup(t.Context(), builder.Local{}, spec.WorkDir), "a second time there is nothing to do")
-}
-
-// killOnly is this machine, but it lets no cleaning command through: the state
-// after a build whose whole process tree was killed.
-type killOnly struct{ builder.Local }
-
-func (k killOnly) Run(ctx context.Context, c builder.Command) error {
-	switch c.Args[0] {
-	case "umount", "losetup", "rm", "kill":
-		return errors.New("killed")
-	}
-	return k.Local.Run(ctx, c)
 }
 
 // trigger calls do when text has been written.

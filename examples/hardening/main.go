@@ -14,12 +14,18 @@
 // as in a definition.
 //
 //	-profile otc|strict      what it is held to; default: the definition's, or otc
-//	-format text|json|junit  of the report; default text
+//	-format text|json|junit|tap|html
+//	                         of the report; default text
+//	-compare REPORT          write, as text, JSON or HTML, what has changed since a report in JSON instead of
+//	                         the report. Given several times, the oldest first, it tells which checks flap
 //	-boots default|all       make other machines from -image too: a second one, or those of other flavors
 //	-facts-out FILE          keep what was seen, for -facts-in
 //	-wire-only               only what is seen on the wire; nobody logs in, and no -key is needed
 //	-read-only               write nothing on the machine
 //	-passphrase-fd N         read the passphrase of the key from there, not from the terminal
+//
+// -facts-in also takes the file NAME-BUILD.facts.json.gz of a release: so today's checks
+// judge the image of another day.
 //
 // HOST is a name or an address; that of IPv6 stands in brackets before a port. The
 // file of -hostkey has the machine's public keys as OpenSSH keeps or ssh-keyscan
@@ -89,6 +95,10 @@ func judge(ctx context.Context, args []string, stdout, stderr io.Writer, box san
 	if o.list {
 		return true, o.writeList(stdout, suite.Profile)
 	}
+	old, err := o.oldReports()
+	if err != nil {
+		return false, err
+	}
 	facts, err := o.facts(ctx, suite, stderr, box)
 	if err != nil {
 		return false, err
@@ -105,8 +115,32 @@ func judge(ctx context.Context, args []string, stdout, stderr io.Writer, box san
 	if err != nil {
 		return false, err
 	}
-	write := map[string]func(io.Writer) error{"text": report.WriteText, "json": report.WriteJSON, "junit": report.WriteJUnit}
+	write := map[string]func(io.Writer) error{
+		"text": report.WriteText, "json": report.WriteJSON, "junit": report.WriteJUnit, "tap": report.WriteTAP, "html": report.WriteHTML,
+	}
+	if n := len(old); n > 0 {
+		c := testsuite.Compare(old[n-1], report, old[:n-1]...)
+		write = map[string]func(io.Writer) error{"text": c.WriteText, "json": c.WriteJSON, "html": c.WriteHTML}
+	}
 	return report.OK(), write[o.format](stdout)
+}
+
+// oldReports are those of -compare.
+func (o *options) oldReports() ([]*testsuite.Report, error) {
+	var reports []*testsuite.Report
+	for _, name := range o.compare {
+		f, err := os.Open(name) //nolint:gosec // the path is the caller's
+		if err != nil {
+			return nil, err
+		}
+		r, err := testsuite.LoadReport(f)
+		_ = f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		reports = append(reports, r)
+	}
+	return reports, nil
 }
 
 // facts are read from the file, the machine that runs, or one that is booted; what
@@ -119,7 +153,11 @@ func (o *options) facts(ctx context.Context, suite *testsuite.Suite, stderr io.W
 			return testsuite.Facts{}, err
 		}
 		defer f.Close()
-		return testsuite.LoadFacts(f)
+		facts, err := testsuite.LoadFacts(f)
+		if err == nil {
+			facts.Given.SetParams(&suite.Params)
+		}
+		return facts, err
 	case o.host != "":
 		target, err := o.connect(ctx, suite.Params.User, stderr)
 		if err != nil {
@@ -158,6 +196,7 @@ func (o *options) booted(ctx context.Context, suite *testsuite.Suite, stderr io.
 	}
 	defer func() { err = errors.Join(err, machine.Close()) }()
 	facts, err := suite.Gather(ctx, machine.Target)
+	facts.Given = testsuite.Given{Hostname: suite.Params.Hostname, DiskBytes: suite.Params.DiskBytes, OverlayBytes: suite.Params.OverlayBytes}
 	if err == nil && others != nil {
 		facts.Facts[boots.FactName], err = others.Fact(ctx, machine, facts)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -215,6 +216,49 @@ func TestHostWithoutDefinition(t *testing.T) {
 }
 
 // A login is neither needed nor tried for what the wire shows.
+// Another day's checks judge what a release keeps, and say what has changed.
+func TestCompareWithFactsOfRelease(t *testing.T) {
+	facts := testsuite.Facts{Host: "h", Facts: sandboxtest.Good()}
+	facts.Given = testsuite.Given{Hostname: "otc-sandbox", DiskBytes: 4 << 30, OverlayBytes: 8 << 30}
+	dir := t.TempDir()
+	write := func(name string, facts testsuite.Facts) string {
+		name = filepath.Join(dir, name)
+		f, err := os.Create(name)
+		require.NoError(t, err)
+		z := gzip.NewWriter(f)
+		require.NoError(t, errors.Join(facts.Save(z), z.Close(), f.Close()))
+		return name
+	}
+	good := write("good.facts.json.gz", facts)
+	config := facts.Facts["sshd-config"]
+	config.Output = strings.Replace(config.Output, "permitrootlogin no", "permitrootlogin yes", 1)
+	facts.Facts["sshd-config"] = config
+	bad := write("bad.facts.json.gz", facts)
+	report := func(facts, format string, more ...string) string {
+		code, out, stderr := program(t, append([]string{"-facts-in", facts, "-config", nightly, "-format", format}, more...)...)
+		require.Less(t, code, 2, stderr)
+		name := filepath.Join(dir, filepath.Base(facts)+"."+format)
+		require.NoError(t, os.WriteFile(name, []byte(out), 0o600))
+		return name
+	}
+	was, is := report(good, "json"), report(bad, "json")
+	text, err := os.ReadFile(report(bad, "text", "-compare", was))
+	require.NoError(t, err)
+	require.Contains(t, string(text), "broken  sshd.permit-root-login")
+	require.Contains(t, string(text), "1 broken, 0 new")
+	text, err = os.ReadFile(report(bad, "html", "-compare", is, "-compare", was))
+	require.NoError(t, err)
+	require.Contains(t, string(text), "flapping: fail → pass → fail")
+	text, err = os.ReadFile(report(good, "tap"))
+	require.NoError(t, err)
+	require.Contains(t, string(text), "ok 1 - ")
+	require.NotContains(t, string(text), "no host name", "what the machine was given is known")
+	for _, args := range [][]string{{"-compare", good}, {"-compare", was, "-format", "tap"}, {"-compare", filepath.Join(dir, "none")}} {
+		code, _, _ := program(t, append(args, "-facts-in", good, "-config", nightly)...)
+		require.Equal(t, 2, code, args)
+	}
+}
+
 func TestWireOnly(t *testing.T) {
 	h := startHost(t, "127.0.0.1:0", nil, nil)
 	code, stdout, stderr := program(t, "-host", h.address, "-hostkey", h.hostKey, "-wire-only", "-format", "json")
@@ -373,7 +417,7 @@ func TestTrouble(t *testing.T) {
 		{[]string{"-host", h.address, "-key", h.key, "-hostkey", "x", "-known-hosts", "x"}, "one of -hostkey and -known-hosts"},
 		{[]string{"-host", h.address, "-hostkey", h.hostKey}, "wants -key, or -wire-only"},
 		{[]string{"-facts-in", "x", "-key", h.key}, "are for -host"},
-		{[]string{"-facts-in", "x", "-format", "xml"}, "is none of text, json, junit"},
+		{[]string{"-facts-in", "x", "-format", "xml"}, "is none of text, json, html, junit, tap"},
 		{[]string{"-facts-in", h.hostKey}, "cannot load facts"},
 		{[]string{"-facts-in", filepath.Join(h.dir, "none")}, "no such file"},
 		{[]string{"-list", "-name", "Standard_Debain_9"}, "not in the catalog"},

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
+	"github.com/opentelekomcloud/go-imagefactory/builder/kiwi"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/internal/passphrase"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
@@ -29,6 +30,7 @@ type options struct {
 	boots boots.Set
 
 	format, factsOut         string
+	compare                  []string
 	wireOnly, readOnly, list bool
 }
 
@@ -53,7 +55,11 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.name, "name", "", "`name` of the definition in -config, or of the catalog's image")
 	f.StringVar(&o.profile, "profile", "", "`otc` or strict; default: the definition's, or otc")
 	f.StringVar(&o.waivers, "waivers", "", "`file` of more waivers (YAML)")
-	f.StringVar(&o.format, "format", "text", "`form` of the report: text, json or junit")
+	f.StringVar(&o.format, "format", "text", "`form` of the report: text, json, junit, tap or html")
+	f.Func("compare", "write what has changed since the `report` (JSON); of several, the oldest first, the last one counts", func(name string) error {
+		o.compare = append(o.compare, name)
+		return nil
+	})
 	f.StringVar(&o.factsOut, "facts-out", "", "`file` to keep what was seen in")
 	f.BoolVar(&o.wireOnly, "wire-only", false, "only checks of what is seen on the wire, without a login")
 	f.BoolVar(&o.readOnly, "read-only", false, "write nothing on the machine")
@@ -78,13 +84,18 @@ func (o *options) check() error {
 			sources++
 		}
 	}
-	formats := []string{"text", "json", "junit"}
-	if o.list {
+	formats := []string{"text", "json", "html", "junit", "tap"}
+	switch {
+	case o.list:
 		formats = formats[:2]
+	case len(o.compare) > 0:
+		formats = formats[:3]
 	}
 	switch {
 	case !slices.Contains([]string{"", "otc", "strict"}, o.profile):
 		return fmt.Errorf("-profile: %.20q is none of otc, strict", o.profile)
+	case o.list && len(o.compare) > 0:
+		return errors.New("-compare is for a report, and -list makes none")
 	case o.list && sources > 0 || !o.list && sources != 1:
 		return errors.New(usage)
 	case !slices.Contains(formats, o.format):
@@ -148,7 +159,7 @@ func (o *options) factory() *imagefactory.Factory {
 	if o.config == "" {
 		return new(imagefactory.Factory)
 	}
-	return &imagefactory.Factory{Builders: []imagefactory.BuilderDriver{dib.Driver{}}}
+	return &imagefactory.Factory{Builders: []imagefactory.BuilderDriver{dib.Driver{}, kiwi.Driver{}}}
 }
 
 // definition is the one that is meant, or nil.

@@ -101,10 +101,20 @@ func TestMainJob(t *testing.T) {
 	first := n.report(t).Build
 
 	var cut string
-	t.Run("a spoiled image is not published", func(t *testing.T) { n.spoiled(t, first) })
-	t.Run("every file of the released image is accounted for", func(t *testing.T) { n.accounted(t, first, "TestFilesOfImage") })
-	t.Run("what its first boot writes is accounted for", func(t *testing.T) { n.accounted(t, first, "TestBootOfImage") })
-	t.Run("the released image stays in the sandbox", func(t *testing.T) { n.isolated(t, first) })
+	// Each has its own copy and guests, so they run beside each other.
+	t.Run("released image", func(t *testing.T) {
+		for name, part := range map[string]func(*testing.T){
+			"a spoiled copy is not published":     func(t *testing.T) { n.spoiled(t, first) },
+			"every file is accounted for":         func(t *testing.T) { n.accounted(t, first, "TestFilesOfImage") },
+			"what a boot writes is accounted for": func(t *testing.T) { n.accounted(t, first, "TestBootOfImage") },
+			"it stays in the sandbox":             func(t *testing.T) { n.isolated(t, first) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				part(t)
+			})
+		}
+	})
 	t.Run("unchanged", func(t *testing.T) {
 		require.Equal(t, 0, n.run(t, ""))
 		got := n.report(t)
@@ -197,7 +207,8 @@ func (n *nightly) complete(t *testing.T, r imagefactory.ImageReport) {
 	base := image + "-" + r.Build
 	for _, name := range []string{
 		base + ".qcow2", base + ".qcow2.asc", base + ".config.tar.gz", base + ".config.tar.gz.asc", base + ".packages",
-		base + ".changes", base + ".build.log", base + ".test.json", base + ".test.xml", base + ".test.log", base + ".files.gz",
+		base + ".changes", base + ".build.log", base + ".test.json", base + ".test.xml", base + ".test.log", base + ".facts.json.gz", base + ".files.gz",
+		base + ".cdx.json", base + ".sources",
 		base + ".provenance.json", "SHA256SUMS", "SHA256SUMS.asc", "release.json",
 	} {
 		require.Contains(t, r.Artifacts, r.Release+"/"+name)

@@ -33,6 +33,8 @@ type Spoil struct {
 	Alone string `yaml:"alone"`
 	// From is a note on where the row comes from, for who reads the table.
 	From string `yaml:"from"`
+
+	File string `yaml:"-"` // the file of the table that the row is in: "sshd"
 }
 
 // Moments of a Spoil.
@@ -59,6 +61,9 @@ func Table() ([]Spoil, error) {
 		some, err := parse(data)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("cannot read table/%s: %w", file.Name(), err))
+		}
+		for i := range some {
+			some[i].File = strings.TrimSuffix(file.Name(), ".yaml")
 		}
 		rows = append(rows, some...)
 	}
@@ -119,39 +124,40 @@ func unique(rows []Spoil) error {
 	return errors.Join(errs...)
 }
 
-// Batches divides rows into those that can share a machine, in as few batches
-// as their words allow.
+// maxBatch is how many rows share a machine: few, so that who reads a failure has
+// few to suspect.
+const maxBatch = 60
+
+// Batches divides rows into those that can share a machine: of one file, no two of
+// one word, and not more than maxBatch.
 func Batches(rows []Spoil) [][]Spoil {
 	var batches [][]Spoil
-	var alone [][]Spoil
-	words := map[string]int{} // in how many batches a word is
 	for _, s := range rows {
-		at := 0
-		switch s.Alone {
-		case "true":
-			alone = append(alone, []Spoil{s})
-			continue
-		case "":
-		default:
-			at = words[s.Alone]
-			words[s.Alone]++
-		}
-		if at == len(batches) {
+		at := slices.IndexFunc(batches, func(batch []Spoil) bool {
+			return len(batch) < maxBatch && batch[0].File == s.File && !slices.ContainsFunc(batch, s.excludes)
+		})
+		if at < 0 {
+			at = len(batches)
 			batches = append(batches, nil)
 		}
 		batches[at] = append(batches[at], s)
 	}
-	return append(batches, alone...)
+	return batches
+}
+
+// excludes reports whether s cannot share a machine with another row.
+func (s Spoil) excludes(other Spoil) bool {
+	return s.Alone == "true" || other.Alone == "true" || s.Alone != "" && s.Alone == other.Alone
 }
 
 // A Finding is what a check says that did not pass.
 type Finding struct{ Check, Text string }
 
-// accompanying are the checks that hold a whole of the machine to what it should
+// Accompanying are the checks that hold a whole of the machine to what it should
 // be, and why a row that is about something else makes them fail too. Such a row need
 // not name them, so that each row says what it is about. They have rows of their own,
-// which do name them.
-var accompanying = map[string]string{
+// which do name them. An entry that no row needs is a mistake, which TestLive shows.
+var Accompanying = map[string]string{
 	"files.access":     "a setting of PAM, sudo or sshd is a file that no package has",
 	"files.startup":    "a unit, a drop-in or an option of apt's is one too",
 	"files.others":     "and so is any other file that a row writes",
@@ -189,11 +195,23 @@ func Compare(rows []Spoil, found []Finding) error {
 		}
 	}
 	for _, f := range found {
-		if !expected[f.Check] && (len(rows) == 0 || accompanying[f.Check] == "") {
+		if !expected[f.Check] && (len(rows) == 0 || Accompanying[f.Check] == "") {
 			errs = append(errs, fmt.Errorf("%s fails, which no row says: %.2000s", f.Check, f.Text))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Accompanied are the checks of Accompanying that fail without a row that names them.
+func Accompanied(rows []Spoil, found []Finding) []string {
+	var out []string
+	for _, f := range found {
+		named := slices.ContainsFunc(rows, func(s Spoil) bool { return s.Fails[f.Check] != "" })
+		if Accompanying[f.Check] != "" && !named {
+			out = append(out, f.Check)
+		}
+	}
+	return out
 }
 
 // script is what is given to sh -euc.

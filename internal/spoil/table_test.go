@@ -21,9 +21,14 @@ import (
 //
 //	IMAGEFACTORY_TEST_IMAGE=FILE go test ./internal/spoil -v -run TestLive -spoil 'a service user'
 //
-// Each row that matches is then tried alone. Without it all rows are tried, as
-// many at once as can be.
-var one = flag.String("spoil", "", "try only rows whose names match this regular expression, each alone")
+// Each row that matches is then tried alone. Without it all rows are tried, in
+// batches, or those of one file of the table:
+//
+//	… -v -run TestLive -table sshd
+var (
+	one   = flag.String("spoil", "", "try only rows whose names match this regular expression, each alone")
+	files = flag.String("table", "", "try only rows of the files of the table whose names match this regular expression: sshd")
+)
 
 // minRows is the least number of rows that the table must have.
 const minRows = 400
@@ -51,6 +56,9 @@ func TestTable(t *testing.T) {
 	for _, id := range slices.Sorted(maps.Keys(checks)) {
 		assert.True(t, spoiled[id] != (unspoiled[id] != ""), "check %s: want a row that breaks it, or a reason in unspoiled why there is none", id)
 	}
+	for id := range spoil.Accompanying {
+		require.True(t, checks[id], "Accompanying names check %s, which there is not", id)
+	}
 	for id := range unspoiled {
 		require.True(t, checks[id], "unspoiled names check %s, which there is not", id)
 	}
@@ -71,10 +79,13 @@ func TestTableMistakes(t *testing.T) {
 	}
 	whole := []spoil.Finding{finding("a.b", "one two"), finding("files.access", "a file")}
 	require.NoError(t, spoil.Compare([]spoil.Spoil{row}, whole), "it accompanies")
+	require.Equal(t, []string{"files.access"}, spoil.Accompanied([]spoil.Spoil{row}, whole))
 	require.ErrorContains(t, spoil.Compare(nil, whole[1:]), "files.access fails, which no row says: a file")
 	for _, batch := range spoil.Batches(rows) {
 		words := map[string]bool{}
+		require.LessOrEqual(t, len(batch), 60)
 		for _, s := range batch {
+			require.Equal(t, batch[0].File, s.File)
 			require.False(t, s.Alone != "" && (words[s.Alone] || s.Alone == "true" && len(batch) > 1), s.Name)
 			words[s.Alone] = true
 		}
@@ -88,13 +99,17 @@ func table(t testing.TB) []spoil.Spoil {
 	return rows
 }
 
-// pick are the rows of a moment that the flag wants, in the batches that can
+// pick are the rows of a moment that the flags want, in the batches that can
 // share a machine.
 func pick(t testing.TB, when string) [][]spoil.Spoil {
 	t.Helper()
 	wanted, err := regexp.Compile(*one)
 	require.NoError(t, err)
-	rows := slices.DeleteFunc(table(t), func(s spoil.Spoil) bool { return s.When != when || !wanted.MatchString(s.Name) })
+	file, err := regexp.Compile("^(" + *files + ")")
+	require.NoError(t, err)
+	rows := slices.DeleteFunc(table(t), func(s spoil.Spoil) bool {
+		return s.When != when || !wanted.MatchString(s.Name) || !file.MatchString(s.File)
+	})
 	if *one == "" {
 		return spoil.Batches(rows)
 	}

@@ -91,7 +91,7 @@ func (b *bucket) options(key string) minio.PutObjectOptions {
 func contentType(key string) string {
 	for suffix, kind := range map[string]string{
 		".json": "application/json", ".xml": "application/xml", ".gz": "application/gzip",
-		".asc": "text/plain; charset=utf-8", ".packages": "text/plain; charset=utf-8", ".changes": "text/plain; charset=utf-8",
+		".asc": "text/plain; charset=utf-8", ".packages": "text/plain; charset=utf-8", ".changes": "text/plain; charset=utf-8", ".sources": "text/plain; charset=utf-8",
 		".log": "text/plain; charset=utf-8", "SHA256SUMS": "text/plain; charset=utf-8",
 	} {
 		if strings.HasSuffix(key, suffix) {

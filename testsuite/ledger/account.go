@@ -334,8 +334,13 @@ func (a *account) ways() {
 	}
 }
 
-// missing finds what packages have and the disk has not.
+// missing finds what packages or the image's declaration have and the disk has not.
 func (a *account) missing() {
+	for _, r := range a.rules[:a.declared] {
+		if _, ok := a.disk[r.Pattern]; !ok && r.exact() && len(a.expected[r.Pattern]) == 0 {
+			a.find(Missing, r.Pattern, "it is declared")
+		}
+	}
 	for name, wanted := range a.expected {
 		if _, ok := a.disk[name]; !ok && !a.gone(name, wanted) {
 			a.find(Missing, name, "its package has it")

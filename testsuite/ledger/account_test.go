@@ -210,6 +210,7 @@ func TestSpoiledDisk(t *testing.T) {
 		"a link in place of a file":   {put(link("/usr/bin/ls", "/usr/bin/ss")), []string{"changed /usr/bin/ls"}},
 		"a link elsewhere":            {put(link("/usr/bin/sh", "/tmp/sh")), []string{"changed /usr/bin/sh"}},
 		"a missing file":              {drop("/usr/bin/ss"), []string{"missing /usr/bin/ss"}},
+		"a missing declared link":     {drop("/etc/systemd/system/apt-daily.timer"), []string{"missing /etc/systemd/system/apt-daily.timer"}},
 		"a missing library":           {drop("/usr/lib/libc.so.6"), []string{"missing /usr/lib/libc.so.6"}},
 		"shadow for everybody":        {mode("/etc/shadow", 0o644), []string{"permissions /etc/shadow"}},
 		"a package's file setuid":     {mode("/usr/bin/ls", 0o4755), []string{"permissions /usr/bin/ls"}},

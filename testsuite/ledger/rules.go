@@ -1,7 +1,9 @@
 package ledger
 
 import (
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"path"
@@ -48,6 +50,9 @@ type Rule struct {
 //	acl=TEXT          the ACL, its entries separated by commas
 //	capability=HEX    the file capability
 //	attribute=NAME    an extended attribute that the file may have, whatever it says
+//
+// A rule of the image's own declaration that names one path and its content by digest,
+// or a link's target by path, also says that the file is there.
 //
 // A rule with boot=yes is about what the first boots write, for [Boot], and about
 // nothing on the image's disk. Only such a one may have these:
@@ -122,6 +127,16 @@ func parseRule(line string) (Rule, error) {
 		r.Demands[key] = value
 	}
 	return r, nil
+}
+
+// exact reports whether the rule says of one path what exactly lies there, so that
+// it may be asked for. Others tell what may be there.
+func (r *Rule) exact() bool {
+	if strings.ContainsAny(r.Pattern, `*?[\`) {
+		return false
+	}
+	content, target := r.Demands["content"], r.Demands["target"]
+	return len(content) == hex.EncodedLen(sha256.Size) || target != "" && target != "package"
 }
 
 // anyMode is a rule's mode "*".

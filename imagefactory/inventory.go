@@ -1,0 +1,174 @@
+package imagefactory
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha512"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/opentelekomcloud/go-imagefactory/imagefactory/sbom"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
+)
+
+const (
+	sbomSuffix = ".cdx.json" // the release's bill of materials
+	// sourcesSuffix is that of the installed packages with the source packages that
+	// they were made of. It is what the bill of materials says of them at a
+	// twentieth of the size, for who reads those of many releases
+	// (advisory.ParseSources).
+	sourcesSuffix = ".sources"
+	// inventorySuffix is a file of the run: what the disk says of its packages. It
+	// is not released.
+	inventorySuffix = ".inventory.json"
+)
+
+// inventory is what the disk says of what is installed on it.
+type inventory struct {
+	Packages []sbom.Package `json:"packages"`
+	Files    []sbom.File    `json:"files"`
+}
+
+// writeInventory takes from a Debian's disk what its bill of materials says: the
+// packages by dpkg's own word, the kernels and the initial RAM disks.
+func (j *job) writeInventory(l *ledger.Listing) error {
+	packages, err := sbom.ReadDpkg(bytes.NewReader(l.Contents["/var/lib/dpkg/status"]))
+	if err != nil {
+		return err
+	}
+	v := inventory{Packages: packages}
+	for _, f := range l.Files {
+		kernel, isKernel := strings.CutPrefix(f.Path, "/boot/vmlinuz-")
+		initrd, isInitrd := strings.CutPrefix(f.Path, "/boot/initrd.img-")
+		if f.Type != ledger.Regular || f.SHA256 == "" || !isKernel && !isInitrd {
+			continue
+		}
+		file := sbom.File{Path: f.Path, Version: kernel, SHA256: f.SHA256, Executable: isKernel, Archive: isInitrd}
+		if isInitrd {
+			file.Version = initrd
+		}
+		v.Files = append(v.Files, file)
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(j.file(inventorySuffix), data, 0o644)
+}
+
+// readInventory reads what writeInventory wrote. Where the disk was not read, all
+// that is known of a package is what the builder lists.
+func (j *job) readInventory() (*inventory, error) {
+	var v inventory
+	data, err := os.ReadFile(j.file(inventorySuffix))
+	if err == nil {
+		return &v, json.Unmarshal(data, &v)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if data, err = os.ReadFile(j.file(".packages")); err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			return nil, errors.New("a line of the packages is not \"name version arch\"")
+		}
+		v.Packages = append(v.Packages, sbom.Package{Name: f[0], Version: f[1], Arch: f[2]})
+	}
+	return &v, nil
+}
+
+// writeSBOM writes the bill of materials and, where they are known, the packages'
+// sources into dir, and returns their suffixes. Of an image whose packages nobody
+// knows there is none.
+func (j *job) writeSBOM(ctx context.Context, dir string) ([]string, error) {
+	v, err := j.readInventory()
+	if err != nil {
+		return nil, err
+	}
+	if len(v.Packages) == 0 {
+		j.log.WarnContext(ctx, "no bill of materials: the packages are not known")
+		return nil, nil
+	}
+	h := sha512.New()
+	image, err := digestFile(ctx, j.file(".qcow2"), h)
+	if err != nil {
+		return nil, err
+	}
+	bill := &sbom.Image{
+		Name: j.name, Build: j.build.String(), Created: j.build.Time(), Creator: j.maker(),
+		Filename: image.Name, SHA256: image.SHA256, SHA512: hex.EncodeToString(h.Sum(nil)),
+		Distribution: j.def.OS.Distribution, Release: j.def.OS.Version, Arch: j.def.OS.Arch,
+		Packages: v.Packages, Files: v.Files, FileSystems: fileSystems(j.disk),
+	}
+	err = j.create(dir, sbomSuffix, func(w *bufio.Writer) error { return sbom.Write(w, bill) })
+	if err != nil || v.Packages[0].Source == "" {
+		return []string{sbomSuffix}, err
+	}
+	return []string{sbomSuffix, sourcesSuffix}, j.create(dir, sourcesSuffix, func(w *bufio.Writer) error {
+		fmt.Fprintln(w, bill.Distribution, bill.Release, bill.Arch)
+		for _, p := range v.Packages {
+			fmt.Fprintln(w, p.Name, p.Version, p.Arch, p.Source, p.SourceVersion)
+		}
+		return nil
+	})
+}
+
+// maker is who made the image: whom its provenance names. Where that is no address
+// on the web, this SDK's has to do.
+func (j *job) maker() sbom.Creator {
+	id := j.builderID()
+	if u, err := url.Parse(id); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return sbom.Creator{Name: id, URL: DefaultBuilderID}
+	}
+	return sbom.Creator{Name: id, URL: id}
+}
+
+// create writes a file of the release into dir.
+func (j *job) create(dir, suffix string, write func(*bufio.Writer) error) error {
+	f, err := createNew(filepath.Join(dir, filepath.Base(j.file(suffix))))
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(f)
+	return errors.Join(write(w), w.Flush(), f.Close())
+}
+
+// fileSystems describes what the disk is divided into, a line each.
+func fileSystems(d *guestdisk.Disk) []string {
+	var out []string
+	add := func(name string, c *guestdisk.Content) {
+		if c == nil {
+			return
+		}
+		line := name + " " + c.Type
+		if c.Label != "" {
+			line += " " + c.Label
+		}
+		out = append(out, line)
+		for _, v := range c.Volumes {
+			if v.Content != nil {
+				out = append(out, c.VolumeGroup+"-"+v.Name+" "+v.Content.Type)
+			}
+		}
+	}
+	if d == nil {
+		return nil
+	}
+	add("disk", d.Content)
+	for _, p := range d.Partitions {
+		add(fmt.Sprintf("p%d", p.Number), p.Content)
+	}
+	return out
+}

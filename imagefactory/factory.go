@@ -21,6 +21,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/publish/website"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/boots"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
 )
 
@@ -59,7 +60,7 @@ type Factory struct {
 	Targets  []TargetDriver
 	// Profiles are what definitions may have their images held to, by name. If
 	// nil, there are otc and strict: testsuite.OTC() and testsuite.Strict(), each with
-	// ledger.Checks(), ledger.BootChecks() and ledger.LiveChecks(). An image's disk is
+	// ledger.Checks(), ledger.BootChecks(), ledger.LiveChecks() and boots.Checks(). An image's disk is
 	// read only where its profile has one of the first two, and its machine is
 	// rebooted, powered off and read only where it has one of BootChecks.
 	Profiles []testsuite.Profile
@@ -77,6 +78,10 @@ type Factory struct {
 	Hosts map[string]builder.Host
 	// Sandbox boots the images for their tests. If nil, sandbox.QEMU{}.
 	Sandbox sandbox.Sandbox
+	// Boots is which other machines are made beside the one that is tested, where a
+	// check of the image's profile asks for them: see package boots. If empty,
+	// boots.Default.
+	Boots boots.Set
 	// Reader reads images' disks, so that their files can be accounted for: see
 	// package ledger. Without a Kernel it is made of the image's own archive. Only
 	// images of Debian are read, whose builder is a builder.Declarer; the checks of

@@ -124,7 +124,7 @@ func TestBootOfImage(t *testing.T) {
 	require.Empty(t, findings)
 	declared, err := j.declaredFiles()
 	require.NoError(t, err)
-	m, err := j.boot(t.Context())
+	m, err := j.boot(t.Context(), sandbox.Variant{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, m.Close()) }()
 	fact, err := j.accountBoot(t.Context(), m, &accounted{listing, places, declared})

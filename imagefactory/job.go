@@ -28,6 +28,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/boots"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
 )
@@ -613,13 +614,17 @@ func (j *job) runTest(ctx context.Context) error {
 // test boots the image and holds it to its suite.
 func (j *job) test(ctx context.Context) (err error) {
 	suite := *j.suite
-	suite.Now, suite.Logger, suite.Facts = j.factory.Now, j.log, evidenceFacts
+	suite.Now, suite.Logger, suite.Facts = j.factory.Now, j.log, append(slices.Clone(evidenceFacts), "identity")
 	// Before a boot changes anything.
 	files, before, err := j.files(ctx)
 	if err != nil {
 		return err
 	}
-	machine, err := j.boot(ctx)
+	others, variant := j.otherMachines(ctx)
+	if others != nil {
+		defer func() { err = errors.Join(err, others.Close()) }()
+	}
+	machine, err := j.boot(ctx, variant)
 	if err != nil {
 		return err
 	}
@@ -642,6 +647,12 @@ func (j *job) test(ctx context.Context) (err error) {
 			return err
 		}
 		j.facts.Facts[ledger.FactName] = files
+		j.facts.Facts[boots.FactName] = testsuite.Fact{Omitted: "no check asks for it"}
+		if others != nil {
+			if j.facts.Facts[boots.FactName], err = others.Fact(ctx, machine, j.facts); err != nil {
+				return err
+			}
+		}
 		j.facts.Given = testsuite.Given{Hostname: suite.Params.Hostname, DiskBytes: suite.Params.DiskBytes, OverlayBytes: suite.Params.OverlayBytes}
 		j.tests, err = suite.Judge(j.facts)
 		return err
@@ -660,17 +671,38 @@ func (j *job) test(ctx context.Context) (err error) {
 	return errors.Join(ctx.Err(), failed, j.verifyClaims())
 }
 
-func (j *job) boot(ctx context.Context) (*sandbox.Machine, error) {
-	box := j.factory.Sandbox
-	if box == nil {
-		box = sandbox.QEMU{}
+func (j *job) sandbox() sandbox.Sandbox {
+	if j.factory.Sandbox == nil {
+		return sandbox.QEMU{}
 	}
+	return j.factory.Sandbox
+}
+
+func (j *job) bootable() sandbox.Image {
+	return sandbox.Image{
+		Path: j.built.ImagePath, User: j.def.User, TimeServers: j.def.NTPServers,
+		WorkDir: j.runDir, ConsoleLog: filepath.Join(j.runDir, "console.log"), Logger: j.log,
+	}
+}
+
+// otherMachines starts those that checks ask for, or none, and says how the first one
+// is to be made.
+func (j *job) otherMachines(ctx context.Context) (*boots.Machines, sandbox.Variant) {
+	if !j.asks(boots.FactName) {
+		return nil, sandbox.Variant{}
+	}
+	m := boots.Start(ctx, boots.Config{
+		Sandbox: j.sandbox(), Image: j.bootable(), Set: j.factory.Boots, UEFI: j.disk != nil && j.disk.BootUEFI,
+	})
+	return m, m.First
+}
+
+func (j *job) boot(ctx context.Context, variant sandbox.Variant) (*sandbox.Machine, error) {
+	image := j.bootable()
+	image.Variant = variant
 	var machine *sandbox.Machine
 	err := contain(j.log, "sandbox", "Boot", func() (err error) {
-		machine, err = box.Boot(ctx, sandbox.Image{
-			Path: j.built.ImagePath, User: j.def.User, TimeServers: j.def.NTPServers,
-			WorkDir: j.runDir, ConsoleLog: filepath.Join(j.runDir, "console.log"), Logger: j.log,
-		})
+		machine, err = j.sandbox().Boot(ctx, image)
 		if err == nil && machine == nil {
 			err = fmt.Errorf("sandbox: Boot %w", errNothing)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/internal/nearest"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/boots"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 )
 
@@ -36,7 +37,7 @@ func (f *Factory) parts() (*parts, error) {
 	if profiles == nil {
 		profiles = []testsuite.Profile{testsuite.OTC(), testsuite.Strict()}
 		for i := range profiles {
-			profiles[i].Checks = slices.Concat(profiles[i].Checks, ledger.Checks(), ledger.BootChecks(), ledger.LiveChecks())
+			profiles[i].Checks = slices.Concat(profiles[i].Checks, ledger.Checks(), ledger.BootChecks(), ledger.LiveChecks(), boots.Checks())
 		}
 	}
 	builders, berr := byName(f.logger(), "builder", f.Builders, BuilderDriver.Name)

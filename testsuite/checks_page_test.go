@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/boots"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 )
 
@@ -20,7 +21,7 @@ import (
 // the disk that the factory adds to it.
 func TestChecksPage(t *testing.T) {
 	p := testsuite.OTC()
-	checks := slices.Concat(p.Checks, ledger.Checks(), ledger.BootChecks(), ledger.LiveChecks())
+	checks := slices.Concat(p.Checks, ledger.Checks(), ledger.BootChecks(), ledger.LiveChecks(), boots.Checks())
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# The %d checks of profile %s\n\nWritten by `go test ./testsuite -run TestChecksPage -update`.\n", len(checks), p.Name)
 	group := ""

@@ -97,7 +97,7 @@
 //	cloud-init-stages  /run/cloud-init/status.json
 //	cloud-config       files of /etc/cloud, the lines about data sources and growing
 //	identity           "uid 0", "boot SECONDS", "now SECONDS", "machine-id ID", "machine-id-time SECONDS", "hostkey SECONDS FINGERPRINT" of
-//	                   each host key with the time of its file; times since 1970
+//	                   each host key with the time of its file; times since 1970; "seed SHA256 FILE" of each random seed
 //	disk               "source DEVICE", "fstype TYPE", "filesystem-bytes NUMBER" of /, "disk-bytes NUMBER" of the disk it is on
 //	initrd             "kernel RELEASE", "builtin NAME.ko", "initrd NAME.ko"
 //	modules            NAME FILE VERSION of the drivers that flavors need; FILE is "missing" where there is none

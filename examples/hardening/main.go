@@ -18,6 +18,7 @@
 //	                         of the report; default text
 //	-compare REPORT          write, as text, JSON or HTML, what has changed since a report in JSON instead of
 //	                         the report. Given several times, the oldest first, it tells which checks flap
+//	-boots default|all       make other machines from -image too: a second one, or those of other flavors
 //	-facts-out FILE          keep what was seen, for -facts-in
 //	-wire-only               only what is seen on the wire; nobody logs in, and no -key is needed
 //	-read-only               write nothing on the machine
@@ -49,7 +50,10 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/opentelekomcloud/go-imagefactory/qcow2"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/boots"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
 )
 
@@ -103,6 +107,9 @@ func judge(ctx context.Context, args []string, stdout, stderr io.Writer, box san
 		if err := saveFacts(o.factsOut, facts); err != nil {
 			return false, err
 		}
+	}
+	if _, ok := facts.Facts[boots.FactName]; !ok {
+		facts.Facts[boots.FactName] = testsuite.Fact{Omitted: "no other machine was made from the image: -boots makes some"}
 	}
 	report, err := suite.Judge(facts)
 	if err != nil {
@@ -161,9 +168,25 @@ func (o *options) facts(ctx context.Context, suite *testsuite.Suite, stderr io.W
 		}
 		return suite.Gather(ctx, target)
 	}
-	machine, err := box.Boot(ctx, sandbox.Image{
+	return o.booted(ctx, suite, stderr, box)
+}
+
+// booted are the facts of a machine of the image, and of others beside it.
+func (o *options) booted(ctx context.Context, suite *testsuite.Suite, stderr io.Writer, box sandbox.Sandbox) (_ testsuite.Facts, err error) {
+	image := sandbox.Image{
 		Path: o.image, User: suite.Params.User, TimeServers: suite.Params.NTPServers, Logger: slog.New(slog.NewTextHandler(stderr, nil)),
-	})
+	}
+	var others *boots.Machines
+	if o.boots != "" {
+		disk, err := inspect(o.image)
+		if err != nil {
+			return testsuite.Facts{}, err
+		}
+		others = boots.Start(ctx, boots.Config{Sandbox: box, Image: image, Set: o.boots, UEFI: disk.BootUEFI})
+		defer func() { err = errors.Join(err, others.Close()) }()
+		image.Variant = others.First
+	}
+	machine, err := box.Boot(ctx, image)
 	if err != nil {
 		return testsuite.Facts{}, err
 	}
@@ -171,9 +194,23 @@ func (o *options) facts(ctx context.Context, suite *testsuite.Suite, stderr io.W
 	if suite.Params.DiskBytes == 0 {
 		suite.Params.DiskBytes = machine.ImageBytes
 	}
+	defer func() { err = errors.Join(err, machine.Close()) }()
 	facts, err := suite.Gather(ctx, machine.Target)
 	facts.Given = testsuite.Given{Hostname: suite.Params.Hostname, DiskBytes: suite.Params.DiskBytes, OverlayBytes: suite.Params.OverlayBytes}
-	return facts, errors.Join(err, machine.Close())
+	if err == nil && others != nil {
+		facts.Facts[boots.FactName], err = others.Fact(ctx, machine, facts)
+	}
+	return facts, err
+}
+
+// inspect tells what the image's disk holds.
+func inspect(name string) (*guestdisk.Disk, error) {
+	image, err := qcow2.OpenFile(name, qcow2.OpenOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer image.Close()
+	return guestdisk.Inspect(image, image.Size())
 }
 
 func saveFacts(name string, facts testsuite.Facts) error {

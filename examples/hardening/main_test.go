@@ -28,6 +28,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
 	"github.com/opentelekomcloud/go-imagefactory/internal/sshtest"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/boots"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandboxtest"
 )
@@ -290,7 +291,16 @@ func TestImage(t *testing.T) {
 	require.Equal(t, 0, code, "%s%s", stdout, stderr)
 	r := reading(t, stdout)
 	assert.LessOrEqual(t, r.RoundTrips, 6)
-	assert.LessOrEqual(t, r.Summary.Skipped, 16, "uvp.monitor, what a witness sees, the build's mirror where this machine has none, what is read of the disk")
+	assert.LessOrEqual(t, r.Summary.Skipped, 16+len(boots.Checks()), "uvp.monitor, what a witness sees, the build's mirror where this machine has none, what is read of the disk, other machines")
+
+	code, stdout, stderr = program(t, "-image", image, "-config", nightly, "-name", "Standard_Debian_12", "-format", "json", "-boots", "default")
+	require.Equal(t, 0, code, "%s%s", stdout, stderr)
+	assert.Contains(t, stdout, "makes no second machine of another kind")
+	for _, args := range [][]string{{"-image", image, "-boots", "most"}, {"-facts-in", image, "-boots", "all"}} {
+		code, _, stderr = program(t, args...)
+		assert.Equal(t, 2, code)
+		assert.Contains(t, stderr, "-boots", args)
+	}
 
 	code, _, stderr = program(t, "-image", image+"x")
 	assert.Equal(t, 2, code)

@@ -15,6 +15,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/internal/passphrase"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/boots"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 )
 
@@ -25,6 +26,8 @@ type options struct {
 	image, factsIn string
 
 	config, name, waivers, profile string
+
+	boots boots.Set
 
 	format, factsOut         string
 	compare                  []string
@@ -44,6 +47,9 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.knownHosts, "known-hosts", "", "`file` of OpenSSH's known hosts")
 	f.IntVar(&o.passphrases.FD, "passphrase-fd", -1, "file descriptor `number` to read the passphrase of -key from")
 	f.StringVar(&o.image, "image", "", "qcow2 `file` to boot in QEMU")
+	f.Func("boots", "`default` or all: make other machines from -image too, and hold them beside the first", func(s string) error {
+		return o.boots.UnmarshalText([]byte(s))
+	})
 	f.StringVar(&o.factsIn, "facts-in", "", "`file` that -facts-out wrote")
 	f.StringVar(&o.config, "config", "", "`file` of definitions (YAML)")
 	f.StringVar(&o.name, "name", "", "`name` of the definition in -config, or of the catalog's image")
@@ -94,6 +100,8 @@ func (o *options) check() error {
 		return errors.New(usage)
 	case !slices.Contains(formats, o.format):
 		return fmt.Errorf("-format: %.20q is none of %s", o.format, strings.Join(formats, ", "))
+	case o.boots != "" && o.image == "":
+		return errors.New("-boots is for -image")
 	case o.host == "" && (o.key != "" || o.hostKey != "" || o.knownHosts != ""):
 		return errors.New("-key, -hostkey and -known-hosts are for -host")
 	case o.host != "" && (o.hostKey == "") == (o.knownHosts == ""):
@@ -123,6 +131,9 @@ func (o *options) suite() (*testsuite.Suite, error) {
 		suite.Profile = testsuite.OTC()
 	case "strict":
 		suite.Profile = testsuite.Strict()
+	}
+	if o.boots != "" && !slices.ContainsFunc(suite.Profile.Checks, func(c testsuite.Check) bool { return slices.Contains(c.Needs, boots.FactName) }) {
+		suite.Profile.Checks = append(suite.Profile.Checks, boots.Checks()...)
 	}
 	suite.Params.User = cmp.Or(o.user, suite.Params.User, "linux")
 	suite.ReadOnly = o.readOnly

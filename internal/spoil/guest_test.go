@@ -226,9 +226,6 @@ func (g *guest) spoil(t *testing.T, name string, rows []spoil.Spoil, after func(
 		g.settle()
 		done := time.Now()
 		found := g.judge(t)
-		if after != nil {
-			found = slices.DeleteFunc(found, func(f spoil.Finding) bool { return firstBoot[f.Check] })
-		}
 		assert.NoError(t, spoil.Compare(rows, found))
 		for _, check := range spoil.Accompanied(rows, found) {
 			g.accompanied[check] = true
@@ -272,9 +269,6 @@ func (g *guest) judge(t *testing.T) []spoil.Finding {
 	}
 	return findings(report)
 }
-
-// firstBoot are the checks that only a first boot passes.
-var firstBoot = map[string]bool{"identity.machine-id": true, "identity.host-keys": true}
 
 // reboot starts the machine's system anew and waits for it.
 func (g *guest) reboot(t *testing.T) {

@@ -9,6 +9,9 @@ echo "machine-id-time $(stat -c %Y /etc/machine-id)"
 for f in /etc/ssh/ssh_host_*_key.pub; do
 	[ -f "$f" ] && echo "hostkey $(stat -c %Y "$f") $(ssh-keygen -lf "$f")"
 done
+for f in /var/lib/systemd/random-seed /var/lib/urandom/random-seed /boot/efi/loader/random-seed /boot/loader/random-seed; do
+	[ -f "$f" ] && sha256sum "$f" | sed 's/^\([0-9a-f]*\) */seed \1 /'
+done
 :
 X
 

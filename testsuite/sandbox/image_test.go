@@ -150,7 +150,7 @@ func TestBootSpoiledImage(t *testing.T) {
 
 // cloudConfig has cloud-init leave a file.
 func cloudConfig(name string) []byte {
-	return []byte("#cloud-config\nwrite_files: [{path: /run/" + name + ", content: applied}]\n")
+	return []byte("#cloud-config\nwrite_files: [{path: /run/data-" + name + ", content: applied}]\n")
 }
 
 // What the machines of flavors have, and what clouds tell them by: each is seen from
@@ -181,7 +181,7 @@ func TestBootVariants(t *testing.T) {
 root=$(findmnt -n -o SOURCE /); echo $(lsblk -n -o PKNAME $root) \
 $(basename $(readlink /sys/class/net/e*/device/driver)) \
 $(sed -n 's/.*"datasource": "\([A-Za-z]*\).*/\1/p' /run/cloud-init/result.json) $(cat /sys/class/dmi/id/product_name /sys/class/dmi/id/chassis_asset_tag) \
-$(ls /run | grep -xE 'user|vendor') $(nproc)`
+$(ls /run | sed -n 's/^data-//p') $(nproc)`
 			assert.Equal(t, row.want, strings.TrimSpace(asRoot(t, m.Target, look)))
 			if row.variant.Disk != sandbox.VirtioSCSI {
 				return

@@ -96,6 +96,9 @@ func (s Sandbox) boot(ctx context.Context, image sandbox.Image) (*sandbox.Machin
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if v := image.Variant; v.Firmware != "" || v.Disk != "" || v.NIC != "" || v.DataSource != "" {
+		return nil, fmt.Errorf("cannot make a machine of another kind than the recorded one: %w", errors.ErrUnsupported)
+	}
 	size, err := imageSize(image.Path)
 	if err != nil {
 		return nil, err

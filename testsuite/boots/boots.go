@@ -1,0 +1,244 @@
+package boots
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
+)
+
+// FactName is the fact that Checks read.
+const FactName = "boots"
+
+// A Set says which machines are made beside the first.
+type Set string
+
+// The sets.
+const (
+	// Default is a second machine: its disk is on virtio-scsi, a config drive tells it
+	// who it is, with user-data and vendor-data, and it is started again with a larger
+	// disk.
+	Default Set = "default"
+	// All is Default, and a machine with NVMe, e1000e and one processor that the metadata
+	// service tells, and one with UEFI where the image has a boot loader for it.
+	All Set = "all"
+)
+
+// UnmarshalText accepts the two sets, and nothing for Default.
+func (s *Set) UnmarshalText(text []byte) error {
+	switch v := Set(text); v {
+	case "":
+		*s = Default
+	case Default, All:
+		*s = v
+	default:
+		return fmt.Errorf("cannot use the set of boots %.20q: want default or all", text)
+	}
+	return nil
+}
+
+// A plan is one machine to make.
+type plan struct {
+	name    string
+	variant sandbox.Variant
+	restart bool
+}
+
+// plans are the machines of the set, beside the first.
+func (c *Config) plans(instance string) []plan {
+	plans := []plan{{"second", sandbox.Variant{
+		Disk: sandbox.VirtioSCSI, DataSource: sandbox.ConfigDrive, InstanceID: instance,
+		UserData:   []byte("#cloud-config\nruncmd: ['echo " + c.proof + " >/run/boots-user-data']\n"),
+		VendorData: []byte("#cloud-config\nwrite_files: [{path: /run/boots-vendor-data, content: " + c.proof + "}]\n"),
+	}, true}}
+	if c.Set != All {
+		return plans
+	}
+	plans = append(plans, plan{"flavor", sandbox.Variant{Disk: sandbox.NVMe, NIC: sandbox.E1000E, DataSource: sandbox.OpenStack, CPUs: 1}, false})
+	if c.UEFI {
+		plans = append(plans, plan{"uefi", sandbox.Variant{Firmware: sandbox.UEFI, CPUs: 4}, false})
+	}
+	return plans
+}
+
+// Config says what Start makes.
+type Config struct {
+	Sandbox sandbox.Sandbox
+	// Image is what the first machine is made from. Its ConsoleLog, if it has one, names
+	// those of the others too: console.log becomes console-second.log.
+	Image sandbox.Image
+	Set   Set  // if empty, Default
+	UEFI  bool // the image has a boot loader for UEFI
+	// MemoryMiB bounds what all machines together take. If 0, half of what is
+	// available. The first and one other always run.
+	MemoryMiB int
+
+	proof string // what user-data and vendor-data leave
+}
+
+// Machines are those beside the first.
+type Machines struct {
+	// First is how the first machine is to be made, so that it can be held beside
+	// the others.
+	First sandbox.Variant
+
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	plans  []plan
+	seen   []sight // as plans
+}
+
+// A sight is what was seen of a machine.
+type sight struct {
+	err       error // why it did not come up, or could not be read
+	password  string
+	console   string
+	started   testsuite.Facts
+	restarted *testsuite.Facts
+}
+
+// Start begins to make the machines. They end with ctx; Close must be called.
+func Start(ctx context.Context, c Config) *Machines {
+	if c.Image.Logger == nil {
+		c.Image.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.proof = strings.ToLower(rand.Text())
+	instance := uuid()
+	m := &Machines{First: sandbox.Variant{InstanceID: instance}, plans: c.plans(instance)}
+	m.seen = make([]sight, len(m.plans))
+	ctx, m.cancel = context.WithCancel(ctx)
+	room := semaphore.NewWeighted(c.atOnce())
+	for i, p := range m.plans {
+		m.work.Add(1)
+		go func() {
+			defer m.work.Done()
+			if m.seen[i].err = room.Acquire(ctx, 1); m.seen[i].err == nil {
+				defer room.Release(1)
+				m.seen[i] = c.look(ctx, p)
+			}
+		}()
+	}
+	return m
+}
+
+// Close ends what still runs, and waits for it.
+func (m *Machines) Close() error {
+	m.cancel()
+	m.work.Wait()
+	return nil
+}
+
+// uuid is a random one, as a cloud calls its machines.
+func uuid() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// machineMiB is what a machine takes: a GiB of its own, and what an emulator translates.
+const machineMiB = 1792
+
+// atOnce is how many machines run beside the first.
+func (c *Config) atOnce() int64 {
+	memory := c.MemoryMiB
+	if memory == 0 {
+		memory = availableMiB() / 2
+	}
+	return int64(max(1, min(memory/machineMiB, runtime.NumCPU())-1))
+}
+
+// availableMiB is what Linux says that programs may still take, or 0.
+func availableMiB() int {
+	f, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if fields := strings.Fields(s.Text()); len(fields) == 3 && fields[0] == "MemAvailable:" {
+			kib, _ := strconv.Atoi(fields[1])
+			return kib >> 10
+		}
+	}
+	return 0
+}
+
+const moreBytes = 1 << 30 // of disk, at the restart
+
+// look makes a machine, reads its facts, and ends it.
+func (c *Config) look(ctx context.Context, p plan) (s sight) {
+	image := c.Image
+	image.Variant, image.Logger = p.variant, c.Image.Logger.With("boot", p.name)
+	if image.ConsoleLog != "" {
+		ext := filepath.Ext(image.ConsoleLog)
+		image.ConsoleLog = strings.TrimSuffix(image.ConsoleLog, ext) + "-" + p.name + ext
+	}
+	defer func() {
+		if r := recover(); r != nil { // a sandbox is a third party's
+			s.err = fmt.Errorf("the sandbox panicked: %v", r)
+		}
+	}()
+	machine, err := c.Sandbox.Boot(ctx, image)
+	var boot *sandbox.BootError
+	if errors.As(err, &boot) {
+		s.console = boot.Console
+	}
+	if err == nil && machine == nil {
+		err = errors.New("the sandbox gave no machine")
+	}
+	if err != nil {
+		return sight{err: err, console: s.console}
+	}
+	defer func() {
+		if machine.Console != nil {
+			s.console = machine.Console()
+		}
+		s.err = errors.Join(s.err, machine.Close())
+	}()
+	s.password = machine.Target.Password
+	suite := reading(image.Logger)
+	if s.started, s.err = suite.Gather(ctx, machine.Target); s.err != nil || !p.restart || machine.Restart == nil {
+		return s
+	}
+	if s.err = machine.Restart(ctx, moreBytes); s.err != nil {
+		return s
+	}
+	restarted, err := suite.Gather(ctx, machine.Target)
+	s.restarted, s.err = &restarted, err
+	return s
+}
+
+// dataFact is what user-data and vendor-data left.
+const dataFact = "boots.data"
+
+// reading is a suite that reads what Fact needs of a machine.
+func reading(logger *slog.Logger) *testsuite.Suite {
+	return &testsuite.Suite{
+		Profile: testsuite.Profile{Name: "boots", Checks: []testsuite.Check{{
+			ID: "boots.read", Needs: []string{"cloud-init", "identity", "disk", dataFact},
+			Judge: func(testsuite.Facts, testsuite.Params) testsuite.Verdict {
+				return testsuite.Verdict{Status: testsuite.Pass}
+			},
+		}}},
+		Probes: []testsuite.Probe{{
+			Name: dataFact, Patience: time.Minute,
+			Script: "for d in user-data vendor-data; do echo \"$d $(head -c 100 /run/boots-$d 2>/dev/null)\"; done",
+		}},
+		Logger: logger, ReadOnly: true,
+	}
+}

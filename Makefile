@@ -2,7 +2,7 @@ GO ?= go
 DIST ?= dist
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build nightly test vet lint bench-qcow2 bench-signing bench-publish bench-testsuite spoil fuzz mutations schema clean
+.PHONY: build nightly test vet lint bench-qcow2 bench-signing bench-publish bench-testsuite bench-website spoil fuzz mutations schema clean
 
 # The example programs, in bin/.
 build:
@@ -14,7 +14,7 @@ build:
 nightly:
 	.ci/install nightly
 	$(GO) build -o bin/ ./examples/nightly
-	bin/nightly -config examples/nightly/nightly.yaml -out $(DIST) $(if $(FORCE),-force) $(if $(MIRROR),-mirror $(MIRROR))
+	bin/nightly -config examples/nightly/nightly.yaml -out $(DIST) -site $(DIST)/site $(if $(FORCE),-force) $(if $(MIRROR),-mirror $(MIRROR))
 
 # All tests, with the real tools: about half an hour on two cores without KVM.
 test:
@@ -40,13 +40,18 @@ bench-publish:
 	$(GO) test ./publish/obs -run XXX -bench Push -benchtime 5x -timeout 30m
 	IMAGEFACTORY_BENCH_MIB=2048 $(GO) test ./publish/glance -run XXX -bench Upload -benchtime 3x -timeout 30m
 
+# 60 images with 30 releases: a whole site, and again after one new release.
+bench-website:
+	$(GO) test ./publish/website -run XXX -bench Write -benchtime 3x -timeout 60m
+
 bench-testsuite:
 	$(GO) run ./testsuite/internal/bench -rounds 5
 
 # Breaks a running guest in all the ways of internal/spoil/table: IMAGE=FILE is the
-# image to boot, SPOIL=REGEXP the rows that are tried, each alone; else all, in batches.
+# image to boot, TABLE=sshd tries one file, SPOIL=REGEXP the rows that are tried, each
+# alone; else all, in batches.
 spoil:
-	IMAGEFACTORY_TEST_IMAGE=$(IMAGE) $(GO) test ./internal/spoil -v -timeout 3h -run 'TestLive|TestDisk' $(if $(SPOIL),-spoil '$(SPOIL)')
+	IMAGEFACTORY_TEST_IMAGE=$(IMAGE) $(GO) test ./internal/spoil -v -timeout 5h -run 'TestLive|TestDisk' $(if $(TABLE),-table '$(TABLE)') $(if $(SPOIL),-spoil '$(SPOIL)')
 
 # Half a minute for each parser. Without the limit Go's minimizer takes it all.
 fuzz:

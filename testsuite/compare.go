@@ -58,10 +58,10 @@ const (
 
 var changeKinds = []ChangeKind{ChangeBroken, ChangeNew, ChangeStill, ChangeGone, ChangeOther, ChangeFlaps, ChangeFixed}
 
-// Compare says what has changed from the old report to the new. In earlier reports,
+// Compare says what has changed from the report before to the one after. In earlier reports,
 // the oldest first, it looks for checks that flap. None of the reports may be nil.
-func Compare(old, new *Report, earlier ...*Report) *Comparison {
-	all := append(append([]*Report{}, earlier...), old, new)
+func Compare(before, after *Report, earlier ...*Report) *Comparison {
+	all := append(append([]*Report{}, earlier...), before, after)
 	byID := make([]map[string]*Result, len(all))
 	for i, r := range all {
 		byID[i] = map[string]*Result{}
@@ -70,10 +70,10 @@ func Compare(old, new *Report, earlier ...*Report) *Comparison {
 		}
 	}
 	was, is := byID[len(all)-2], byID[len(all)-1]
-	c := &Comparison{Old: old.head(), New: new.head(), Changes: []Change{}}
+	c := &Comparison{Old: before.head(), New: after.head(), Changes: []Change{}}
 	kinds := map[ChangeKind][]Change{}
 	seen := map[string]bool{}
-	for _, r := range append(append([]Result{}, new.Checks...), old.Checks...) {
+	for _, r := range append(append([]Result{}, after.Checks...), before.Checks...) {
 		if seen[r.ID] {
 			continue
 		}

@@ -12,22 +12,22 @@ import (
 
 func TestLine(t *testing.T) {
 	for in, want := range map[string]string{
-		"":                          "",
+		"": "",
 		"plain, Größe, 日本語, שלום, 🙂": "plain, Größe, 日本語, שלום, 🙂",
-		"\x1b[31mred\x07\x00":       `\x1b[31mred\a\x00`,
-		"a\nb\tc\r":                 `a\nb\tc\r`,
-		"\x7f\u0085\u009b31m":       `\x7f\x85\x9b31m`,
-		"abc\u202edcba\u202c":       `abc\u202edcba\u202c`,
-		"\u2066x\u2069\u061c\u200e": `\u2066x\u2069\u061c\u200e`,
-		"a\u200bb\u2060\ufeff":      `a\u200bb\u2060\ufeff`,
-		"\u2028\u2029\u00a0\u00ad":  `\u2028\u2029\xa0\xad`,
-		"\U000e0041\ufe0f\u3164":    `\U000e0041\ufe0f\u3164`,
-		"\ue000\ufdd0\U0010ffff":    `\ue000\ufdd0\U0010ffff`,
-		"bad \xff\xc3":              `bad \xff\xc3`,
-		"real \ufffd":               "real \ufffd",
-		"e\u0301":                   "e\u0301",
-		"e\u0301\u0301\u0301\u0301": "e\u0301\u0301\u0301" + `\u0301`,
-		`already \u202e`:            `already \u202e`,
+		"\x1b[31mred\x07\x00":        `\x1b[31mred\a\x00`,
+		"a\nb\tc\r":                  `a\nb\tc\r`,
+		"\x7f\u0085\u009b31m":        `\x7f\x85\x9b31m`,
+		"abc\u202edcba\u202c":        `abc\u202edcba\u202c`,
+		"\u2066x\u2069\u061c\u200e":  `\u2066x\u2069\u061c\u200e`,
+		"a\u200bb\u2060\ufeff":       `a\u200bb\u2060\ufeff`,
+		"\u2028\u2029\u00a0\u00ad":   `\u2028\u2029\xa0\xad`,
+		"\U000e0041\ufe0f\u3164":     `\U000e0041\ufe0f\u3164`,
+		"\ue000\ufdd0\U0010ffff":     `\ue000\ufdd0\U0010ffff`,
+		"bad \xff\xc3":               `bad \xff\xc3`,
+		"real \ufffd":                "real \ufffd",
+		"e\u0301":                    "e\u0301",
+		"e\u0301\u0301\u0301\u0301":  "e\u0301\u0301\u0301" + `\u0301`,
+		`already \u202e`:             `already \u202e`,
 	} {
 		assert.Equal(t, want, Line(in), "%+q", in)
 	}

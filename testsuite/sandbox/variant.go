@@ -155,7 +155,7 @@ func (g *guest) firmwareArgs() ([]string, error) {
 			if err != nil {
 				return nil, fmt.Errorf("cannot start with UEFI: %w", err)
 			}
-			if err := os.WriteFile(g.variablesPath(), variables, 0o600); err != nil {
+			if err := os.WriteFile(g.variablesPath(), variables, 0o600); err != nil { //nolint:gosec // in a directory of our own
 				return nil, fmt.Errorf("cannot start with UEFI: %w", err)
 			}
 		}

@@ -144,7 +144,7 @@ func (w *watch) line(text string) {
 	}
 	for _, e := range endings {
 		if e.line.MatchString(text) {
-			w.failed(e.reason, text)
+			_ = w.failed(e.reason, text)
 		}
 	}
 }
@@ -154,7 +154,7 @@ func (w *watch) printed(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.bytes += n; w.bytes > maxBootOutput && !w.off {
-		w.failed(Endless, "")
+		_ = w.failed(Endless, "")
 	}
 }
 
@@ -163,7 +163,7 @@ func (w *watch) reset() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.resets++; w.resets > maxResets && !w.off {
-		w.failed(RebootLoop, "")
+		_ = w.failed(RebootLoop, "")
 	}
 }
 

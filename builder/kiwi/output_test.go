@@ -40,7 +40,7 @@ func TestParseLine(t *testing.T) {
 }
 
 func TestParseResult(t *testing.T) {
-	got, err := parseResult(testdata(t, "debian.result.json"), "/var/tmp/work/result")
+	got, err := parseResult(testdata(t, "debian.result.json"), "/var/tmp/build/result")
 	require.NoError(t, err)
 	require.Equal(t, files{
 		image:    "Standard_Debian_12.x86_64-20261122.031507.0.qcow2",

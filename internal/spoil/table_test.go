@@ -15,6 +15,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/internal/spoil"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/boots"
 )
 
 // one picks rows of the table by their names, while they are being written:
@@ -44,7 +45,10 @@ func TestTable(t *testing.T) {
 	require.GreaterOrEqual(t, len(rows), minRows)
 	checks := map[string]bool{}
 	for _, c := range suite(t).Profile.Checks {
-		checks[c.ID] = true
+		// One machine does not show what several do: package boots has spoils of its own.
+		if !slices.Contains(c.Needs, boots.FactName) {
+			checks[c.ID] = true
+		}
 	}
 	spoiled := map[string]bool{}
 	for _, s := range rows {

@@ -187,6 +187,8 @@ func (g *gatherer) omitted(name string) string {
 		return "the machine's console is not seen"
 	case strings.HasPrefix(name, offlineFact):
 		return "the disk is not read while the machine runs"
+	case name == otherMachinesFact:
+		return "no other machine was made from the image"
 	}
 	return ""
 }
@@ -194,6 +196,10 @@ func (g *gatherer) omitted(name string) string {
 // offlineFact begins the names of facts that are read of a disk before it boots,
 // by others than Gather: see package ledger.
 const offlineFact = "disk-"
+
+// otherMachinesFact is what several machines of one image show, read by others than
+// Gather: see package boots.
+const otherMachinesFact = "boots"
 
 // scriptFacts are the facts that the script is to read.
 func (g *gatherer) scriptFacts() []string {

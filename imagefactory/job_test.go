@@ -370,15 +370,17 @@ func TestInspectRefuses(t *testing.T) {
 	}
 }
 
-func TestGuestThatNeverAnswers(t *testing.T) {
+func TestGuestThatCannotBoot(t *testing.T) {
 	needs.Tools(t, "qemu-system-x86_64")
 	f, d := newFactory(t)
-	f.Sandbox = sandbox.QEMU{Accel: "tcg", BootTimeout: 3 * time.Second}
+	f.Sandbox = sandbox.QEMU{Accel: "tcg"}
 	report, err := f.Run(t.Context(), []Definition{d})
 	require.NoError(t, err)
 	got := report.Images[0]
 	require.Equal(t, StageTest, got.Stage)
-	require.ErrorIs(t, got.Err, sandbox.ErrNoAnswer)
+	var guest *sandbox.GuestError
+	require.ErrorAs(t, got.Err, &guest)
+	require.Equal(t, sandbox.NotBootable, guest.Reason)
 	require.NoDirExists(t, filepath.Join(f.Dir, d.Name))
 	require.Contains(t, got.Artifacts, ".work/Standard_Test_1/20261122-031507/console.log")
 }

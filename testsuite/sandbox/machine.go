@@ -60,7 +60,8 @@ const (
 	retryPause   = 2 * time.Second
 	loginTimeout = 2 * time.Minute // one attempt: an emulated key exchange takes seconds
 	hintPatience = 90 * time.Second
-	// A guest that has shown its host keys has its network and its sshd.
+	// A guest that has shown its host keys has its network and its sshd. It gets this
+	// long beside the time that it took so far, by which a slow machine is known.
 	networkPatience = time.Minute
 	loginPatience   = 4 * time.Minute
 )
@@ -78,7 +79,7 @@ func (q *QEMU) await(ctx context.Context, g *guest) error {
 	if err == nil {
 		g.logger.InfoContext(ctx, "guest showed its host key", "after", time.Since(began).Round(time.Second),
 			"key", ssh.FingerprintSHA256(g.Target.HostKey))
-		err = g.awaitLogin(booting)
+		err = g.awaitLogin(booting, time.Since(began))
 	}
 	if err != nil {
 		if ctx.Err() == nil && booting.Err() != nil {
@@ -184,7 +185,7 @@ func (q *QEMU) restart(ctx context.Context, g *guest, moreBytes int64) (err erro
 	if err := q.launch(ctx, g); err != nil {
 		return err
 	}
-	if err := g.awaitLogin(ctx); err != nil {
+	if err := g.awaitLogin(ctx, rebootTimeout); err != nil { // it has shown nothing yet
 		return errors.Join(context.Cause(ctx), err)
 	}
 	// Its status is that of the system, which the checks judge.
@@ -226,8 +227,8 @@ func (g *guest) awaitConsole(ctx context.Context, done func(key ssh.PublicKey, u
 }
 
 // awaitLogin tries until the guest lets the user in. A wrong host key ends it
-// at once: waiting makes it no better.
-func (g *guest) awaitLogin(ctx context.Context) error {
+// at once: waiting makes it no better. The guest's boot took so long before.
+func (g *guest) awaitLogin(ctx context.Context, took time.Duration) error {
 	began := time.Now()
 	for {
 		_, err := g.ask(ctx, "true")
@@ -239,9 +240,9 @@ func (g *guest) awaitLogin(ctx context.Context) error {
 			return err
 		}
 		switch waited := time.Since(began); {
-		case waited > networkPatience && g.wire.network.Flows() == "":
+		case waited > networkPatience+took && g.wire.network.Flows() == "":
 			return fmt.Errorf("%w: %w", g.console.watch.fail(NoNetwork, ""), err)
-		case waited > loginPatience:
+		case waited > loginPatience+took:
 			return fmt.Errorf("%w: %w", g.console.watch.fail(Frozen, ""), err)
 		}
 		if perr := g.pause(ctx, nil); perr != nil {

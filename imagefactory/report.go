@@ -38,6 +38,7 @@ const (
 	Published Outcome = "published" // there is a new release
 	Unchanged Outcome = "unchanged" // packages and configuration are those of the latest release
 	Failed    Outcome = "failed"    // Stage and Error say where and why
+	Waiting   Outcome = "waiting"   // the stages that were asked for are done, others are left
 )
 
 // Report is what came of a run.
@@ -76,7 +77,8 @@ type ImageReport struct {
 	// Notes are the known issues that the definition lists.
 	Notes []string `json:"notes,omitempty"`
 
-	// Err is the error itself, for errors.Is and errors.As; nil unless Failed.
+	// Err is the error itself, for errors.Is and errors.As; nil unless Failed,
+	// and but for Do's ErrNothingToDo.
 	Err error `json:"-"`
 }
 
@@ -89,14 +91,14 @@ type TargetReport struct {
 	Error string `json:"error"` // otherwise ""
 }
 
-// OK reports whether there are images and each is published or unchanged, and
-// nothing is wrong with the website.
+// OK reports whether there are images and each is published, unchanged or waiting,
+// and nothing is wrong with the website.
 func (r *Report) OK() bool {
 	if r == nil || len(r.Images) == 0 || r.SiteError != "" {
 		return false
 	}
 	for _, i := range r.Images {
-		if i.Result != Published && i.Result != Unchanged {
+		if i.Result != Published && i.Result != Unchanged && i.Result != Waiting {
 			return false
 		}
 	}
@@ -159,7 +161,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	for _, i := range r.Images {
 		var took []string
-		for _, s := range []Stage{StageBuild, StageInspect, StageTest, StageSeal, StagePublish} {
+		for _, s := range stageOrder {
 			if ms, ok := i.DurationMS[s]; ok {
 				took = append(took, fmt.Sprintf("%s %v", s, (time.Duration(ms)*time.Millisecond).Round(100*time.Millisecond)))
 			}

@@ -122,3 +122,54 @@ func TestStale(t *testing.T) {
 	require.NoError(t, r.WriteJSON(&data))
 	require.Contains(t, data.String(), `"public": "the build is too old"`)
 }
+
+// The predecessor is read from a target where the download directory has none: then an
+// image that is the same is not released again, and .changes tells what changed.
+func TestPredecessorOfTarget(t *testing.T) {
+	f, d := embedded(t)
+	shelf, other := t.TempDir(), t.TempDir()
+	f.Targets = append(f.Targets, targetDriver{"shelf", func(decode func(any) error) (publish.Target, error) {
+		c := new(struct{ Dir string })
+		err := decode(c)
+		return &directory.Target{Dir: c.Dir}, err
+	}})
+	on := func(dir, name string) Component {
+		return Component{Driver: "shelf", Config: map[string]any{"dir": dir}, Name: name}
+	}
+	run := func(hour int) ImageReport {
+		f.Now = func() time.Time { return time.Date(2026, time.November, 22, hour, 15, 7, 0, time.UTC) }
+		report, err := f.Run(t.Context(), []Definition{d})
+		require.NoError(t, err)
+		require.True(t, report.OK(), "%+v", report.Images[0])
+		require.NoDirExists(t, filepath.Join(f.Dir, d.Name))
+		return report.Images[0]
+	}
+	d.Publish = []Component{on(shelf, "one")}
+	require.Equal(t, Published, run(3).Result)
+	require.Equal(t, Unchanged, run(4).Result)
+
+	// A target that lacks it gets it, and nothing of it stays.
+	d.Publish = []Component{on(other, "two"), on(shelf, "one")}
+	got := run(5)
+	require.Equal(t, Unchanged, got.Result)
+	require.Len(t, got.Targets, 2)
+	require.FileExists(t, filepath.Join(other, d.Name, "20261122-031507", d.Name+"-20261122-031507.qcow2"))
+	require.NoDirExists(t, filepath.Join(f.Dir, ".work", d.Name, got.Build))
+
+	// What is damaged there is not compared with.
+	for _, dir := range []string{shelf, other} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, d.Name, "20261122-031507", d.Name+"-20261122-031507.packages"), []byte("x 1 all\n"), 0o644))
+	}
+	require.Equal(t, Published, run(6).Result)
+	f.Builders = []BuilderDriver{builds("good", func(ctx context.Context, s builder.Spec) (*builder.Result, error) {
+		r, err := goodBuild(ctx, s)
+		if err == nil {
+			r.Packages = append(r.Packages, builder.Package{Name: "zz-new", Version: "1", Arch: "all"})
+		}
+		return r, err
+	})}
+	require.Equal(t, Published, run(7).Result)
+	changes, err := os.ReadFile(filepath.Join(shelf, d.Name, "20261122-071507", d.Name+"-20261122-071507.changes"))
+	require.NoError(t, err)
+	require.Equal(t, "+zz-new 1 all\n", string(changes))
+}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/imagefactory/advisory"
 	"github.com/opentelekomcloud/go-imagefactory/internal/nearest"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/publish/website"
@@ -111,6 +112,18 @@ type Factory struct {
 	// HostMirrors is what "host" stands for in a definition's mirrors. If nil,
 	// what this machine's own package manager uses.
 	HostMirrors map[string]string
+
+	// Updates tells the security updates in an image's registered repositories for what
+	// is installed in one of its releases: see [UpdatesFrom]. If nil, none is known: only
+	// the calendar renews latest, and the gate has no versions to judge.
+	Updates func(ctx context.Context, d *Definition, installed *advisory.Installed) ([]Update, error)
+	// Approve is asked before a release becomes public whose definition demands it
+	// (gate: approval), when everything else lets it pass; several goroutines may call
+	// it at once. It may take its time, and ends with ctx. With nil the release
+	// is published; with ErrNotYet it stays a candidate, for [Factory.Promote] or the
+	// next night's question; with another error it is refused, and the image fails. If
+	// nil, ErrNotYet. The report is complete up to there; its Build is the release's.
+	Approve func(ctx context.Context, image ImageReport) error
 
 	Jobs  int  // images at once; if less than 1, one
 	Force bool // release also what is unchanged
@@ -281,6 +294,9 @@ func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
 		return nil, err
 	}
 	if j.targets, err = f.newTargets(parts, j); err != nil {
+		return nil, err
+	}
+	if j.staging, err = f.newStaging(parts, j); err != nil {
 		return nil, err
 	}
 	if j.mirrors, err = f.mirrors(d.Mirrors); err != nil {

@@ -25,8 +25,8 @@
 // # Limits
 //
 // Nothing runs on the host, and what a Spec says of mirrors, packages' keys and
-// repositories is not looked at. A result has no packages: they are read from the
-// machine when it is booted. Its files have no account (builder.Declarer).
+// repositories is not looked at. A result has no packages: package imagefactory lists
+// those of the machine that it boots from the image. Its files have no account (builder.Declarer).
 package existing
 
 import (

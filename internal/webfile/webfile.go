@@ -42,6 +42,8 @@ type Options struct {
 	// RedirectHosts are other hosts, with their ports where they are not the
 	// scheme's, to which the server may redirect. It may never leave https.
 	RedirectHosts []string
+	// AnyHost allows redirects to all hosts, for what is verified whoever it is from.
+	AnyHost bool
 	// Stall is how long the server may take for its answer, and then for each
 	// 16 KiB. If zero, a minute.
 	Stall time.Duration
@@ -139,7 +141,7 @@ func (o *Options) client(u *url.URL) *http.Client {
 			return permanent("the server redirects more than 10 times")
 		case to.Scheme != "https" && (to.Scheme != "http" || via[len(via)-1].URL.Scheme == "https"):
 			return permanent("the server redirects from https to something else")
-		case !sameHost:
+		case !sameHost && !o.AnyHost:
 			return permanent(fmt.Sprintf("the server redirects to another host, %.100q; allow it, or ask that one", to.Host))
 		case own != nil:
 			return own(req, via)

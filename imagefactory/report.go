@@ -8,8 +8,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -73,6 +75,10 @@ type ImageReport struct {
 	// definition's order; none where it came to no publication.
 	Targets []TargetReport `json:"targets,omitempty"`
 
+	// Stale says by a target's name why what is latest there is older than
+	// Factory.MaxAge, or that this cannot be told; it has no other targets.
+	Stale map[string]string `json:"stale,omitempty"`
+
 	// Notes are the known issues that the definition lists.
 	Notes []string `json:"notes,omitempty"`
 
@@ -83,20 +89,20 @@ type ImageReport struct {
 // TargetReport is what came of an image on one target. What failed on it is tried there
 // again by the next run.
 type TargetReport struct {
-	// Name is the driver's and, from the second of a kind on, its number: obs, obs-2.
+	// Name is what the definition calls the target; see [Component].
 	Name  string `json:"name"`
 	Build string `json:"build"` // that was published
 	Error string `json:"error"` // otherwise ""
 }
 
-// OK reports whether there are images and each is published or unchanged, and
-// nothing is wrong with the website.
+// OK reports whether there are images and each is published or unchanged and
+// nowhere stale, and nothing is wrong with the website.
 func (r *Report) OK() bool {
 	if r == nil || len(r.Images) == 0 || r.SiteError != "" {
 		return false
 	}
 	for _, i := range r.Images {
-		if i.Result != Published && i.Result != Unchanged {
+		if i.Result != Published && i.Result != Unchanged || len(i.Stale) > 0 {
 			return false
 		}
 	}
@@ -182,6 +188,9 @@ func (r *Report) WriteText(w io.Writer) error {
 			if t.Error != "" {
 				printf("  target %s: build %s waits: %s\n", t.Name, t.Build, t.Error)
 			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(i.Stale)) {
+			printf("  target %s is stale: %s\n", name, i.Stale[name])
 		}
 		for _, note := range i.Notes {
 			printf("  note: %s\n", note)

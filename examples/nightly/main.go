@@ -34,6 +34,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
+	"github.com/opentelekomcloud/go-imagefactory/builder/existing"
 	"github.com/opentelekomcloud/go-imagefactory/builder/kiwi"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
@@ -101,7 +102,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	logger := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	factory := &imagefactory.Factory{
 		Dir: *out, Jobs: *jobs, Force: *force, AnyClass: *anyClass,
-		Builders: []imagefactory.BuilderDriver{dib.Driver{}, kiwi.Driver{}},
+		Builders: []imagefactory.BuilderDriver{dib.Driver{}, kiwi.Driver{}, existing.Driver{}},
 		Targets: []imagefactory.TargetDriver{
 			directory.Driver{Dir: cmp.Or(*out, "."), Logger: logger},
 			glance.Driver{Logger: logger},

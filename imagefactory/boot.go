@@ -109,7 +109,9 @@ func (j *job) test(ctx context.Context, disk *guestdisk.Disk) (err error) {
 			}
 		}
 		facts.Given = testsuite.Given{Hostname: suite.Params.Hostname, DiskBytes: suite.Params.DiskBytes, OverlayBytes: suite.Params.OverlayBytes}
-		tests, err = suite.Judge(facts)
+		if tests, err = suite.Judge(facts); err == nil {
+			j.def.Gate.judgeTests(tests)
+		}
 		return err
 	})
 	if err != nil {

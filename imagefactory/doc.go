@@ -38,6 +38,9 @@
 // runs stay, and thirty journals. A run that is published leaves its journal in
 // .work and nothing else. Releases are removed by [Factory.Retire] alone.
 //
+// An image is compared with its latest release here or, where there is none, with that of
+// the first of its targets that is a [publish.Source] and has one.
+//
 // # Files
 //
 // Before an image is booted its disk is read, where its packages are Debian's and

@@ -10,6 +10,7 @@ import (
 
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
 // diskSuffix is a file of the run: what the image's disk holds. It is not released.
@@ -23,7 +24,9 @@ func (j *job) runInspect(ctx context.Context, r *record) error {
 		}
 		return err
 	}
+	j.report.Findings = nil
 	disk, err := j.inspect(ctx)
+	r.Findings = j.report.Findings
 	if err != nil {
 		return err
 	}
@@ -72,8 +75,12 @@ func (j *job) inspect(ctx context.Context) (*guestdisk.Disk, error) {
 	for _, finding := range info.Safety(policy).Findings {
 		errs = append(errs, fmt.Errorf("unsafe image: %s: %s", finding.Name, finding.Text))
 	}
+	var findings []Finding
+	found := func(name string, s testsuite.Severity, format string, args ...any) {
+		findings = append(findings, Finding{ID: areaInspection + "." + name, Severity: s, Text: fmt.Sprintf(format, args...)})
+	}
 	if info.VirtualSize != int64(j.def.DiskBytes) {
-		errs = append(errs, fmt.Errorf("the disk has %v, the definition says %v", Size(info.VirtualSize), j.def.DiskBytes))
+		found("size", testsuite.High, "the disk has %v, the definition says %v", Size(info.VirtualSize), j.def.DiskBytes)
 	}
 	check, err := qcow2.Check(ctx, f, st.Size())
 	if err != nil {
@@ -81,6 +88,9 @@ func (j *job) inspect(ctx context.Context) (*guestdisk.Disk, error) {
 	}
 	if check.Corruptions > 0 {
 		errs = append(errs, fmt.Errorf("the image has %d corruptions", check.Corruptions))
+	}
+	if check.Leaks > 0 {
+		found("leaks", testsuite.Low, "the image has %d clusters that nothing uses", check.Leaks)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -96,9 +106,9 @@ func (j *job) inspect(ctx context.Context) (*guestdisk.Disk, error) {
 		return nil, fmt.Errorf("cannot inspect the image's disk: %w", err)
 	}
 	for _, problem := range disk.Problems {
-		errs = append(errs, fmt.Errorf("the image's disk: %s", problem))
+		found("disk", testsuite.Medium, "the image's disk: %s", problem)
 	}
-	return disk, errors.Join(errs...)
+	return disk, j.pass(findings)
 }
 
 // inspectDisk tells what the guest's disk holds. It must not begin as an image:

@@ -37,6 +37,9 @@ func (p *product) open(build publish.BuildID, report *ImageReport) (*job, error)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoJournal) {
 		j.journal, err = &journal{Version: journalVersion, Image: p.name, Build: build, DefinitionSHA256: p.digest}, nil
 	}
+	if r := j.journal.stage(StageInspect); r != nil {
+		report.Findings = r.Findings
+	}
 	return j, err
 }
 
@@ -162,13 +165,22 @@ func (j *job) ended(ctx context.Context, r *record, err error) error {
 	case err == nil && r.Stage != StagePublish, err != nil && ctx.Err() != nil:
 	case err == nil && j.journal.unchanged():
 		j.journal.end(Unchanged, r.Ended)
+	case err == nil && j.report.Held != "":
+		j.journal.end(Candidate, r.Ended)
 	case err == nil:
 		j.journal.end(Published, r.Ended)
-	case r.Stage != StagePublish || errors.Is(err, errDiscarded):
+	case errors.Is(err, ErrWaits):
+	case r.Stage != StagePublish || !j.sealedStays():
 		j.journal.end(Failed, r.Ended)
 	default: // what is sealed is published by another run
 	}
 	return errors.Join(err, j.save())
+}
+
+// sealedStays reports whether there is a sealed release that is to be published.
+func (j *job) sealedStays() bool {
+	_, err := os.Lstat(filepath.Join(j.sealedDir(), j.build.String()))
+	return err == nil || j.journal.unchanged()
 }
 
 // clean removes what an ended run needs no more; the image is as good if that

@@ -43,8 +43,9 @@ type record struct {
 	Result     string            `json:"result"`      // one of the constants below
 	Error      string            `json:"error,omitempty"`
 
-	Built    *built `json:"built,omitempty"`    // of StageBuild
-	Previous string `json:"previous,omitempty"` // of StageInspect: the release that it compared with
+	Built    *built    `json:"built,omitempty"`    // of StageBuild
+	Previous string    `json:"previous,omitempty"` // of StageInspect: the release that it compared with
+	Findings []Finding `json:"findings,omitempty"` // of StageInspect
 }
 
 // What a record's Result may be.
@@ -132,7 +133,7 @@ func (j *journal) validate() error {
 	if j.Build.IsZero() || CheckName(j.Image) != nil {
 		return errors.New("it is of no image or no build")
 	}
-	if !slices.Contains([]Outcome{"", Published, Unchanged, Failed}, j.Result) {
+	if !slices.Contains([]Outcome{"", Published, Unchanged, Candidate, Failed}, j.Result) {
 		return errors.New("it has no result of a run")
 	}
 	return nil

@@ -38,6 +38,7 @@ type product struct {
 	builder  builder.Builder
 	host     builder.Host // where it builds
 	targets  []target
+	staging  []target
 	suite    *testsuite.Suite
 	mirrors  map[string]string
 	fault    error  // of a driver when it was made

@@ -17,17 +17,9 @@ import (
 // unchanged reports whether the image is what the latest release is, and records
 // which one it was compared with.
 func (j *job) unchanged(ctx context.Context, r *record) (bool, error) {
-	latest := filepath.Join(j.dir, j.name, string(publish.Latest))
-	if _, err := os.Lstat(latest); errors.Is(err, fs.ErrNotExist) {
-		return false, nil // the first release
-	}
-	previous, err := publish.Open(ctx, latest, j.keyring)
-	if ctx.Err() != nil {
-		return false, errors.Join(err, ctx.Err())
-	}
-	if err != nil {
-		j.log.WarnContext(ctx, "the latest release is not compared with: it does not verify", "error", err)
-		return false, nil
+	previous, err := j.predecessor(ctx)
+	if previous == nil || err != nil {
+		return false, err // the first release
 	}
 	r.Previous = previous.Index.Build.String()
 	if j.factory.Force || j.waiverExpired() {
@@ -51,14 +43,14 @@ func (j *job) unchanged(ctx context.Context, r *record) (bool, error) {
 func (j *job) previous(ctx context.Context) (*publish.Release, error) {
 	build := j.journal.stage(StageInspect).Previous
 	if build == "" {
-		return nil, nil
+		return nil, nil //nolint:nilnil // as documented
 	}
-	r, err := publish.Open(ctx, filepath.Join(j.dir, j.name, build), j.keyring)
-	if err != nil && ctx.Err() == nil {
-		j.log.WarnContext(ctx, "the previous release does not verify any more", "error", err)
-		return nil, nil
+	r, err := j.predecessor(ctx)
+	if err != nil || r == nil || r.Index.Build.String() == build {
+		return r, err
 	}
-	return r, err
+	j.log.WarnContext(ctx, "the latest release is not the one any more that was compared with", "build", build, "latest", r.Index.Build)
+	return nil, nil //nolint:nilnil // as documented
 }
 
 // runPublish publishes what the run has sealed, or brings the previous release to
@@ -76,24 +68,20 @@ func (j *job) runPublish(ctx context.Context, _ *record) error {
 		return fmt.Errorf("%w: the release of which the image is a copy is not there any more", ErrWaits)
 	}
 	j.report.Checks = testsuite.Summary(previous.Index.Tests)
-	return j.publishAll(ctx, previous)
+	return j.publishPrevious(ctx, previous)
 }
 
-// publishSealed publishes the sealed release on all targets.
+// publishSealed publishes the sealed release on all targets, unless it has to wait.
 func (j *job) publishSealed(ctx context.Context) error {
-	dir := filepath.Join(j.sealedDir(), j.build.String())
-	r, err := publish.Open(ctx, dir, j.keyring)
-	var bad *signing.Error
-	if ctx.Err() == nil && (errors.As(err, &bad) || errors.Is(err, fs.ErrNotExist)) {
-		j.journal.forget(StageSeal)
-		j.remove(dir)
-		return fmt.Errorf("%w: what was sealed does not verify any more: %w", ErrWaits, err)
-	}
+	r, err := j.openSealed(ctx)
 	if err != nil {
 		return err
 	}
 	j.report.Checks = testsuite.Summary(r.Index.Tests)
-	err = j.publishAll(ctx, r)
+	if held, err := j.admit(ctx, r); held || err != nil {
+		return err
+	}
+	err = j.publishOpened(ctx, r)
 	if ctx.Err() == nil && (errors.Is(err, publish.ErrOlder) || err != nil && !j.fresh(j.build)) {
 		// A newer one is out, or a target fails for so long that a newer build is
 		// worth more.
@@ -104,6 +92,32 @@ func (j *job) publishSealed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return j.dropCandidates(r.Index.Build)
+}
+
+// openSealed verifies what was sealed. A run that was cut may have made it a candidate
+// already.
+func (j *job) openSealed(ctx context.Context) (*publish.Release, error) {
+	r, err := publish.Open(ctx, filepath.Join(j.sealedDir(), j.build.String()), j.keyring)
+	if errors.Is(err, fs.ErrNotExist) {
+		r, err = publish.Open(ctx, filepath.Join(j.candidateDir(), j.build.String()), j.keyring)
+	}
+	var bad *signing.Error
+	if ctx.Err() == nil && (errors.As(err, &bad) || errors.Is(err, fs.ErrNotExist)) {
+		j.journal.forget(StageSeal)
+		j.remove(filepath.Join(j.sealedDir(), j.build.String()))
+		return nil, fmt.Errorf("%w: what was sealed does not verify any more: %w", ErrWaits, err)
+	}
+	return r, err
+}
+
+// publishOpened publishes a verified release and tells of it. Its directory stays until
+// that is recorded.
+func (j *job) publishOpened(ctx context.Context, r *publish.Release) error {
+	if err := j.publishAll(ctx, r); err != nil {
+		return err
+	}
+	j.noteLatest(r)
 	for _, f := range r.Files {
 		name := path.Join(j.name, r.Index.Build.String(), f.Name)
 		if _, err := os.Stat(filepath.Join(j.dir, name)); err == nil {

@@ -77,7 +77,8 @@ func (j *job) writeConfig(dir *os.Root, config any) (err error) {
 	if _, err := dir.Lstat(keyringName); err == nil {
 		d.TrustedKeys = []TrustedKey{{File: keyringName}}
 	}
-	d.Publish = nil // where this factory publishes concerns nobody else
+	// Where and when this factory publishes concerns nobody else.
+	d.Publish, d.Staging, d.Gate, d.Renewal = nil, nil, Gate{Inspection: d.Gate.Inspection, Tests: d.Gate.Tests}, Renewal{}
 	var definition []byte
 	err = contain(j.log, "builder "+d.Builder.Driver, "Result.Config", func() (err error) {
 		definition, err = MarshalDefinitions([]Definition{d})
@@ -184,7 +185,11 @@ func (j *job) runSeal(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	if err := j.writeChanges(previous); err != nil {
+	packages, err := j.packageList()
+	if err != nil {
+		return fmt.Errorf("cannot list the packages: %w", err)
+	}
+	if err := j.writeChanges(previous, packages); err != nil {
 		return fmt.Errorf("cannot write the list of changes: %w", err)
 	}
 	parent := j.sealedDir()
@@ -193,7 +198,7 @@ func (j *job) runSeal(ctx context.Context, r *record) error {
 	if err := errors.Join(os.RemoveAll(staging), os.RemoveAll(sealed), os.MkdirAll(parent, 0o755), os.Mkdir(staging, 0o755)); err != nil {
 		return err
 	}
-	if err := j.stageRelease(ctx, staging, tests); err != nil {
+	if err := j.stageRelease(ctx, staging, packages, tests); err != nil {
 		return err
 	}
 	if err := syncTree(staging); err != nil {
@@ -214,7 +219,7 @@ func (j *job) runSeal(ctx context.Context, r *record) error {
 const sumsName = "SHA256SUMS"
 
 // stageRelease makes the release in a directory.
-func (j *job) stageRelease(ctx context.Context, staging string, tests *testsuite.Report) error {
+func (j *job) stageRelease(ctx context.Context, staging string, packages []byte, tests *testsuite.Report) error {
 	digests := map[string]signing.FileDigest{}
 	digest := func(suffix string) error {
 		d, err := digestFile(ctx, filepath.Join(staging, filepath.Base(j.file(suffix))))
@@ -225,8 +230,14 @@ func (j *job) stageRelease(ctx context.Context, staging string, tests *testsuite
 		return nil
 	}
 	for _, suffix := range j.sealedFiles() {
-		// Linked, so that a run that is cut here can be taken up.
-		if err := os.Link(j.file(suffix), filepath.Join(staging, filepath.Base(j.file(suffix)))); err != nil {
+		name := filepath.Join(staging, filepath.Base(j.file(suffix)))
+		var err error
+		if suffix == ".packages" {
+			err = os.WriteFile(name, packages, 0o644)
+		} else {
+			err = os.Link(j.file(suffix), name) // so that a run that is cut here can be taken up
+		}
+		if err != nil {
 			return err
 		}
 		if err := digest(suffix); err != nil {
@@ -283,13 +294,10 @@ func (j *job) writeIndex(dir string, digests map[string]signing.FileDigest, test
 // writeChanges compares the packages with those of the previous release: a
 // line "-name version arch" for each that went and "+name version arch" for
 // each that came, an update being both. Without a previous release all came.
-func (j *job) writeChanges(previous *publish.Release) error {
-	have, err := os.ReadFile(j.file(".packages"))
-	if err != nil {
-		return err
-	}
+func (j *job) writeChanges(previous *publish.Release, have []byte) error {
 	var had []byte
 	if previous != nil {
+		var err error
 		if had, err = readRelease(previous, j.name+"-"+previous.Index.Build.String()+".packages"); err != nil {
 			return err
 		}

@@ -98,7 +98,7 @@ func (p *product) plan() ([]Task, error) {
 
 // left are the tasks that are left of a run.
 func (p *product) left(run *journal) ([]Task, error) {
-	j, err := p.open(run.Build, nil)
+	j, err := p.open(run.Build, p.newReport())
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +218,13 @@ func (f *Factory) Do(ctx context.Context, t Task) (*ImageReport, error) {
 		}
 		return j.do(ctx, t)
 	})
-	p.finish(ctx, report, err)
+	if errors.Is(err, ErrWaits) || errors.Is(err, ErrBusy) {
+		return report, err
+	}
+	ended := p.finish(ctx, report, err)
+	if ended && !errors.Is(err, ErrNothingToDo) && ctx.Err() == nil {
+		p.endNight(ctx, report)
+	}
 	return report, report.Err
 }
 
@@ -243,6 +249,9 @@ func (p *product) run(ctx context.Context) ImageReport {
 		return err
 	})
 	p.finish(ctx, report, err)
+	if report.Result != Waiting && ctx.Err() == nil && !errors.Is(err, ErrBusy) {
+		p.endNight(ctx, report)
+	}
 	return *report
 }
 
@@ -287,8 +296,8 @@ func (p *product) newReport() *ImageReport {
 	return &ImageReport{Name: p.name, Result: Waiting, Stage: StageBuild, DurationMS: map[Stage]int64{}, Artifacts: []string{}, Notes: p.def.Notes}
 }
 
-// finish completes a report.
-func (p *product) finish(ctx context.Context, report *ImageReport, err error) {
+// finish completes a report, and tells whether the run has ended.
+func (p *product) finish(ctx context.Context, report *ImageReport, err error) (ended bool) {
 	switch {
 	case err == nil:
 		report.Stage = ""
@@ -302,12 +311,16 @@ func (p *product) finish(ctx context.Context, report *ImageReport, err error) {
 		report.Artifacts = p.leftovers(report.Build)
 		p.log.Error("image failed", "build", report.Build, "stage", report.Stage, "error", err)
 	}
-	if build, berr := publish.ParseBuildID(report.Build); berr == nil && report.Result != Failed {
-		if j, err := p.readJournalOf(build); err == nil && j.Result != "" {
-			report.Result = j.Result
+	if build, berr := publish.ParseBuildID(report.Build); berr == nil {
+		if run, err := p.readJournalOf(build); err == nil && run.Result != "" {
+			ended = true
+			if report.Result != Failed {
+				report.Result = run.Result
+			}
 		}
 	}
 	if target, err := os.Readlink(filepath.Join(p.dir, p.name, string(publish.Latest))); err == nil && filepath.IsLocal(target) {
 		report.Release = path.Join(p.name, target)
 	}
+	return ended
 }

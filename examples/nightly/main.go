@@ -1,7 +1,7 @@
 // Nightly runs an image factory once: it builds, inspects, boots, tests, signs
 // and publishes the images of a definition file.
 //
-//	nightly -config FILE -out DIR [-key FILE] [-only PATTERN,…] [-until STAGE] [-from STAGE | -fresh] [-jobs N] [-force] [-mirror URL] [-any-class] [-site DIR] [-v]
+//	nightly -config FILE -out DIR [-key FILE] [-only PATTERN,…] [-until STAGE] [-from STAGE | -fresh] [-jobs N] [-force] [-mirror URL] [-any-class] [-site DIR] [-max-age DAYS] [-v]
 //	nightly -config FILE -out DIR -task IMAGE/STAGE [-key FILE] [-force] [-mirror URL] [-any-class] [-v]
 //	nightly -config FILE -check [-out DIR] [-key FILE] [-only PATTERN,…] [-mirror URL] [-any-class]
 //
@@ -23,7 +23,8 @@
 // has to wait, for an earlier stage or for who works on the image now. What came of
 // each image is in DIR/report.json, but for -task. With -site it writes pages of the
 // releases and of the run too, and names the one to open; a release that does not
-// verify is shown there and exits with 1.
+// verify is shown there and exits with 1. With -max-age, so does a target on which
+// what is latest of an image is older than so many days, whatever the night brought.
 package main
 
 import (
@@ -41,10 +42,12 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
+	"github.com/opentelekomcloud/go-imagefactory/builder/existing"
 	"github.com/opentelekomcloud/go-imagefactory/builder/kiwi"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
@@ -54,6 +57,9 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/publish/website"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
+
+// maxDays bounds -max-age, so that it fits a time.Duration.
+const maxDays = 100 * 366
 
 func main() {
 	syscall.Umask(0o022) // releases are public, and builders take it into images
@@ -79,6 +85,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	anyClass := fs.Bool("any-class", false, "allow names without a class of the cloud's public images, such as my_Debian_12")
 	check := fs.Bool("check", false, "report what is wrong with the definitions, drivers, keys and files, and build and write nothing")
 	site := fs.String("site", "", "`directory` to write pages of the releases and of the run to")
+	maxAge := fs.Int("max-age", 0, "exit with 1 if what is latest on a target is older than so many `days`; 0 allows any age")
 	verbose := fs.Bool("v", false, "log every line of the builders")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -92,8 +99,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return 2
 	}
-	if *config == "" || *out == "" && !*check || fs.NArg() > 0 || *jobs < 1 {
-		return usage(errors.New("want -config FILE -out DIR and no other arguments, or -config FILE -check; -jobs from 1"))
+	if *config == "" || *out == "" && !*check || fs.NArg() > 0 || *jobs < 1 || *maxAge < 0 || *maxAge > maxDays {
+		return usage(errors.New("want -config FILE -out DIR and no other arguments, or -config FILE -check; -jobs from 1, -max-age from 0"))
 	}
 	if *task != "" && (*check || *only+*until+*from+*site != "" || *fresh) || *from != "" && *fresh {
 		return usage(errors.New("-task goes with none of -check, -only, -until, -from, -fresh and -site; -from not with -fresh"))
@@ -121,14 +128,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	factory := &imagefactory.Factory{
 		Dir: *out, Jobs: *jobs, Force: *force, AnyClass: *anyClass,
 		Until: imagefactory.Stage(*until), From: imagefactory.Stage(*from), Fresh: *fresh,
-		Builders: []imagefactory.BuilderDriver{dib.Driver{}, kiwi.Driver{}},
+		Builders: []imagefactory.BuilderDriver{dib.Driver{}, kiwi.Driver{}, existing.Driver{}},
 		Targets: []imagefactory.TargetDriver{
 			directory.Driver{Dir: cmp.Or(*out, "."), Logger: logger},
 			glance.Driver{Logger: logger},
 			ims.Driver{Logger: logger},
 			obs.Driver{Logger: logger},
 		},
-		Logger: logger,
+		Logger: logger, MaxAge: time.Duration(*maxAge) * 24 * time.Hour,
 	}
 	if *mirror != "" {
 		factory.HostMirrors = map[string]string{"debian": *mirror}

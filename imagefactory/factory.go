@@ -139,12 +139,11 @@ type Factory struct {
 
 	// Limits are what images share and how long stages may take.
 	Limits Limits
-	// Stop, once closed, ends Run gracefully: no stage is begun any more, those in hand
-	// have Grace to end, and then their context does. An image that is not finished
-	// is Waiting or was cut, and the next run goes on with it. If nil, only ctx ends
-	// Run.
-	Stop  <-chan struct{}
-	Grace time.Duration
+	// Stop, once closed, ends Run gracefully: no stage is begun any more, and those in
+	// hand end, or are cut when ctx ends, for which the caller sets a limit. An image
+	// that is not finished is Waiting, and the next run goes on with it. If nil, only
+	// ctx ends Run.
+	Stop <-chan struct{}
 
 	// MaxAge is how old what is latest on a target may be before the report says that
 	// it is stale, whatever the run itself made; see [publish.CheckFresh]. If 0, it may
@@ -177,8 +176,6 @@ func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, e
 	report := &Report{Started: f.now(), Images: make([]ImageReport, len(products))}
 	var group errgroup.Group
 	group.SetLimit(max(f.Jobs, 1))
-	ctx, cancel := f.graceful(ctx)
-	defer cancel()
 	room := f.Limits.room()
 	for _, i := range longestFirst(products) {
 		p := products[i]

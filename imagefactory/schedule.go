@@ -36,7 +36,7 @@ type Limits struct {
 // ErrTimeLimit says that a stage took longer than its limit.
 var ErrTimeLimit = errors.New("the stage took longer than its limit")
 
-// errStopped is the cause of a context that ends with Factory.Grace.
+// errStopped says that Factory.Stop was closed before a stage began.
 var errStopped = errors.New("the factory was stopped")
 
 // room is what the images of a run wait for.
@@ -148,31 +148,6 @@ func (f *Factory) stopped() bool {
 	default:
 		return false
 	}
-}
-
-// graceful is ctx that ends, with errStopped as its cause, when Stop was closed and
-// Grace is over.
-func (f *Factory) graceful(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	end := func() { cancel(nil) }
-	if f.Stop == nil {
-		return ctx, end
-	}
-	go func() {
-		select {
-		case <-ctx.Done():
-			return
-		case <-f.Stop:
-		}
-		timer := time.NewTimer(f.Grace)
-		defer timer.Stop()
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-			cancel(errStopped)
-		}
-	}()
-	return ctx, end
 }
 
 // expected is how long the stages of an image took when they were last done; what is

@@ -235,40 +235,27 @@ func TestLongestFirst(t *testing.T) {
 }
 
 func TestStop(t *testing.T) {
-	for name, grace := range map[string]time.Duration{"it ends in time": time.Minute, "it does not": 10 * time.Millisecond} {
-		t.Run(name, func(t *testing.T) {
-			f, d := embedded(t)
-			stop := make(chan struct{})
-			f.Stop, f.Grace = stop, grace
-			f.Builders = []BuilderDriver{builds("good", func(ctx context.Context, s builder.Spec) (*builder.Result, error) {
-				close(stop)
-				if grace < time.Second {
-					<-ctx.Done()
-					return nil, ctx.Err()
-				}
-				return goodBuild(ctx, s)
-			})}
-			f.Jobs = 1
-			report, err := f.Run(t.Context(), []Definition{d, own("Standard_Good_2", "good")})
-			require.NoError(t, err)
-			got, later := report.Images[0], report.Images[1]
-			if grace < time.Second {
-				require.ErrorIs(t, got.Err, errStopped)
-				require.ErrorIs(t, got.Err, context.Canceled)
-			} else {
-				require.Equal(t, Waiting, got.Result, got.Error)
-				require.Equal(t, Waiting, later.Result)
-				require.Empty(t, later.Build)
-			}
-			require.Empty(t, later.DurationMS)
-			f.Stop = nil
-			f.Builders = []BuilderDriver{builds("good", goodBuild)}
-			report, err = f.Run(t.Context(), []Definition{d})
-			require.NoError(t, err)
-			require.Equal(t, Published, report.Images[0].Result, report.Images[0].Error)
-			require.Equal(t, got.Build, report.Images[0].Build, "it goes on")
-		})
-	}
+	f, d := embedded(t)
+	stop := make(chan struct{})
+	f.Stop, f.Jobs = stop, 1
+	f.Builders = []BuilderDriver{builds("good", func(ctx context.Context, s builder.Spec) (*builder.Result, error) {
+		close(stop)
+		return goodBuild(ctx, s)
+	})}
+	report, err := f.Run(t.Context(), []Definition{d, own("Standard_Good_2", "good")})
+	require.NoError(t, err)
+	got, later := report.Images[0], report.Images[1]
+	require.Equal(t, Waiting, got.Result, got.Error)
+	require.Contains(t, got.DurationMS, StageBuild)
+	require.NotContains(t, got.DurationMS, StageInspect)
+	require.Equal(t, Waiting, later.Result, later.Error)
+	require.Empty(t, later.DurationMS)
+	f.Stop = nil
+	report, err = f.Run(t.Context(), []Definition{d})
+	require.NoError(t, err)
+	require.Equal(t, Published, report.Images[0].Result, report.Images[0].Error)
+	require.Equal(t, got.Build, report.Images[0].Build, "it goes on")
+	require.NotContains(t, report.Images[0].DurationMS, StageBuild)
 }
 
 // BenchmarkPipeline is what the factory itself takes for an image, without tools: six

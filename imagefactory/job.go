@@ -654,7 +654,10 @@ func (j *job) test(ctx context.Context) (err error) {
 			}
 		}
 		j.facts.Given = testsuite.Given{Hostname: suite.Params.Hostname, DiskBytes: suite.Params.DiskBytes, OverlayBytes: suite.Params.OverlayBytes}
-		j.tests, err = suite.Judge(j.facts)
+		if j.tests, err = suite.Judge(j.facts); err != nil {
+			return err
+		}
+		j.tests, err = suite.Again(ctx, machine.Target, j.facts, j.tests)
 		return err
 	})
 	if err != nil {

@@ -93,6 +93,9 @@
 // not what it read, and after Do was killed in it. Builds of one image do not overlap:
 // of two plans made at once the one that is begun first counts.
 //
+// The journals and the files of a run lie in Dir. Processes that share the work share
+// Dir, on a file system with flock(2); there is no other store for them yet.
+//
 // When the context ends, the stage in hand is cut, nothing new is begun, and the
 // report is complete: each error tells what was cut and the context's cause.
 //

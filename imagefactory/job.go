@@ -37,10 +37,13 @@ func (p *product) open(build publish.BuildID, report *ImageReport) (*job, error)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoJournal) {
 		j.journal, err = &journal{Version: journalVersion, Image: p.name, Build: build, DefinitionSHA256: p.digest}, nil
 	}
+	if err != nil {
+		return nil, err
+	}
 	if r := j.journal.stage(StageInspect); r != nil {
 		report.Findings = r.Findings
 	}
-	return j, err
+	return j, nil
 }
 
 // do does a stage if it is its turn: see [Factory.Do] for the errors.
@@ -203,6 +206,9 @@ func (j *job) first(t Task) error {
 	runs, err := j.journals()
 	if err != nil {
 		return err
+	}
+	if _, err := os.Lstat(filepath.Join(j.dir, j.name, j.build.String())); err == nil && len(j.journal.Stages) == 0 {
+		return fmt.Errorf("%w: build %s of %s is released, and its journal is lost", ErrNothingToDo, j.build, j.name)
 	}
 	for _, run := range runs {
 		switch {

@@ -211,6 +211,20 @@ func TestSealedReleaseThatIsSpoilt(t *testing.T) {
 	}
 }
 
+// A task that comes again when its journal is lost does not release again.
+func TestTaskOfALostJournal(t *testing.T) {
+	f, d := embedded(t)
+	tasks, err := f.Tasks([]Definition{d})
+	require.NoError(t, err)
+	for _, task := range tasks {
+		_, err := f.Do(t.Context(), task)
+		require.NoError(t, err)
+	}
+	require.NoError(t, os.RemoveAll(filepath.Join(f.Dir, ".work", ".journal")))
+	_, err = f.Do(t.Context(), tasks[0])
+	require.ErrorIs(t, err, ErrNothingToDo)
+}
+
 // Journals do not grow with the nights, and what a killed write leaves goes.
 func TestJournalsAreBounded(t *testing.T) {
 	f, d := embedded(t)

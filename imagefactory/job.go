@@ -624,10 +624,12 @@ func (j *job) test(ctx context.Context) (err error) {
 	if others != nil {
 		defer func() { err = errors.Join(err, others.Close()) }()
 	}
+	begun := j.factory.now()
 	machine, err := j.boot(ctx, variant)
 	if err != nil {
 		return err
 	}
+	bootTime := j.factory.now().Sub(begun)
 	defer func() { err = errors.Join(err, contain(j.log, "sandbox", "Close", machine.Close)) }()
 	suite.Params.Hostname, suite.Params.OverlayBytes = machine.Hostname, machine.DiskBytes
 	if suite.Params.Declared, err = declaredText(j.log, j.def.Builder.Driver, j.builder, j.def.spec(j.mirrors)); err != nil {
@@ -660,7 +662,7 @@ func (j *job) test(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	j.report.Checks = j.tests.Summary
+	j.report.Checks, j.tests.BootMS = j.tests.Summary, bootTime.Milliseconds()
 	if err := j.writeTests(); err != nil {
 		return fmt.Errorf("cannot write the test report: %w", err)
 	}

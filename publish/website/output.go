@@ -507,17 +507,24 @@ func (o *output) removeOld(names []string) error {
 	return nil
 }
 
-// removeExcept removes files to which nothing leads, and the directories that are
-// empty then. One that cannot be removed hinders nobody.
+// removeExcept removes files to which nothing leads, pages before downloads, and the
+// directories that are empty then. One that cannot be removed hinders nobody.
 func (o *output) removeExcept(old, files []string) {
 	keep := map[string]bool{}
 	for _, name := range files {
 		keep[name] = true
 	}
+	var gone, downloads []string
 	for _, name := range old {
-		if keep[name] || !fs.ValidPath(name) {
-			continue
+		switch {
+		case keep[name] || !fs.ValidPath(name):
+		case strings.HasPrefix(name, "download/"):
+			downloads = append(downloads, name)
+		default:
+			gone = append(gone, name)
 		}
+	}
+	for _, name := range append(gone, downloads...) {
 		for err := error(nil); err == nil && name != "."; name = path.Dir(name) {
 			err = o.root.Remove(name)
 		}

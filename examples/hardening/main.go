@@ -182,7 +182,7 @@ func (o *options) booted(ctx context.Context, suite *testsuite.Suite, stderr io.
 		if err != nil {
 			return testsuite.Facts{}, err
 		}
-		others = boots.Start(ctx, boots.Config{Sandbox: box, Image: image, Set: o.boots, UEFI: disk.BootUEFI})
+		others = boots.Start(ctx, boots.Config{Sandbox: box, Image: image, Set: o.boots, UEFI: disk.BootUEFI, Suite: suite})
 		defer func() { err = errors.Join(err, others.Close()) }()
 		image.Variant = others.First
 	}

@@ -255,7 +255,7 @@ func (c *Config) look(ctx context.Context, p plan) (s sight) {
 
 // restartFacts are those that a restart may change and that are read in moments.
 var restartFacts = []string{
-	"sshd-config", "sshd-match", "sshd-processes", "sockets", "services", "failed-units", "users", "accounts", "sudo", "sudo-rules",
+	"sshd-config", "sshd-match", "sshd-views", "sshd-processes", "sockets", "services", "failed-units", "users", "accounts", "sudo", "sudo-rules",
 	"shells", "authorized-keys", "login-key", "sysctl", "mounts", "boot", "kernel", "os-release", "processes", "apparmor",
 }
 

@@ -39,7 +39,7 @@
 //
 // # Limits
 //
-// Linux guests of x86-64 with BIOS boot, cloud-init and an sshd; they must
+// Linux guests of x86-64 with BIOS or UEFI boot, cloud-init and an sshd; they must
 // print to the first serial port. QEMU ends with this program even when the
 // program is killed, but only on Linux; elsewhere only Close ends it. What else such a
 // program leaves, a directory imagefactory-sandbox-* in its WorkDir, the next Boot with

@@ -63,6 +63,7 @@ func TestHostileGuests(t *testing.T) {
 		{"no data source", say("Linux version 6.1\n[   30.1] cloud-init[500]: Cloud-init v. 22.4.2 finished at Wed, 25 Nov 2026 15:00:00 +0000. Datasource DataSourceNone.  Up 30.1 seconds\n"),
 			GuestError{NoData, "cloud-init", "[   30.1] cloud-init[500]: Cloud-init v. 22.4.2 finished at Wed, 25 Nov 2026 15:00:00 +0000. Datasource DataSourceNone.  Up 30.1 seconds"}},
 		{"grub", say("GRUB loading.\nerror: no such partition.\ngrub rescue> "), GuestError{NotBootable, "boot loader", "grub rescue>"}},
+		{"grub without a menu", say("Welcome to GRUB!\n\nerror: file not found.\ngrub> "), GuestError{NotBootable, "boot loader", "grub>"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			q := box{QEMU{Accel: "tcg", BootTimeout: 5 * time.Minute}, Image{WorkDir: t.TempDir()}}

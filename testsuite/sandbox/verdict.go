@@ -52,7 +52,7 @@ var endings = []struct {
 	line   *regexp.Regexp
 }{
 	{Panicked, regexp.MustCompile(`Kernel panic - not syncing`)},
-	{NotBootable, regexp.MustCompile(`^(No bootable device|BdsDxe: No bootable option|grub rescue>|Missing operating system|Operating system not found|Could not find kernel image)`)},
+	{NotBootable, regexp.MustCompile(`^(No bootable device|BdsDxe: No bootable option|grub(?: rescue)?>|Missing operating system|Operating system not found|Could not find kernel image)`)},
 	{Emergency, regexp.MustCompile(`(You are in (emergency|rescue|maintenance) mode|^(Press Enter|Give root password) for maintenance|^\(initramfs\)|Entering emergency mode\.|ALERT!.*Dropping to a shell|^dracut:/#)`)},
 	{NoData, regexp.MustCompile(`finished at .*Datasource DataSourceNone|No instance datasource found`)},
 }
@@ -64,7 +64,7 @@ var phases = []struct {
 }{
 	{"boot loader", regexp.MustCompile(`(?i)\bgrub\b|isolinux|syslinux|Booting from (Hard|DVD)`)},
 	{"kernel", regexp.MustCompile(`Linux version \d|Booting Linux|\] Command line:`)},
-	{"init", regexp.MustCompile(`systemd\[1\]|Welcome to |Begin: Running /scripts|INIT: version`)},
+	{"init", regexp.MustCompile(`systemd\[1\]|Welcome to [^!]*\d|Begin: Running /scripts|INIT: version`)},
 	{"cloud-init", regexp.MustCompile(`cloud-init\[|Cloud-init v`)},
 }
 

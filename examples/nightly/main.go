@@ -3,12 +3,17 @@
 //
 //	nightly -config FILE -out DIR [-key FILE] [-only NAME,…] [-jobs N] [-force] [-mirror URL] [-any-class] [-site DIR] [-v]
 //	nightly -config FILE -check [-out DIR] [-key FILE] [-only NAME,…] [-mirror URL] [-any-class]
+//	nightly -config FILE -out DIR -due [-advisories PATH] …
+//	nightly -config FILE -out DIR -promote NAME[/BUILD] [-advisories PATH] …
+//
+// With -due it says of each image whether its latest is to be renewed and why. With
+// -promote it makes a candidate public that an earlier night has held.
 //
 // With -check it says what is wrong with the definitions and what they refer to,
 // and neither builds nor writes anything.
 //
-// It exits with 0 when every image is published or unchanged, 1 when one failed
-// or the run was interrupted, and 2 on bad usage or configuration. What came of
+// It exits with 0 when every image is published, unchanged or a candidate, 1 when one
+// failed, there is an alarm or the run was interrupted, and 2 on bad usage or configuration. What came of
 // each image is in DIR/report.json. With -site it writes pages of the releases and of
 // the run too, and names the one to open; a release that does not verify is shown
 // there and exits with 1.
@@ -62,6 +67,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	anyClass := fs.Bool("any-class", false, "allow names without a class of the cloud's public images, such as my_Debian_12")
 	check := fs.Bool("check", false, "report what is wrong with the definitions, drivers, keys and files, and build and write nothing")
 	site := fs.String("site", "", "`directory` to write pages of the releases and of the run to")
+	due := fs.Bool("due", false, "say of each image whether its latest is due, and build nothing")
+	promoted := fs.String("promote", "", "`NAME[/BUILD]` of a candidate to make public, without a build")
+	advisories := fs.String("advisories", "", "file or directory of the distributions' advisories, for the gate and the renewal")
 	verbose := fs.Bool("v", false, "log every line of the builders")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -124,6 +132,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	factory.Key = key
 	if made {
 		fmt.Fprintf(stdout, "made a new signing key in %s; keep it safe\nits fingerprint is %s\n", *keyFile, key.Fingerprint())
+	}
+	if err := withAdvisories(ctx, factory, *advisories); err != nil {
+		return usage(err)
+	}
+	switch {
+	case *due:
+		return tellDue(ctx, factory, definitions, stdout, stderr)
+	case *promoted != "":
+		return promote(ctx, factory, definitions, *promoted, stdout, stderr)
 	}
 	if f, ok := stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) && !*verbose {
 		level.Set(slog.LevelWarn)

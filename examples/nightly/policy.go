@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
+	"github.com/opentelekomcloud/go-imagefactory/imagefactory/advisory"
+	"github.com/opentelekomcloud/go-imagefactory/publish"
+)
+
+// withAdvisories lets the factory know of security updates.
+func withAdvisories(ctx context.Context, f *imagefactory.Factory, file string) error {
+	if file == "" {
+		return nil
+	}
+	db, err := advisory.Load(ctx, file)
+	if err != nil {
+		return err
+	}
+	f.Updates = imagefactory.UpdatesFrom(db)
+	return nil
+}
+
+// tellDue says for each image whether its latest is due. It exits with 0, or 2 where
+// that could not be told of one.
+func tellDue(ctx context.Context, f *imagefactory.Factory, definitions []imagefactory.Definition, stdout, stderr io.Writer) int {
+	code := 0
+	for _, d := range definitions {
+		due, err := f.Due(ctx, d)
+		if err != nil {
+			fmt.Fprintln(stderr, "nightly:", err)
+			code = 2
+			continue
+		}
+		verdict := "not due"
+		if due.Due {
+			verdict = "due"
+		}
+		fmt.Fprintf(stdout, "%s: %s (%s): %s\n", d.Name, verdict, due.Why, due.Text)
+	}
+	return code
+}
+
+// promote makes a candidate public: NAME/BUILD, or the newest of NAME.
+func promote(ctx context.Context, f *imagefactory.Factory, definitions []imagefactory.Definition, which string, stdout, stderr io.Writer) int {
+	name, id, _ := strings.Cut(which, "/")
+	chosen, err := choose(definitions, name)
+	var build publish.BuildID
+	if err == nil && id != "" {
+		build, err = publish.ParseBuildID(id)
+	}
+	if err == nil && len(chosen) != 1 {
+		err = errors.New("want one image's name")
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "nightly: -promote:", err)
+		return 2
+	}
+	image, err := f.Promote(ctx, chosen[0], build)
+	if image == nil {
+		fmt.Fprintln(stderr, "nightly:", err)
+		return 2
+	}
+	return tellText(&imagefactory.Report{Images: []imagefactory.ImageReport{*image}}, stdout)
+}
+
+func tellText(r *imagefactory.Report, stdout io.Writer) int {
+	if err := r.WriteText(stdout); err != nil {
+		return 2
+	}
+	if !r.OK() {
+		return 1
+	}
+	return 0
+}

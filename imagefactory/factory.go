@@ -128,6 +128,11 @@ type Factory struct {
 	Jobs  int  // images at once; if less than 1, one
 	Force bool // release also what is unchanged
 
+	// MaxAge is how old what is latest on a target may be before the report says that
+	// it is stale, whatever the run itself made; see [publish.CheckFresh]. If 0, it may
+	// have any age.
+	MaxAge time.Duration
+
 	// Progress is called at the beginning and the end of each stage, by one
 	// goroutine at a time. The image goes on when it returns, and others wait
 	// for it where they would call it, so it should be quick and must not wait
@@ -164,6 +169,7 @@ func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, e
 	for i, j := range jobs {
 		group.Go(func() error {
 			report.Images[i] = j.run(ctx)
+			report.Images[i].Stale = j.stale(ctx)
 			return nil
 		})
 	}
@@ -305,23 +311,6 @@ func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
 		}
 	}
 	return j, nil
-}
-
-func (f *Factory) newTargets(parts *parts, j *job) ([]target, error) {
-	var targets []target
-	ofKind := make(map[string]int)
-	for _, c := range j.def.Publish {
-		t, err := newDriver(j, "publish", parts.targets, c, TargetDriver.New)
-		if err != nil {
-			return nil, err
-		}
-		name := c.Driver
-		if ofKind[c.Driver]++; ofKind[c.Driver] > 1 {
-			name = fmt.Sprintf("%s-%d", c.Driver, ofKind[c.Driver])
-		}
-		targets = append(targets, target{name, c.Driver, t})
-	}
-	return targets, nil
 }
 
 // mirrors replaces "host" by what this machine uses.

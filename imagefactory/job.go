@@ -497,17 +497,9 @@ func (j *job) writePackages() error {
 // unchanged reports whether the image is what the latest release is. Then that
 // one is brought to targets that lack it, and the new image goes.
 func (j *job) unchanged(ctx context.Context) (bool, error) {
-	latest := filepath.Join(j.dir, j.name, string(publish.Latest))
-	if _, err := os.Lstat(latest); errors.Is(err, fs.ErrNotExist) {
-		return false, nil // the first release
-	}
-	previous, err := publish.Open(ctx, latest, j.keyring)
-	if ctx.Err() != nil {
-		return false, errors.Join(err, ctx.Err())
-	}
-	if err != nil {
-		j.log.WarnContext(ctx, "the latest release is not compared with: it does not verify", "error", err)
-		return false, nil
+	previous, err := j.predecessor(ctx)
+	if previous == nil || err != nil {
+		return false, err // the first release
 	}
 	j.previous = previous
 	if j.factory.Force || j.waiverExpired() {
@@ -523,7 +515,7 @@ func (j *job) unchanged(ctx context.Context) (bool, error) {
 		}
 	}
 	j.log.InfoContext(ctx, "unchanged", "release", previous.Index.Build)
-	if err := j.publishAll(ctx, previous); err != nil {
+	if err := j.publishPrevious(ctx); err != nil {
 		j.report.Stage = StagePublish
 		return false, err
 	}

@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/nearest"
-	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/boots"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
@@ -22,15 +21,6 @@ type parts struct {
 	profiles map[string]testsuite.Profile
 	probes   []testsuite.Probe
 }
-
-// target is a place to publish on.
-type target struct {
-	name   string // of the driver and, from the second of a kind on, its number
-	driver string
-	publish.Target
-}
-
-func (t target) String() string { return "target " + t.name }
 
 // parts reports every part that definitions could not name, or not for certain.
 func (f *Factory) parts() (*parts, error) {

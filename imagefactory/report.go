@@ -8,8 +8,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -74,6 +76,10 @@ type ImageReport struct {
 	// definition's order; none where it came to no publication.
 	Targets []TargetReport `json:"targets,omitempty"`
 
+	// Stale says by a target's name why what is latest there is older than
+	// Factory.MaxAge, or that this cannot be told; it has no other targets.
+	Stale map[string]string `json:"stale,omitempty"`
+
 	// Notes are the known issues that the definition lists.
 	Notes []string `json:"notes,omitempty"`
 
@@ -96,14 +102,14 @@ type ImageReport struct {
 // TargetReport is what came of an image on one target. What failed on it is tried there
 // again by the next run.
 type TargetReport struct {
-	// Name is the driver's and, from the second of a kind on, its number: obs, obs-2.
+	// Name is what the definition calls the target; see [Component].
 	Name  string `json:"name"`
 	Build string `json:"build"` // that was published
 	Error string `json:"error"` // otherwise ""
 }
 
 // OK reports whether there are images and each is published, unchanged or a candidate,
-// without an alarm, and nothing is wrong with the website.
+// without an alarm and nowhere stale, and nothing is wrong with the website.
 func (r *Report) OK() bool {
 	if r == nil || len(r.Images) == 0 || r.SiteError != "" {
 		return false
@@ -118,7 +124,7 @@ func (r *Report) OK() bool {
 
 // good reports whether nobody has to look at the image.
 func (i *ImageReport) good() bool {
-	return (i.Result == Published || i.Result == Unchanged || i.Result == Candidate) && len(i.Alarms) == 0
+	return (i.Result == Published || i.Result == Unchanged || i.Result == Candidate) && len(i.Alarms)+len(i.Stale) == 0
 }
 
 // WriteJSON writes the report as indented JSON, with the keys that the fields
@@ -214,6 +220,9 @@ func (r *Report) WriteText(w io.Writer) error {
 			if t.Error != "" {
 				printf("  target %s: build %s waits: %s\n", t.Name, t.Build, t.Error)
 			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(i.Stale)) {
+			printf("  target %s is stale: %s\n", name, i.Stale[name])
 		}
 		for _, note := range i.Notes {
 			printf("  note: %s\n", note)

@@ -102,8 +102,9 @@ func (g *generator) schema(typ reflect.Type) object {
 		return object{"enum": []testsuite.UVPState{testsuite.UVPRequired, testsuite.UVPOptional, testsuite.UVPForbidden}}
 	case reflect.TypeFor[Component]():
 		return object{
-			"type": "object", "minProperties": 1, "maxProperties": 2, "properties": object{"host": g.schema(reflect.TypeFor[string]())},
-			"if": object{"required": []string{"host"}}, "then": object{"minProperties": 2}, "else": object{"maxProperties": 1},
+			"type": "object", "minProperties": 1, "maxProperties": 2, "properties": object{"host": g.schema(reflect.TypeFor[string]()), "name": g.schema(reflect.TypeFor[string]())},
+			"if":   object{"anyOf": []object{{"required": []string{"host"}}, {"required": []string{"name"}}}},
+			"then": object{"minProperties": 2}, "else": object{"maxProperties": 1}, "not": object{"required": []string{"host", "name"}},
 		}
 	}
 	switch typ.Kind() {

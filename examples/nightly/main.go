@@ -5,9 +5,11 @@
 //	nightly -config FILE -check [-out DIR] [-key FILE] [-only NAME,…] [-mirror URL] [-any-class]
 //	nightly -config FILE -out DIR -due [-advisories PATH] …
 //	nightly -config FILE -out DIR -promote NAME[/BUILD] [-advisories PATH] …
+//	nightly -config FILE -out DIR -key FILE -rotate-key FILE
 //
 // With -due it says of each image whether its latest is to be renewed and why. With
-// -promote it makes a candidate public that an earlier night has held.
+// -promote it makes a candidate public that an earlier night has held. With -rotate-key
+// it changes the signing key, and keeps what the old one has signed good.
 //
 // With -check it says what is wrong with the definitions and what they refer to,
 // and neither builds nor writes anything.
@@ -75,6 +77,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	site := fs.String("site", "", "`directory` to write pages of the releases and of the run to")
 	due := fs.Bool("due", false, "say of each image whether its latest is due, and build nothing")
 	promoted := fs.String("promote", "", "`NAME[/BUILD]` of a candidate to make public, without a build")
+	rotated := fs.String("rotate-key", "", "`file` of the secret key, made if there is none, that follows the one of -key from now on")
 	advisories := fs.String("advisories", "", "file or directory of the distributions' advisories, for the gate and the renewal")
 	maxAge := fs.Int("max-age", 0, "exit with 1 if what is latest on a target is older than so many `days`; 0 allows any age")
 	verbose := fs.Bool("v", false, "log every line of the builders")
@@ -146,6 +149,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case *due:
 		return tellDue(ctx, factory, definitions, stdout, stderr)
+	case *rotated != "":
+		return rotate(ctx, *out, key, *rotated, stdout, stderr)
 	case *promoted != "":
 		return promote(ctx, factory, definitions, *promoted, stdout, stderr)
 	}

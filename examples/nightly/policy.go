@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory/advisory"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
+	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
 // withAdvisories lets the factory know of security updates.
@@ -74,6 +76,35 @@ func tellText(r *imagefactory.Report, stdout io.Writer) int {
 	}
 	if !r.OK() {
 		return 1
+	}
+	return 0
+}
+
+// rotate makes the key in a file, which is made where there is none, the one that
+// follows the key that signs now.
+func rotate(ctx context.Context, dir string, old *signing.Key, file string, stdout, stderr io.Writer) int {
+	err := func() error {
+		if inside(file, dir) {
+			return fmt.Errorf("the secret key %s must not lie in the download directory %s", file, dir)
+		}
+		signer, err := signing.NewSigner(old, signing.SignerConfig{})
+		if err != nil {
+			return err
+		}
+		next, _, err := imagefactory.OpenKey(file)
+		if err != nil {
+			return err
+		}
+		if err := imagefactory.RotateKey(ctx, dir, signer, next, time.Time{}); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(stdout, "the key %s in %s signs from now on: use -key %s\nthe old one, %s, counts for %v more\n",
+			next.Fingerprint(), file, file, old.Fingerprint(), imagefactory.KeyOverlap)
+		return err
+	}()
+	if err != nil {
+		fmt.Fprintln(stderr, "nightly: -rotate-key:", err)
+		return 2
 	}
 	return 0
 }

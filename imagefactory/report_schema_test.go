@@ -126,7 +126,7 @@ func eventful() *Report {
 			Name: "Standard_A_1", Build: "20260101-030000", Result: Published, DurationMS: map[Stage]int64{StageBuild: 61500, StageTest: 1000},
 			Checks: testsuite.Summary{Pass: 60, Skipped: 2}, Release: "Standard_A_1/20260101-030000", Artifacts: []string{"a"},
 			Targets: []TargetReport{{Name: "directory", Build: "20260101-030000"}}, Notes: []string{"known"},
-			Due: &Due{Image: "Standard_A_1", Due: true, Why: DueSecurity, Text: "a fix", Latest: "20251201-030000", Built: at, Next: at, Updates: []Update{{ID: "CVE-1", Package: "a", Version: "1", FixedIn: "2", Severity: "high"}}},
+			Due:     &Due{Image: "Standard_A_1", Due: true, Why: DueSecurity, Text: "a fix", Latest: "20251201-030000", Built: at, Next: at, Updates: []Update{{ID: "CVE-1", Package: "a", Version: "1", FixedIn: "2", Severity: "high"}}},
 			Retired: []string{"directory/20231201-030000"},
 		},
 		{

@@ -21,7 +21,7 @@ const reportSchemaFile = "report.schema.json"
 
 // reportEnums are the values of the texts that have a few.
 var reportEnums = map[reflect.Type][]string{
-	reflect.TypeFor[Outcome]():            {string(Published), string(Unchanged), string(Failed), string(Candidate)},
+	reflect.TypeFor[Outcome]():            {string(Published), string(Unchanged), string(Failed), string(Candidate), string(Waiting)},
 	reflect.TypeFor[Stage]():              {"", string(StageBuild), string(StageInspect), string(StageTest), string(StageSeal), string(StagePublish)},
 	reflect.TypeFor[DueReason]():          {string(DueFirst), string(DueNight), string(DueMonth), string(DueSecurity), string(DueForced), string(NotDue)},
 	reflect.TypeFor[testsuite.Severity](): {"", "low", "medium", "high", "critical"},

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"strings"
@@ -13,6 +14,38 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
+
+// policyFlags are what may be asked of a factory beside a night.
+type policyFlags struct {
+	due                          *bool
+	promote, rotated, advisories *string
+}
+
+func newPolicyFlags(fs *flag.FlagSet) policyFlags {
+	return policyFlags{
+		due:        fs.Bool("due", false, "say of each image whether its latest is due, and build nothing"),
+		promote:    fs.String("promote", "", "`NAME[/BUILD]` of a candidate to make public, without a build"),
+		rotated:    fs.String("rotate-key", "", "`file` of the secret key, made if there is none, that follows the one of -key from now on"),
+		advisories: fs.String("advisories", "", "file or directory of the distributions' advisories, for the gate and the renewal"),
+	}
+}
+
+// do does what was asked, and lets the factory know of security updates.
+func (p policyFlags) do(ctx context.Context, f *imagefactory.Factory, definitions []imagefactory.Definition, stdout, stderr io.Writer) (code int, done bool) {
+	if err := withAdvisories(ctx, f, *p.advisories); err != nil {
+		fmt.Fprintln(stderr, "nightly:", err)
+		return 2, true
+	}
+	switch {
+	case *p.due:
+		return tellDue(ctx, f, definitions, stdout, stderr), true
+	case *p.rotated != "":
+		return rotate(ctx, f.Dir, f.Key, *p.rotated, stdout, stderr), true
+	case *p.promote != "":
+		return promote(ctx, f, definitions, *p.promote, stdout, stderr), true
+	}
+	return 0, false
+}
 
 // withAdvisories lets the factory know of security updates.
 func withAdvisories(ctx context.Context, f *imagefactory.Factory, file string) error {

@@ -2,6 +2,7 @@
 // and publishes the images of a definition file.
 //
 //	nightly -config FILE -out DIR [-key FILE] [-only PATTERN,…] [-until STAGE] [-from STAGE | -fresh] [-jobs N] [-force] [-mirror URL] [-any-class] [-site DIR] [-max-age DAYS] [-v]
+//	        [-junit FILE] [-metrics FILE] [-webhook URL -webhook-secret FILE] [-hook PROGRAM]
 //	nightly -config FILE -out DIR -task IMAGE/STAGE [-key FILE] [-force] [-mirror URL] [-any-class] [-v]
 //	nightly -config FILE -out DIR -due | -promote NAME[/BUILD] | -rotate-key FILE [-key FILE] [-advisories PATH] …
 //	nightly -config FILE -check [-out DIR] [-key FILE] [-only PATTERN,…] [-mirror URL] [-any-class]
@@ -13,6 +14,9 @@
 // With -task it does one stage of one image, as a scheduler may have it: the next
 // stages are for other calls, by whichever process on the same DIR. A build begins a
 // run where none goes on.
+//
+// The report goes to -junit, -metrics, -webhook and -hook too; that one of them could not
+// be told exits with 2, where nothing else was wrong.
 //
 // With -due it says of each image whether its latest is to be renewed and why. With
 // -promote it makes a candidate public that an earlier night has held. With -rotate-key
@@ -91,7 +95,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	anyClass := fs.Bool("any-class", false, "allow names without a class of the cloud's public images, such as my_Debian_12")
 	check := fs.Bool("check", false, "report what is wrong with the definitions, drivers, keys and files, and build and write nothing")
 	site := fs.String("site", "", "`directory` to write pages of the releases and of the run to")
-	policy := newPolicyFlags(fs)
+	policy, after := newPolicyFlags(fs), newAfterFlags(fs)
 	maxAge := fs.Int("max-age", 0, "exit with 1 if what is latest on a target is older than so many `days`; 0 allows any age")
 	verbose := fs.Bool("v", false, "log every line of the builders")
 	if err := fs.Parse(args); err != nil {
@@ -122,6 +126,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return usage(err)
 	}
 	if definitions, err = choose(definitions, *only); err != nil {
+		return usage(err)
+	}
+	if err := after.check(); err != nil {
 		return usage(err)
 	}
 	if *out != "" && inside(*keyFile, *out) {
@@ -185,7 +192,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if page := filepath.Join(*site, "index.html"); *site != "" && ctx.Err() == nil {
 		defer fmt.Fprintln(stdout, "pages to open:", page)
 	}
-	return tell(ctx, report, filepath.Join(*out, "report.json"), stdout, stderr)
+	code := tell(ctx, report, filepath.Join(*out, "report.json"), stdout, stderr)
+	if err := after.tell(ctx, report); err != nil {
+		return cmp.Or(code, usage(err)) // what came of the images counts first
+	}
+	return code
 }
 
 // What -task exits with beside 0, 1 and 2.

@@ -112,6 +112,10 @@ type Factory struct {
 	// what this machine's own package manager uses.
 	HostMirrors map[string]string
 
+	// RebuildAfter is the age from which the latest release of an image is built again
+	// although nothing that is known of has changed (builder.Stater). If zero, 7 days.
+	RebuildAfter time.Duration
+
 	Jobs  int  // images at once; if less than 1, one
 	Force bool // release also what is unchanged
 

@@ -72,6 +72,7 @@ type job struct {
 	facts    testsuite.Facts
 	digest   string           // of the definition and what it refers to
 	previous *publish.Release // nil if there is none that can be trusted
+	state    *builder.State   // of the mirrors, that the image is built from; nil if it is not known
 	record   *record          // nil before the build is done
 }
 
@@ -124,6 +125,9 @@ func (j *job) all(ctx context.Context) (Outcome, error) {
 	if !taken {
 		if err := j.begin(); err != nil {
 			return Failed, err
+		}
+		if same, err := j.sameState(ctx); same || err != nil {
+			return Unchanged, err
 		}
 		if err := j.stage(ctx, StageBuild, j.runBuild); err != nil {
 			return Failed, err
@@ -358,6 +362,9 @@ func (j *job) runBuild(ctx context.Context) (err error) {
 	if err := j.callBuilder(ctx, spec); err != nil {
 		return err
 	}
+	if err := j.confirmState(ctx); err != nil {
+		return err
+	}
 	if err := j.takeBuilt(out); err != nil {
 		return err
 	}
@@ -490,32 +497,39 @@ func (j *job) writePackages() error {
 // unchanged reports whether the image is what the latest release is. Then that
 // one is brought to targets that lack it, and the new image goes.
 func (j *job) unchanged(ctx context.Context) (bool, error) {
-	previous, err := j.predecessor(ctx)
-	if previous == nil || err != nil {
-		return false, err // the first release
+	if j.previous == nil {
+		var err error
+		if j.previous, err = j.predecessor(ctx); j.previous == nil || err != nil {
+			return false, err // the first release
+		}
 	}
-	j.previous = previous
 	if j.factory.Force || j.waiverExpired() {
 		return false, nil
 	}
 	if st, err := os.Stat(j.file(".packages")); err != nil || st.Size() == 0 {
 		return false, err // nobody knows what is in it
 	}
-	for _, suffix := range []string{".packages", ".config.tar.gz"} {
-		same, err := sameFile(previous, previous.Index.Build, j.name, suffix, j.file(suffix))
-		if err != nil || !same {
-			return false, err
-		}
+	same, err := sameFile(j.previous, j.previous.Index.Build, j.name, ".packages", j.file(".packages"))
+	if err == nil && same {
+		same, err = j.sameConfig()
 	}
-	j.log.InfoContext(ctx, "unchanged", "release", previous.Index.Build)
-	if err := j.publishPrevious(ctx); err != nil {
-		j.report.Stage = StagePublish
+	if err != nil || !same {
 		return false, err
 	}
+	return true, j.keepPrevious(ctx)
+}
+
+// keepPrevious brings the latest release to the targets that lack it, and ends the run.
+func (j *job) keepPrevious(ctx context.Context) error {
+	j.log.InfoContext(ctx, "unchanged", "release", j.previous.Index.Build)
+	if err := j.publishPrevious(ctx); err != nil {
+		j.report.Stage = StagePublish
+		return err
+	}
 	j.report.Stage = ""
-	j.report.Checks = testsuite.Summary(previous.Index.Tests)
+	j.report.Checks = testsuite.Summary(j.previous.Index.Tests)
 	j.remove(j.runDir)
-	return true, nil
+	return nil
 }
 
 // waiverExpired reports whether a waiver that may have let the previous release

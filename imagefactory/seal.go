@@ -19,6 +19,7 @@ import (
 	"syscall"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/configtar"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
@@ -54,7 +55,8 @@ archive and run the image factory's example program in its directory:
 
 Packages come from the mirrors in nightly.yaml ("host" is what your machine's
 own package manager uses); replace them by yours. Signatures are verified with
-keyring.gpg.
+keyring.gpg. mirrors.json, where it is, says which signed indexes the mirrors had
+when this image was built.
 `
 
 // writeConfig writes NAME-BUILD.config.tar.gz: a definition file with the
@@ -87,10 +89,17 @@ func (j *job) writeConfig(dir *os.Root) (err error) {
 		return err
 	}
 	t := tar.NewWriter(z)
+	state, err := j.stateText()
+	if err != nil {
+		return err
+	}
 	for _, file := range []struct {
 		name string
 		data []byte
-	}{{"README", fmt.Appendf(nil, rebuildReadme, j.name)}, {"nightly.yaml", definition}} {
+	}{{"README", fmt.Appendf(nil, rebuildReadme, j.name)}, {configtar.Mirrors, state}, {"nightly.yaml", definition}} {
+		if file.data == nil {
+			continue
+		}
 		if _, err := dir.Lstat(file.name); err == nil {
 			return fmt.Errorf("the builder's configuration has a %s, which is the archive's own", file.name)
 		}

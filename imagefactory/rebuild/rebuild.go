@@ -18,9 +18,9 @@
 // UUIDs and times of their own that no builder repeats. What lies in no file, such as
 // boot sectors, is then not compared, and the result is [signing.SameFiles]. The other
 // lists are compared by their bytes; one that is missing differs. The image's archive
-// of configuration says what both were built from: where it differs, they were not
-// built from the same, and the result is [signing.Differs] unless the image's bytes are
-// the same.
+// of configuration says what both were built from: where it differs in more than its
+// mirrors.json, they were not built from the same, and the result is [signing.Differs]
+// unless the image's bytes are the same.
 //
 // The result is a claim of whoever signs it. The rebuild's own lists are taken as they
 // are: who rebuilds makes them. A consumer demands several such statements of keys that
@@ -48,6 +48,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/configtar"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
@@ -127,11 +128,27 @@ func (c *comparison) list(suffix string) (same bool, err error) {
 		return false, err
 	case was == nil && is == nil:
 		return true, nil
+	case suffix == configSuffix && was != nil && is != nil:
+		if !sameConfig(was, is) {
+			c.differs("%s", suffix)
+			return false, nil
+		}
+		return true, nil
 	case was == nil || is == nil || !bytes.Equal(was, is):
 		c.differs("%s", suffix)
 		return false, nil
 	}
 	return true, nil
+}
+
+// sameConfig compares archives of configuration, but for what the mirrors had.
+func sameConfig(was, is []byte) bool {
+	if bytes.Equal(was, is) {
+		return true
+	}
+	a, err1 := configtar.Digest(bytes.NewReader(was))
+	b, err2 := configtar.Digest(bytes.NewReader(is))
+	return err1 == nil && err2 == nil && a == b
 }
 
 // releasedFile reads the release's file with that suffix, or nil.

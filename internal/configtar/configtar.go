@@ -1,0 +1,85 @@
+// Package configtar reads the archives of configuration that releases have.
+package configtar
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Mirrors is the name in an archive of what the mirrors had when the image was built, a
+// builder.State. It says when something was built rather than from what.
+const Mirrors = "mirrors.json"
+
+const (
+	maxBytes = 256 << 20 // of an archive, unpacked
+	maxFiles = 50_000
+)
+
+// Walk calls do for each entry of an archive, in order.
+func Walk(r io.Reader, do func(*tar.Header, io.Reader) error) error {
+	z, err := gzip.NewReader(r)
+	if err != nil {
+		return errors.New("it is not compressed with gzip")
+	}
+	limited := &io.LimitedReader{R: z, N: maxBytes + 1}
+	t := tar.NewReader(limited)
+	for n := 0; ; n++ {
+		h, err := t.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case limited.N <= 0:
+			return fmt.Errorf("it has more than %d bytes", maxBytes)
+		case n >= maxFiles:
+			return fmt.Errorf("it has more than %d files", maxFiles)
+		case err != nil:
+			return errors.New("it is not a tar archive, or damaged")
+		}
+		if err := do(h, t); err != nil {
+			return err
+		}
+	}
+}
+
+// Digest stands for all of an archive but Mirrors: who builds from archives of the same
+// digest builds from the same.
+func Digest(r io.Reader) (string, error) {
+	sum := sha256.New()
+	err := Walk(r, func(h *tar.Header, r io.Reader) error {
+		if h.Name == Mirrors {
+			return nil
+		}
+		content := sha256.New()
+		if _, err := io.Copy(content, r); err != nil {
+			return errors.New("it is damaged")
+		}
+		fmt.Fprintf(sum, "%q %q %c %o %x\n", h.Name, h.Linkname, h.Typeflag, h.Mode, content.Sum(nil))
+		return nil
+	})
+	return hex.EncodeToString(sum.Sum(nil)), err
+}
+
+// File is the content of a file of an archive, or nil if it has none of that name.
+func File(r io.Reader, name string) ([]byte, error) {
+	const most = 4 << 20
+	var data []byte
+	err := Walk(r, func(h *tar.Header, r io.Reader) error {
+		if h.Name != name || h.Typeflag != tar.TypeReg {
+			return nil
+		}
+		if h.Size > most {
+			return fmt.Errorf("its %s has more than %d bytes", name, most)
+		}
+		var err error
+		if data, err = io.ReadAll(r); err != nil {
+			return errors.New("it is damaged")
+		}
+		return nil
+	})
+	return data, err
+}

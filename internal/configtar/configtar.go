@@ -9,6 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 )
 
 // Mirrors is the name in an archive of what the mirrors had when the image was built, a
@@ -82,4 +85,34 @@ func File(r io.Reader, name string) ([]byte, error) {
 		return nil
 	})
 	return data, err
+}
+
+// Extract writes an archive's files and links below dir, which must be there, and
+// nothing outside it.
+func Extract(r io.Reader, dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return Walk(r, func(h *tar.Header, r io.Reader) error {
+		if !filepath.IsLocal(h.Name) {
+			return errors.New("it has a file with a path that leads out of it")
+		}
+		if err := root.MkdirAll(filepath.Dir(h.Name), 0o755); err != nil {
+			return err
+		}
+		switch h.Typeflag {
+		case tar.TypeReg:
+			f, err := root.OpenFile(h.Name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fs.FileMode(h.Mode)&0o755)
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(f, r)
+			return errors.Join(err, f.Close())
+		case tar.TypeSymlink:
+			return root.Symlink(h.Linkname, h.Name)
+		}
+		return errors.New("it has something that is neither a file nor a link")
+	})
 }

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -53,4 +55,25 @@ func FuzzDigest(f *testing.F) {
 		_, _ = configtar.Digest(bytes.NewReader(data))
 		_, _ = configtar.File(bytes.NewReader(data), "a")
 	})
+}
+
+func TestExtract(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, configtar.Extract(bytes.NewReader(pack(t, 0o755, "a/b", "1", "c", "2")), dir))
+	data, err := os.ReadFile(filepath.Join(dir, "a", "b"))
+	require.NoError(t, err)
+	require.Equal(t, "1", string(data))
+	for _, name := range []string{"../x", "/x", "a/../../x"} {
+		require.Error(t, configtar.Extract(bytes.NewReader(pack(t, 0o644, name, "1")), t.TempDir()), name)
+	}
+	require.Error(t, configtar.Extract(bytes.NewReader(pack(t, 0o644, "a", "1", "a", "2")), t.TempDir()), "twice")
+
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	w := tar.NewWriter(z)
+	require.NoError(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: "d", Linkname: t.TempDir()}))
+	require.NoError(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "d/x", Mode: 0o644}))
+	require.NoError(t, w.Close())
+	require.NoError(t, z.Close())
+	require.Error(t, configtar.Extract(&out, t.TempDir()), "through a link that leads out")
 }

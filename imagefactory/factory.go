@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/imagefactory/advisory"
 	"github.com/opentelekomcloud/go-imagefactory/internal/nearest"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/publish/website"
@@ -115,6 +116,18 @@ type Factory struct {
 	// RebuildAfter is the age from which the latest release of an image is built again
 	// although nothing that is known of has changed (builder.Stater). If zero, 7 days.
 	RebuildAfter time.Duration
+
+	// Updates tells the security updates in an image's registered repositories for what
+	// is installed in one of its releases: see [UpdatesFrom]. If nil, none is known: only
+	// the calendar renews latest, and the gate has no versions to judge.
+	Updates func(ctx context.Context, d *Definition, installed *advisory.Installed) ([]Update, error)
+	// Approve is asked before a release becomes public whose definition demands it
+	// (gate: approval), when everything else lets it pass; several goroutines may call
+	// it at once. It may take its time, and ends with ctx. With nil the release
+	// is published; with ErrNotYet it stays a candidate, for [Factory.Promote] or the
+	// next night's question; with another error it is refused, and the image fails. If
+	// nil, ErrNotYet. The report is complete up to there; its Build is the release's.
+	Approve func(ctx context.Context, image ImageReport) error
 
 	Jobs  int  // images at once; if less than 1, one
 	Force bool // release also what is unchanged
@@ -252,6 +265,9 @@ func (f *Factory) jobs(definitions []Definition) ([]*job, error) {
 	for i := range definitions {
 		d := definitions[i]
 		j, err := f.newJob(parts, &d)
+		if err == nil {
+			j.targets, err = f.newTargets(parts, j)
+		}
 		if err == nil && seen[d.Name] {
 			err = fmt.Errorf("image %s is defined twice", d.Name)
 		}
@@ -265,7 +281,7 @@ func (f *Factory) jobs(definitions []Definition) ([]*job, error) {
 	return jobs, errors.Join(errs...)
 }
 
-// newJob instantiates the drivers of one definition.
+// newJob instantiates the drivers of one definition, but for its targets.
 func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
 	if err := d.Complete(); err != nil {
 		return nil, fmt.Errorf("image %s: %w", d.Name, err)
@@ -285,6 +301,9 @@ func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
 		return nil, err
 	}
 	if j.targets, err = f.newTargets(parts, j); err != nil {
+		return nil, err
+	}
+	if j.staging, err = f.newStaging(parts, j); err != nil {
 		return nil, err
 	}
 	if j.mirrors, err = f.mirrors(d.Mirrors); err != nil {

@@ -1,6 +1,7 @@
 package imagefactory
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -113,7 +114,11 @@ func (p *parts) suite(d *Definition, mirrors map[string]string) (*testsuite.Suit
 		err := fmt.Errorf("image %s: test: %w", d.Name, nearest.Unknown("profile", d.Test.Profile, slices.Sorted(maps.Keys(p.profiles))))
 		return nil, d.source.locateAt(err, "test", "profile")
 	}
-	s := &testsuite.Suite{Profile: profile, Probes: p.probes, FailFrom: d.Test.FailFrom, Params: testsuite.Params{
+	if err := d.Gate.checkTests(profile); err != nil {
+		return nil, d.source.locateAt(fmt.Errorf("image %s: %w", d.Name, err), "gate", "tests")
+	}
+	failFrom := cmp.Or(d.Test.FailFrom, testsuite.Severity(d.Gate.Tests.From))
+	s := &testsuite.Suite{Profile: profile, Probes: p.probes, FailFrom: failFrom, Params: testsuite.Params{
 		User: d.User, NTPServers: d.NTPServers, DiskBytes: int64(d.DiskBytes), RequiredPackages: d.Test.RequiredPackages,
 		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor), LVM: d.LVM,
 	}}

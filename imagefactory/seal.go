@@ -70,7 +70,8 @@ func (j *job) writeConfig(dir *os.Root) (err error) {
 	if _, err := dir.Lstat(keyringName); err == nil {
 		d.TrustedKeys = []TrustedKey{{File: keyringName}}
 	}
-	d.Publish = nil // where this factory publishes concerns nobody else
+	// Where and when this factory publishes concerns nobody else.
+	d.Publish, d.Staging, d.Gate, d.Renewal = nil, nil, Gate{Inspection: d.Gate.Inspection, Tests: d.Gate.Tests}, Renewal{}
 	var definition []byte
 	err = contain(j.log, "builder "+d.Builder.Driver, "Result.Config", func() (err error) {
 		definition, err = MarshalDefinitions([]Definition{d})

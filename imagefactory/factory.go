@@ -266,7 +266,7 @@ func (f *Factory) jobs(definitions []Definition) ([]*job, error) {
 		d := definitions[i]
 		j, err := f.newJob(parts, &d)
 		if err == nil {
-			j.targets, err = f.newTargets(parts, j)
+			err = f.addTargets(parts, j)
 		}
 		if err == nil && seen[d.Name] {
 			err = fmt.Errorf("image %s is defined twice", d.Name)
@@ -279,6 +279,14 @@ func (f *Factory) jobs(definitions []Definition) ([]*job, error) {
 		jobs = append(jobs, j)
 	}
 	return jobs, errors.Join(errs...)
+}
+
+// addTargets instantiates where a job's image goes.
+func (f *Factory) addTargets(parts *parts, j *job) (err error) {
+	if j.targets, err = f.newTargets(parts, j); err == nil {
+		j.staging, err = f.newStaging(parts, j)
+	}
+	return err
 }
 
 // newJob instantiates the drivers of one definition, but for its targets.
@@ -298,12 +306,6 @@ func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
 		return nil, err
 	}
 	if j.host, err = f.host(d); err != nil {
-		return nil, err
-	}
-	if j.targets, err = f.newTargets(parts, j); err != nil {
-		return nil, err
-	}
-	if j.staging, err = f.newStaging(parts, j); err != nil {
 		return nil, err
 	}
 	if j.mirrors, err = f.mirrors(d.Mirrors); err != nil {

@@ -48,15 +48,17 @@ func (j *job) inputs() (string, error) {
 }
 
 // rebuildReadme is the first file of a configuration's archive.
-const rebuildReadme = `This is everything that %[1]s was built from. To build it again, unpack this
-archive and run the image factory's example program in its directory:
+const rebuildReadme = `This is everything that %[1]s was built from. The image factory's example
+program builds it again from this archive, with your mirrors in place of ours:
 
-    nightly -config nightly.yaml -out DIR
+    build rebuild -archive ARCHIVE -mirror NAME=URL OUT
 
-Packages come from the mirrors in nightly.yaml ("host" is what your machine's
-own package manager uses); replace them by yours. Signatures are verified with
-keyring.gpg. mirrors.json, where it is, says which signed indexes the mirrors had
-when this image was built.
+The mirrors' names are those in nightly.yaml; without -mirror its URLs are used
+("host" is what your machine's own package manager uses). Signatures are verified
+with keyring.gpg. Where there is a create_appliance.sh, it builds the image with
+nothing of the image factory: unpack the archive and see what it says at its top.
+mirrors.json, where it is, says which signed indexes the mirrors had when this
+image was built.
 `
 
 // writeConfig writes NAME-BUILD.config.tar.gz: a definition file with the

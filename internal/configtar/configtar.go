@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Mirrors is the name in an archive of what the mirrors had when the image was built, a
@@ -49,22 +51,37 @@ func Walk(r io.Reader, do func(*tar.Header, io.Reader) error) error {
 	}
 }
 
-// Digest stands for all of an archive but Mirrors: who builds from archives of the same
-// digest builds from the same.
+// Digest stands for all of an archive but Mirrors, and the order of its entries: who
+// builds from archives of the same digest builds from the same.
 func Digest(r io.Reader) (string, error) {
+	entries, err := Entries(r)
+	if err != nil {
+		return "", err
+	}
+	delete(entries, Mirrors)
 	sum := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		fmt.Fprintf(sum, "%q %s\n", name, entries[name])
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// Entries are an archive's entries by name, each as a text that stands for its kind,
+// mode and content.
+func Entries(r io.Reader) (map[string]string, error) {
+	entries := map[string]string{}
 	err := Walk(r, func(h *tar.Header, r io.Reader) error {
-		if h.Name == Mirrors {
-			return nil
+		if _, twice := entries[h.Name]; twice {
+			return errors.New("it has a file twice")
 		}
 		content := sha256.New()
 		if _, err := io.Copy(content, r); err != nil {
 			return errors.New("it is damaged")
 		}
-		fmt.Fprintf(sum, "%q %q %c %o %x\n", h.Name, h.Linkname, h.Typeflag, h.Mode, content.Sum(nil))
+		entries[h.Name] = fmt.Sprintf("%c %o %q %x", h.Typeflag, h.Mode, h.Linkname, content.Sum(nil))
 		return nil
 	})
-	return hex.EncodeToString(sum.Sum(nil)), err
+	return entries, err
 }
 
 // File is the content of a file of an archive, or nil if it has none of that name.

@@ -81,22 +81,18 @@ func (f *Factory) buildInto(ctx context.Context, d Definition, id publish.BuildI
 	if err != nil {
 		return err
 	}
-	j, err := own.newJob(parts, &d)
+	p, err := own.newProduct(parts, &d)
 	if err != nil {
 		return err
 	}
-	if j.fault != nil {
-		return j.fault
+	if p.fault != nil {
+		return p.fault
 	}
-	if err := os.Mkdir(own.Dir, 0o755); err != nil {
+	p.dir = own.Dir
+	if err := os.Mkdir(p.dir, 0o755); err != nil {
 		return fmt.Errorf("cannot make the directory of the build: %w", err)
 	}
-	j.dir, j.runDir, j.build = own.Dir, own.Dir, id
-	if err := os.MkdirAll(j.workDir(), 0o755); err != nil {
-		return err
-	}
-	if j.state, err = j.readState(ctx); err == nil {
-		err = j.runBuild(ctx)
-	}
-	return errors.Join(err, os.RemoveAll(filepath.Join(own.Dir, outName)), os.RemoveAll(j.recordFile()), os.RemoveAll(filepath.Join(own.Dir, workName)))
+	j := &job{product: p, build: id, runDir: p.dir, journal: &journal{}, known: map[string]knownFile{}, report: p.newReport()}
+	err = j.runBuild(ctx, j.journal.begin(StageBuild, f.now(), nil))
+	return errors.Join(err, os.RemoveAll(filepath.Join(p.dir, outName)), os.RemoveAll(filepath.Join(p.dir, workName)))
 }

@@ -20,15 +20,15 @@ import (
 // readState asks the builder what it would build from now. It is nil where nobody can
 // tell, also if a mirror is not reached: a builder on another host may reach it. A
 // mirror with another fault is the error.
-func (j *job) readState(ctx context.Context) (*builder.State, error) {
-	b, ok := j.builder.(builder.Stater)
+func (p *product) readState(ctx context.Context) (*builder.State, error) {
+	b, ok := p.builder.(builder.Stater)
 	if !ok {
 		return nil, nil //nolint:nilnil // as documented
 	}
-	who := "builder " + j.def.Builder.Driver
+	who := "builder " + p.def.Builder.Driver
 	var state *builder.State
-	err := contain(j.log, who, "State", func() (err error) {
-		state, err = b.State(ctx, j.host, j.spec())
+	err := contain(p.log, who, "State", func() (err error) {
+		state, err = b.State(ctx, p.host, p.spec())
 		return err
 	})
 	var fault *builder.MirrorError
@@ -36,7 +36,7 @@ func (j *job) readState(ctx context.Context) (*builder.State, error) {
 	case ctx.Err() != nil:
 		return nil, errors.Join(err, ctx.Err())
 	case errors.As(err, &fault) && fault.Fault == builder.Unreachable:
-		j.log.WarnContext(ctx, "it is not known what the mirrors have", "error", err)
+		p.log.WarnContext(ctx, "it is not known what the mirrors have", "error", err)
 		return nil, nil //nolint:nilnil // as documented
 	case err != nil:
 		return nil, err
@@ -48,18 +48,18 @@ func (j *job) readState(ctx context.Context) (*builder.State, error) {
 }
 
 // sameState reports whether a build would be of what the latest release was built from:
-// the definition, what it refers to, the tool and the mirrors' indexes. Then that one
-// is brought to targets that lack it, and nothing is built. A mirror that has gone back
-// in time since is an error.
-func (j *job) sameState(ctx context.Context) (bool, error) {
+// the definition, what it refers to, the tool and the mirrors' indexes. It is recorded
+// then. A mirror that has gone back in time since is an error.
+func (j *job) sameState(ctx context.Context, r *record) (bool, error) {
 	var err error
 	if j.state, err = j.readState(ctx); j.state == nil || err != nil {
 		return false, err
 	}
-	if j.previous, err = j.predecessor(ctx); j.previous == nil || err != nil {
+	previous, err := j.predecessor(ctx)
+	if previous == nil || err != nil {
 		return false, err
 	}
-	earlier, err := releasedState(j.previous)
+	earlier, err := releasedState(previous)
 	if err != nil {
 		j.log.WarnContext(ctx, "it is not known what the latest release was built from", "error", err)
 		return false, nil
@@ -70,11 +70,13 @@ func (j *job) sameState(ctx context.Context) (bool, error) {
 	if err := j.state.After(earlier); err != nil {
 		return false, fmt.Errorf("%w; force the run to build from it nevertheless", err)
 	}
-	age := j.factory.now().Sub(j.previous.Index.Build.Time())
-	if !j.state.Equal(earlier) || j.previous.Index.DefinitionSHA256 != j.digest || j.waiverExpired() || age > cmp.Or(j.factory.RebuildAfter, defaultRebuildAfter) {
+	age := j.factory.now().Sub(previous.Index.Build.Time())
+	if !j.state.Equal(earlier) || previous.Index.DefinitionSHA256 != j.digest || j.waiverExpired() || age > cmp.Or(j.factory.RebuildAfter, defaultRebuildAfter) {
 		return false, nil
 	}
-	return true, j.keepPrevious(ctx)
+	j.log.InfoContext(ctx, "nothing to build", "release", previous.Index.Build)
+	r.Result, r.Previous = resultUnchanged, previous.Index.Build.String()
+	return true, nil
 }
 
 const defaultRebuildAfter = 7 * 24 * time.Hour
@@ -127,8 +129,8 @@ func parseState(archive []byte) (*builder.State, error) {
 
 // sameConfig compares the archive of configuration with the previous release's, but for
 // what the mirrors had.
-func (j *job) sameConfig() (bool, error) {
-	data, err := readRelease(j.previous, j.name+"-"+j.previous.Index.Build.String()+".config.tar.gz")
+func (j *job) sameConfig(previous *publish.Release) (bool, error) {
+	data, err := readRelease(previous, j.name+"-"+previous.Index.Build.String()+".config.tar.gz")
 	if err != nil {
 		return false, err
 	}

@@ -57,7 +57,7 @@ func (j *job) writeProvenance(ctx context.Context, dir string, digests map[strin
 		switch c.Status {
 		case testsuite.Pass:
 			result.Passed = append(result.Passed, c.ID)
-		case testsuite.Waived:
+		case testsuite.Waived, testsuite.Flaky: // what is flaky and bad is not released
 			result.Warned = append(result.Warned, c.ID)
 		case testsuite.Skipped: // says nothing
 		default:

@@ -199,7 +199,7 @@ func (r *Report) WriteText(w io.Writer) error {
 			printf("  build %s: %s\n", i.Build, strings.Join(took, ", "))
 		}
 		if c := i.Checks; c != (testsuite.Summary{}) {
-			printf("  checks: %d passed, %d failed, %d errors, %d waived, %d skipped\n", c.Pass, c.Fail, c.Error, c.Waived, c.Skipped)
+			printf("  checks: %d passed, %d failed, %d errors, %d waived, %d skipped, %d flaky\n", c.Pass, c.Fail, c.Error, c.Waived, c.Skipped, c.Flaky)
 		}
 		if i.Held != "" && i.Result == Candidate {
 			printf("  build %s is held: %s\n", i.Build, i.Held)

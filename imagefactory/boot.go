@@ -77,10 +77,12 @@ func (j *job) test(ctx context.Context, disk *guestdisk.Disk) (err error) {
 	if others != nil {
 		defer func() { err = errors.Join(err, others.Close()) }()
 	}
+	begun := j.factory.now()
 	machine, err := j.boot(ctx, variant)
 	if err != nil {
 		return err
 	}
+	bootTime := j.factory.now().Sub(begun)
 	defer func() { err = errors.Join(err, contain(j.log, "sandbox", "Close", machine.Close)) }()
 	suite.Params.Hostname, suite.Params.OverlayBytes = machine.Hostname, machine.DiskBytes
 	if suite.Params.Declared, err = declaredText(j.log, j.def.Builder.Driver, j.builder, j.def.spec(j.mirrors)); err != nil {
@@ -121,7 +123,7 @@ func (j *job) test(ctx context.Context, disk *guestdisk.Disk) (err error) {
 	if err != nil {
 		return err
 	}
-	j.report.Checks = tests.Summary
+	j.report.Checks, tests.BootMS = tests.Summary, bootTime.Milliseconds()
 	if err := j.writeTests(tests, facts); err != nil {
 		return fmt.Errorf("cannot write the test report: %w", err)
 	}

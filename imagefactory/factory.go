@@ -141,6 +141,14 @@ type Factory struct {
 	// Definitions are those that tasks from elsewhere may name: see [Factory.Do].
 	Definitions []Definition
 
+	// Limits are what images share and how long stages may take.
+	Limits Limits
+	// Stop, once closed, ends Run gracefully: no stage is begun any more, and those in
+	// hand end, or are cut when ctx ends, for which the caller sets a limit. An image
+	// that is not finished is Waiting, and the next run goes on with it. If nil, only
+	// ctx ends Run.
+	Stop <-chan struct{}
+
 	// MaxAge is how old what is latest on a target may be before the report says that
 	// it is stale, whatever the run itself made; see [publish.CheckFresh]. If 0, it may
 	// have any age.
@@ -172,9 +180,11 @@ func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, e
 	report := &Report{Started: f.now(), Images: make([]ImageReport, len(products))}
 	var group errgroup.Group
 	group.SetLimit(max(f.Jobs, 1))
-	for i, p := range products {
+	room := f.Limits.room()
+	for _, i := range longestFirst(products) {
+		p := products[i]
 		group.Go(func() error {
-			report.Images[i] = p.run(ctx)
+			report.Images[i] = p.run(ctx, room)
 			report.Images[i].Stale = p.stale(ctx)
 			return nil
 		})

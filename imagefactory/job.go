@@ -140,7 +140,7 @@ func (j *job) perform(ctx context.Context, s Stage, run func(context.Context, *r
 		return j.ended(ctx, r, err)
 	}
 	j.log.InfoContext(ctx, "stage begins", "build", j.report.Build, "stage", s)
-	err := run(ctx, r)
+	err := j.limited(ctx, s, func(ctx context.Context) error { return run(ctx, r) })
 	event.Time, event.Done, event.Err, event.Duration = j.factory.now(), true, err, time.Since(begun)
 	j.report.DurationMS[s] = event.Duration.Milliseconds()
 	r.DurationMS = j.report.DurationMS[s]
@@ -171,7 +171,7 @@ func (j *job) ended(ctx context.Context, r *record, err error) error {
 		j.journal.end(Candidate, r.Ended)
 	case err == nil:
 		j.journal.end(Published, r.Ended)
-	case errors.Is(err, ErrWaits):
+	case errors.Is(err, ErrWaits), IsTransient(err): // it can be tried again
 	case r.Stage != StagePublish || !j.sealedStays():
 		j.journal.end(Failed, r.Ended)
 	default: // what is sealed is published by another run

@@ -159,7 +159,7 @@ func TestPagesInBrowser(t *testing.T) {
 		}
 	}
 	if *screenshot != "" {
-		run(chromedp.EmulateViewport(1280, 800), scheme("light"), chromedp.Navigate(server.URL+"/index.html"), chromedp.WaitVisible("form.filters"), chromedp.Click("form.filters input[name=released]"), chromedp.Click("#matrix tbody tr:not([hidden]) td.no summary"))
+		run(chromedp.EmulateViewport(1280, 800), scheme("light"), chromedp.Navigate(server.URL+"/index.html"), chromedp.WaitVisible("form.filters"), chromedp.Click("#matrix thead tr:nth-child(2) th button"), chromedp.Click("#matrix tbody tr:nth-child(5) td.no summary"))
 		picture(*screenshot, false)
 	}
 	run(chromedp.Navigate("file://"+filepath.ToSlash(out)+"/index.html"), chromedp.WaitVisible("form.filters"))

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opentelekomcloud/go-imagefactory/builder"
 	"github.com/opentelekomcloud/go-imagefactory/internal/visible"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 )
@@ -27,6 +28,7 @@ type job struct {
 	journal *journal
 	known   map[string]knownFile // by suffix
 	report  *ImageReport
+	state   *builder.State // of the mirrors, while it is built; nil if it is not known
 }
 
 // open takes up the run of a build, or begins it where nothing is recorded.
@@ -122,7 +124,7 @@ func (j *job) verifyInputs(ctx context.Context, s stage) error {
 // current reports whether a stage is done and would be done with the same inputs
 // now, or is not needed.
 func (j *job) current(s stage) bool {
-	if j.journal.unchanged() && (s.name == StageTest || s.name == StageSeal) {
+	if r := j.journal.same(); r != nil && s.name != r.Stage && s.name != StageBuild && s.name != StagePublish {
 		return true
 	}
 	return j.journal.done(s.name) && maps.Equal(j.journal.stage(s.name).Inputs, j.inputsOf(s))

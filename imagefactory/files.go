@@ -195,7 +195,7 @@ func (j *job) list(ctx context.Context) (*ledger.Listing, map[string]string, []l
 		return nil, nil, nil, err
 	}
 	defer stream.Close()
-	listing, err := ledger.ReadArchive(ctx, stream, ledger.Limits{}, ledger.KeepDebian)
+	listing, err := ledger.ReadArchive(ctx, stream, ledger.Limits{}, keepContents)
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -27,6 +27,8 @@ Source: glibc
 Version: 2.36-9
 `
 
+const dep5 = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nCopyright: x\nLicense: Apache-2.0\n"
+
 // What the disk says goes into the release, whatever the factory is called.
 func TestBillOfMaterials(t *testing.T) {
 	for _, builderID := range []string{"", "https://example.com/factory", "urn:example:factory"} {
@@ -38,8 +40,9 @@ func TestBillOfMaterials(t *testing.T) {
 			Files: []ledger.File{
 				{Path: "/boot/initrd.img-6.1", Type: ledger.Regular, SHA256: digest}, {Path: "/boot/vmlinuz-6.1", Type: ledger.Regular, SHA256: digest},
 				{Path: "/initrd.img", Type: ledger.Symlink, Target: "boot/initrd.img-6.1"},
+				{Path: "/usr/share/doc/libc6", Type: ledger.Symlink, Target: "libssl3"},
 			},
-			Contents: map[string][]byte{"/var/lib/dpkg/status": []byte(dpkgStatus)},
+			Contents: map[string][]byte{"/var/lib/dpkg/status": []byte(dpkgStatus), "/usr/share/doc/libssl3/copyright": []byte(dep5)},
 		}))
 		require.Contains(t, j.recordedFiles(), inventorySuffix)
 		require.NotContains(t, j.testedFiles(), inventorySuffix)
@@ -55,6 +58,8 @@ func TestBillOfMaterials(t *testing.T) {
 		require.Equal(t, "Standard_Test_1-20261122-031507.qcow2", bill.Filename)
 		require.Equal(t, j.image.SHA256, bill.SHA256)
 		require.Len(t, bill.Packages, 2)
+		require.Equal(t, "Apache-2.0", bill.Packages[0].Licence, "by its link")
+		require.Equal(t, "Apache-2.0", bill.Packages[1].Licence)
 		require.Equal(t, []string{"libc6/2.36-9/amd64"}, bill.Packages[1].Needs)
 		require.Equal(t, []sbom.File{
 			{Path: "/boot/initrd.img-6.1", Version: "6.1", SHA256: digest, Archive: true},

@@ -18,6 +18,7 @@ import (
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
@@ -77,9 +78,6 @@ func (j *job) accountFiles(ctx context.Context) (testsuite.Fact, *accounted, err
 	if err := j.writeFiles(listing); err != nil {
 		return fail(fmt.Errorf("cannot write the list of files: %w", err))
 	}
-	if err := j.writeInventory(listing); err != nil {
-		return fail(err)
-	}
 	packages, err := ledger.DebianPackages(listing)
 	if err != nil {
 		return fail(err)
@@ -93,8 +91,15 @@ func (j *job) accountFiles(ctx context.Context) (testsuite.Fact, *accounted, err
 		return fail(err)
 	}
 	manifests, err := archive.Manifests(ctx, packages)
+	var indexes []signing.Resource
+	if err == nil {
+		indexes, err = signedIndexes(ctx, archive.Dir)
+	}
 	unlock()
 	if err != nil {
+		return fail(err)
+	}
+	if err := j.writeInventory(listing, indexes); err != nil {
 		return fail(err)
 	}
 	more, err := ledger.Debian{Declared: declared, Manifests: manifests}.Account(listing)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory/sbom"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
+	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 )
 
@@ -38,11 +39,14 @@ const (
 type inventory struct {
 	Packages []sbom.Package `json:"packages"`
 	Files    []sbom.File    `json:"files"`
+	// Indexes are the archive's, by whose signatures the packages' contents were
+	// verified.
+	Indexes []signing.Resource `json:"indexes,omitempty"`
 }
 
 // writeInventory takes from a Debian's disk what its bill of materials says: the
 // packages by dpkg's own word, the kernels and the initial RAM disks.
-func (j *job) writeInventory(l *ledger.Listing) error {
+func (j *job) writeInventory(l *ledger.Listing, indexes []signing.Resource) error {
 	packages, err := sbom.ReadDpkg(bytes.NewReader(l.Contents["/var/lib/dpkg/status"]))
 	if err != nil {
 		return err
@@ -50,7 +54,7 @@ func (j *job) writeInventory(l *ledger.Listing) error {
 	for i := range packages {
 		packages[i].Licence = sbom.ReadCopyright(string(copyright(l, packages[i].Name)))
 	}
-	v := inventory{Packages: packages}
+	v := inventory{Packages: packages, Indexes: indexes}
 	for _, f := range l.Files {
 		kernel, isKernel := strings.CutPrefix(f.Path, "/boot/vmlinuz-")
 		initrd, isInitrd := strings.CutPrefix(f.Path, "/boot/initrd.img-")

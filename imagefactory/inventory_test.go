@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory/sbom"
+	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 )
 
@@ -43,7 +44,7 @@ func TestBillOfMaterials(t *testing.T) {
 				{Path: "/usr/share/doc/libc6", Type: ledger.Symlink, Target: "libssl3"},
 			},
 			Contents: map[string][]byte{"/var/lib/dpkg/status": []byte(dpkgStatus), "/usr/share/doc/libssl3/copyright": []byte(dep5)},
-		}))
+		}, []signing.Resource{{Name: "index/x_InRelease", Digest: map[string]string{"sha256": digest}}}))
 		require.Contains(t, j.recordedFiles(), inventorySuffix)
 		require.NotContains(t, j.testedFiles(), inventorySuffix)
 		dir := seal(t, j)

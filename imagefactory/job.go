@@ -361,6 +361,9 @@ func (j *job) runBuild(ctx context.Context) (err error) {
 	if err := j.takeBuilt(out); err != nil {
 		return err
 	}
+	if err := j.writeBuildHost(ctx); err != nil {
+		return fmt.Errorf("cannot write the packages of the build host: %w", err)
+	}
 	if err := log.Sync(); err != nil {
 		return fmt.Errorf("cannot write the build log: %w", err)
 	}

@@ -35,7 +35,7 @@ type record struct {
 }
 
 var (
-	builtFiles  = []string{".qcow2", ".packages", ".config.tar.gz", ".build.log"}
+	builtFiles  = []string{".qcow2", ".packages", ".config.tar.gz", ".build.log", buildHostSuffix}
 	testedFiles = []string{".test.json", ".test.xml", ".test.log", factsSuffix}
 )
 

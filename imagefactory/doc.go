@@ -37,6 +37,9 @@
 // runs stay. A run that is published leaves nothing in .work. Releases are
 // removed by [Factory.Retire] alone.
 //
+// An image is compared with its latest release here or, where there is none, with that of
+// the first of its targets that is a [publish.Source] and has one.
+//
 // # Files
 //
 // Before an image is booted its disk is read, where its packages are Debian's and

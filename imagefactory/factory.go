@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/imagefactory/advisory"
 	"github.com/opentelekomcloud/go-imagefactory/internal/nearest"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/publish/website"
@@ -112,8 +113,25 @@ type Factory struct {
 	// what this machine's own package manager uses.
 	HostMirrors map[string]string
 
+	// Updates tells the security updates in an image's registered repositories for what
+	// is installed in one of its releases: see [UpdatesFrom]. If nil, none is known: only
+	// the calendar renews latest, and the gate has no versions to judge.
+	Updates func(ctx context.Context, d *Definition, installed *advisory.Installed) ([]Update, error)
+	// Approve is asked before a release becomes public whose definition demands it
+	// (gate: approval), when everything else lets it pass; several goroutines may call
+	// it at once. It may take its time, and ends with ctx. With nil the release
+	// is published; with ErrNotYet it stays a candidate, for [Factory.Promote] or the
+	// next night's question; with another error it is refused, and the image fails. If
+	// nil, ErrNotYet. The report is complete up to there; its Build is the release's.
+	Approve func(ctx context.Context, image ImageReport) error
+
 	Jobs  int  // images at once; if less than 1, one
 	Force bool // release also what is unchanged
+
+	// MaxAge is how old what is latest on a target may be before the report says that
+	// it is stale, whatever the run itself made; see [publish.CheckFresh]. If 0, it may
+	// have any age.
+	MaxAge time.Duration
 
 	// Progress is called at the beginning and the end of each stage, by one
 	// goroutine at a time. The image goes on when it returns, and others wait
@@ -151,6 +169,7 @@ func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, e
 	for i, j := range jobs {
 		group.Go(func() error {
 			report.Images[i] = j.run(ctx)
+			report.Images[i].Stale = j.stale(ctx)
 			return nil
 		})
 	}
@@ -277,6 +296,9 @@ func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
 	if j.targets, err = f.newTargets(parts, j); err != nil {
 		return nil, err
 	}
+	if j.staging, err = f.newStaging(parts, j); err != nil {
+		return nil, err
+	}
 	if j.mirrors, err = f.mirrors(d.Mirrors); err != nil {
 		return nil, d.source.locate(fmt.Errorf("mirrors: %w", err))
 	}
@@ -289,23 +311,6 @@ func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
 		}
 	}
 	return j, nil
-}
-
-func (f *Factory) newTargets(parts *parts, j *job) ([]target, error) {
-	var targets []target
-	ofKind := make(map[string]int)
-	for _, c := range j.def.Publish {
-		t, err := newDriver(j, "publish", parts.targets, c, TargetDriver.New)
-		if err != nil {
-			return nil, err
-		}
-		name := c.Driver
-		if ofKind[c.Driver]++; ofKind[c.Driver] > 1 {
-			name = fmt.Sprintf("%s-%d", c.Driver, ofKind[c.Driver])
-		}
-		targets = append(targets, target{name, c.Driver, t})
-	}
-	return targets, nil
 }
 
 // mirrors replaces "host" by what this machine uses.

@@ -122,7 +122,7 @@ func linkAt(l *ledger.Listing, name string) string {
 }
 
 // readInventory reads what writeInventory wrote. Where the disk was not read, all
-// that is known of a package is what the builder lists.
+// that is known of a package is what packageList says.
 func (j *job) readInventory() (*inventory, error) {
 	var v inventory
 	data, err := os.ReadFile(j.file(inventorySuffix))
@@ -132,7 +132,7 @@ func (j *job) readInventory() (*inventory, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if data, err = os.ReadFile(j.file(".packages")); err != nil {
+	if data, err = j.packageList(); err != nil {
 		return nil, err
 	}
 	for line := range strings.Lines(string(data)) {

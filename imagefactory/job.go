@@ -50,6 +50,7 @@ type job struct {
 	builder  builder.Builder
 	host     builder.Host // where it builds
 	targets  []target
+	staging  []target
 	suite    *testsuite.Suite
 	mirrors  map[string]string
 	fault    error  // of a driver when it was made
@@ -94,7 +95,13 @@ func (j *job) run(ctx context.Context) ImageReport {
 		j.report.Artifacts = j.leftovers()
 		j.log.Error("image failed", "build", j.report.Build, "stage", j.report.Stage, "error", err)
 	}
+	if outcome == Published && j.report.Held != "" {
+		outcome = Candidate
+	}
 	j.report.Result = outcome
+	if ctx.Err() == nil && !errors.Is(err, ErrBusy) {
+		j.endNight(ctx, outcome)
+	}
 	if target, err := os.Readlink(filepath.Join(j.dir, j.name, string(publish.Latest))); err == nil && filepath.IsLocal(target) {
 		j.report.Release = path.Join(j.name, target)
 	}
@@ -493,17 +500,9 @@ func (j *job) writePackages() error {
 // unchanged reports whether the image is what the latest release is. Then that
 // one is brought to targets that lack it, and the new image goes.
 func (j *job) unchanged(ctx context.Context) (bool, error) {
-	latest := filepath.Join(j.dir, j.name, string(publish.Latest))
-	if _, err := os.Lstat(latest); errors.Is(err, fs.ErrNotExist) {
-		return false, nil // the first release
-	}
-	previous, err := publish.Open(ctx, latest, j.keyring)
-	if ctx.Err() != nil {
-		return false, errors.Join(err, ctx.Err())
-	}
-	if err != nil {
-		j.log.WarnContext(ctx, "the latest release is not compared with: it does not verify", "error", err)
-		return false, nil
+	previous, err := j.predecessor(ctx)
+	if previous == nil || err != nil {
+		return false, err // the first release
 	}
 	j.previous = previous
 	if j.factory.Force || j.waiverExpired() {
@@ -519,7 +518,7 @@ func (j *job) unchanged(ctx context.Context) (bool, error) {
 		}
 	}
 	j.log.InfoContext(ctx, "unchanged", "release", previous.Index.Build)
-	if err := j.publishAll(ctx, previous); err != nil {
+	if err := j.publishPrevious(ctx); err != nil {
 		j.report.Stage = StagePublish
 		return false, err
 	}
@@ -557,8 +556,12 @@ func (j *job) runInspect(ctx context.Context) error {
 	for _, finding := range info.Safety(policy).Findings {
 		errs = append(errs, fmt.Errorf("unsafe image: %s: %s", finding.Name, finding.Text))
 	}
+	var findings []Finding
+	found := func(name string, s testsuite.Severity, format string, args ...any) {
+		findings = append(findings, Finding{ID: areaInspection + "." + name, Severity: s, Text: fmt.Sprintf(format, args...)})
+	}
 	if info.VirtualSize != int64(j.def.DiskBytes) {
-		errs = append(errs, fmt.Errorf("the disk has %v, the definition says %v", Size(info.VirtualSize), j.def.DiskBytes))
+		found("size", testsuite.High, "the disk has %v, the definition says %v", Size(info.VirtualSize), j.def.DiskBytes)
 	}
 	check, err := qcow2.Check(ctx, f, st.Size())
 	if err != nil {
@@ -566,6 +569,9 @@ func (j *job) runInspect(ctx context.Context) error {
 	}
 	if check.Corruptions > 0 {
 		errs = append(errs, fmt.Errorf("the image has %d corruptions", check.Corruptions))
+	}
+	if check.Leaks > 0 {
+		found("leaks", testsuite.Low, "the image has %d clusters that nothing uses", check.Leaks)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -580,10 +586,13 @@ func (j *job) runInspect(ctx context.Context) error {
 		return fmt.Errorf("cannot inspect the image's disk: %w", err)
 	}
 	for _, problem := range j.disk.Problems {
-		errs = append(errs, fmt.Errorf("the image's disk: %s", problem))
+		found("disk", testsuite.Medium, "the image's disk: %s", problem)
+	}
+	if err := j.pass(findings); err != nil {
+		return err
 	}
 	j.image, err = digestFile(ctx, j.built.ImagePath)
-	return errors.Join(append(errs, err)...)
+	return err
 }
 
 // inspectDisk tells what the guest's disk holds. It must not begin as an image:
@@ -657,7 +666,9 @@ func (j *job) test(ctx context.Context) (err error) {
 			}
 		}
 		j.facts.Given = testsuite.Given{Hostname: suite.Params.Hostname, DiskBytes: suite.Params.DiskBytes, OverlayBytes: suite.Params.OverlayBytes}
-		j.tests, err = suite.Judge(j.facts)
+		if j.tests, err = suite.Judge(j.facts); err == nil {
+			j.def.Gate.judgeTests(j.tests)
+		}
 		return err
 	})
 	if err != nil {
@@ -785,22 +796,34 @@ func (j *job) writeTests() error {
 	return nil
 }
 
-// publishSealed publishes a sealed release on all targets and removes it then.
+// publishSealed publishes a sealed release on all targets and removes it then, unless
+// it has to wait.
 func (j *job) publishSealed(ctx context.Context, dir string) error {
 	r, err := publish.Open(ctx, dir, j.keyring)
 	if err != nil {
 		return err
 	}
+	if held, err := j.admit(ctx, r); held || err != nil {
+		return err
+	}
+	if err := j.publishOpened(ctx, r); err != nil {
+		return err
+	}
+	return j.dropCandidates(r.Index.Build)
+}
+
+func (j *job) publishOpened(ctx context.Context, r *publish.Release) error {
 	if err := j.publishAll(ctx, r); err != nil {
 		return err
 	}
+	j.noteLatest(r)
 	for _, f := range r.Files {
 		name := path.Join(j.name, r.Index.Build.String(), f.Name)
 		if _, err := os.Stat(filepath.Join(j.dir, name)); err == nil {
 			j.report.Artifacts = append(j.report.Artifacts, name)
 		}
 	}
-	return os.RemoveAll(dir)
+	return os.RemoveAll(r.Dir)
 }
 
 // publishAll publishes a release on all targets. One that fails keeps it from no

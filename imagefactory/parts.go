@@ -1,6 +1,7 @@
 package imagefactory
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/nearest"
-	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/boots"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
@@ -21,15 +21,6 @@ type parts struct {
 	profiles map[string]testsuite.Profile
 	probes   []testsuite.Probe
 }
-
-// target is a place to publish on.
-type target struct {
-	name   string // of the driver and, from the second of a kind on, its number
-	driver string
-	publish.Target
-}
-
-func (t target) String() string { return "target " + t.name }
 
 // parts reports every part that definitions could not name, or not for certain.
 func (f *Factory) parts() (*parts, error) {
@@ -123,7 +114,11 @@ func (p *parts) suite(d *Definition, mirrors map[string]string) (*testsuite.Suit
 		err := fmt.Errorf("image %s: test: %w", d.Name, nearest.Unknown("profile", d.Test.Profile, slices.Sorted(maps.Keys(p.profiles))))
 		return nil, d.source.locateAt(err, "test", "profile")
 	}
-	s := &testsuite.Suite{Profile: profile, Probes: p.probes, FailFrom: d.Test.FailFrom, Params: testsuite.Params{
+	if err := d.Gate.checkTests(profile); err != nil {
+		return nil, d.source.locateAt(fmt.Errorf("image %s: %w", d.Name, err), "gate", "tests")
+	}
+	failFrom := cmp.Or(d.Test.FailFrom, testsuite.Severity(d.Gate.Tests.From))
+	s := &testsuite.Suite{Profile: profile, Probes: p.probes, FailFrom: failFrom, Params: testsuite.Params{
 		User: d.User, NTPServers: d.NTPServers, DiskBytes: int64(d.DiskBytes), RequiredPackages: d.Test.RequiredPackages,
 		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor), LVM: d.LVM,
 	}}

@@ -68,7 +68,8 @@ func (j *job) writeConfig(dir *os.Root) (err error) {
 	if _, err := dir.Lstat(keyringName); err == nil {
 		d.TrustedKeys = []TrustedKey{{File: keyringName}}
 	}
-	d.Publish = nil // where this factory publishes concerns nobody else
+	// Where and when this factory publishes concerns nobody else.
+	d.Publish, d.Staging, d.Gate, d.Renewal = nil, nil, Gate{Inspection: d.Gate.Inspection, Tests: d.Gate.Tests}, Renewal{}
 	var definition []byte
 	err = contain(j.log, "builder "+d.Builder.Driver, "Result.Config", func() (err error) {
 		definition, err = MarshalDefinitions([]Definition{d})
@@ -154,7 +155,11 @@ func addFile(t *tar.Writer, name string, mode, size int64, r io.Reader) error {
 // runSeal makes the release directory beside its place, signs and syncs it,
 // and renames it there.
 func (j *job) runSeal(ctx context.Context) (string, error) {
-	if err := j.writeChanges(); err != nil {
+	packages, err := j.packageList()
+	if err != nil {
+		return "", fmt.Errorf("cannot list the packages: %w", err)
+	}
+	if err := j.writeChanges(packages); err != nil {
 		return "", fmt.Errorf("cannot write the list of changes: %w", err)
 	}
 	parent := j.sealedDir()
@@ -166,8 +171,12 @@ func (j *job) runSeal(ctx context.Context) (string, error) {
 	digests := map[string]signing.FileDigest{}
 	for _, suffix := range slices.Concat(builtFiles, j.testedFiles(), []string{".changes"}) {
 		name := filepath.Base(j.file(suffix))
-		// Linked, so that a run that is cut here can be taken up.
-		if err := os.Link(j.file(suffix), filepath.Join(staging, name)); err != nil {
+		if suffix == ".packages" {
+			if err := os.WriteFile(filepath.Join(staging, name), packages, 0o644); err != nil {
+				return "", err
+			}
+			// Linked, so that a run that is cut here can be taken up.
+		} else if err := os.Link(j.file(suffix), filepath.Join(staging, name)); err != nil {
 			return "", err
 		}
 		d, err := digestFile(ctx, filepath.Join(staging, name))
@@ -238,13 +247,10 @@ func (j *job) writeIndex(dir string, digests map[string]signing.FileDigest) erro
 // writeChanges compares the packages with those of the previous release: a
 // line "-name version arch" for each that went and "+name version arch" for
 // each that came, an update being both. Without a previous release all came.
-func (j *job) writeChanges() error {
-	have, err := os.ReadFile(j.file(".packages"))
-	if err != nil {
-		return err
-	}
+func (j *job) writeChanges(have []byte) error {
 	var had []byte
 	if j.previous != nil {
+		var err error
 		if had, err = readRelease(j.previous, j.name+"-"+j.previous.Index.Build.String()+".packages"); err != nil {
 			return err
 		}

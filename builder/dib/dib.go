@@ -234,13 +234,10 @@ func (r *run) build(ctx context.Context) (*builder.Result, error) {
 	if err := r.stage(ctx); err != nil {
 		return nil, err
 	}
-	var version strings.Builder
-	err := r.host.Run(ctx, builder.Command{Args: []string{program, "--version"}, Stdout: &version})
-	if err != nil {
-		return nil, fmt.Errorf("cannot use diskimage-builder (Debian's package is python3-diskimage-builder): %w", err)
+	var err error
+	if r.version, err = r.toolVersion(ctx); err != nil {
+		return nil, err
 	}
-	r.version = strings.TrimSpace(version.String())
-
 	args, env := r.args(), r.env()
 	r.log.InfoContext(ctx, "building", "tool", program, "version", r.version, "args", args)
 	log := buildlog.New(ctx, r.spec.Log, r.log, parseLine)

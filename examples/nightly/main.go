@@ -1,7 +1,7 @@
 // Nightly runs an image factory once: it builds, inspects, boots, tests, signs
 // and publishes the images of a definition file.
 //
-//	nightly -config FILE -out DIR [-key FILE] [-only NAME,…] [-jobs N] [-force] [-mirror URL] [-any-class] [-site DIR] [-v]
+//	nightly -config FILE -out DIR [-key FILE] [-only NAME,…] [-jobs N] [-force] [-mirror URL] [-any-class] [-site DIR] [-max-age DAYS] [-v]
 //	nightly -config FILE -check [-out DIR] [-key FILE] [-only NAME,…] [-mirror URL] [-any-class]
 //
 // With -check it says what is wrong with the definitions and what they refer to,
@@ -11,7 +11,8 @@
 // or the run was interrupted, and 2 on bad usage or configuration. What came of
 // each image is in DIR/report.json. With -site it writes pages of the releases and of
 // the run too, and names the one to open; a release that does not verify is shown
-// there and exits with 1.
+// there and exits with 1. With -max-age, so does a target on which what is latest of an
+// image is older than so many days, whatever the night brought.
 package main
 
 import (
@@ -28,10 +29,12 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
+	"github.com/opentelekomcloud/go-imagefactory/builder/existing"
 	"github.com/opentelekomcloud/go-imagefactory/builder/kiwi"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
@@ -41,6 +44,9 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/publish/website"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
+
+// maxDays bounds -max-age, so that it fits a time.Duration.
+const maxDays = 100 * 366
 
 func main() {
 	syscall.Umask(0o022) // releases are public, and builders take it into images
@@ -62,6 +68,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	anyClass := fs.Bool("any-class", false, "allow names without a class of the cloud's public images, such as my_Debian_12")
 	check := fs.Bool("check", false, "report what is wrong with the definitions, drivers, keys and files, and build and write nothing")
 	site := fs.String("site", "", "`directory` to write pages of the releases and of the run to")
+	maxAge := fs.Int("max-age", 0, "exit with 1 if what is latest on a target is older than so many `days`; 0 allows any age")
 	verbose := fs.Bool("v", false, "log every line of the builders")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -75,8 +82,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return 2
 	}
-	if *config == "" || *out == "" && !*check || fs.NArg() > 0 || *jobs < 1 {
-		return usage(errors.New("want -config FILE -out DIR and no other arguments, or -config FILE -check; -jobs from 1"))
+	if *config == "" || *out == "" && !*check || fs.NArg() > 0 || *jobs < 1 || *maxAge < 0 || *maxAge > maxDays {
+		return usage(errors.New("want -config FILE -out DIR and no other arguments, or -config FILE -check; -jobs from 1, -max-age from 0"))
 	}
 	definitions, err := imagefactory.LoadFile(*config)
 	if err != nil {
@@ -95,14 +102,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	logger := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	factory := &imagefactory.Factory{
 		Dir: *out, Jobs: *jobs, Force: *force, AnyClass: *anyClass,
-		Builders: []imagefactory.BuilderDriver{dib.Driver{}, kiwi.Driver{}},
+		Builders: []imagefactory.BuilderDriver{dib.Driver{}, kiwi.Driver{}, existing.Driver{}},
 		Targets: []imagefactory.TargetDriver{
 			directory.Driver{Dir: cmp.Or(*out, "."), Logger: logger},
 			glance.Driver{Logger: logger},
 			ims.Driver{Logger: logger},
 			obs.Driver{Logger: logger},
 		},
-		Logger: logger,
+		Logger: logger, MaxAge: time.Duration(*maxAge) * 24 * time.Hour,
 	}
 	if *mirror != "" {
 		factory.HostMirrors = map[string]string{"debian": *mirror}

@@ -5,8 +5,8 @@
 //	publish rollback      -to TARGET -reason TEXT IMAGE BUILD  make an older build latest, withdraw newer ones
 //	publish withdraw      -to TARGET -reason TEXT IMAGE BUILD  take a build back
 //	publish retain   [-n] -to TARGET IMAGE                   remove what is out of date for two years
-//	publish list  [-json] -to TARGET IMAGE                   say what is published
-//	publish verify        -to TARGET -keyring FILE IMAGE     find what is wrong with it
+//	publish list  [-json] [-max-age DAYS] -to TARGET IMAGE   say what is published
+//	publish verify [-max-age DAYS] -to TARGET -keyring FILE IMAGE  find what is wrong with it
 //	publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX] [-rebuilt-by N …] IMAGE[/latest|/prev|/BUILD] DIR
 //	                                                         bring a release to DIR/IMAGE/BUILD, verified
 //
@@ -37,6 +37,9 @@
 //	OBS_SKIP_TLS_VERIFICATION=yes              believe whoever poses as the service
 //	IMS_ALLOW_HTTP=yes                         let ims's tokens go over such connections
 //
+// With -max-age, list and verify exit with 1 and name each target on which what is latest
+// is older than so many days, or nothing is.
+//
 // It exits with 0 if all is done or good, 1 if a release is not good or may not be
 // published, and 2 for wrong usage, an unknown image or build, and what cannot be
 // read or written.
@@ -63,8 +66,8 @@ const usage = `usage: publish push     [-n] -to TARGET -keyring FILE RELEASE
        publish rollback      -to TARGET -reason TEXT IMAGE BUILD
        publish withdraw      -to TARGET -reason TEXT IMAGE BUILD
        publish retain   [-n] -to TARGET IMAGE
-       publish list  [-json] -to TARGET IMAGE
-       publish verify        -to TARGET -keyring FILE IMAGE
+       publish list  [-json] [-max-age DAYS] -to TARGET IMAGE
+       publish verify [-max-age DAYS] -to TARGET -keyring FILE IMAGE
        publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX]
                              [-rebuilt-by N -rebuilders KEYRING -rebuilds DIR [-rebuilt-as files|content|bytes]] IMAGE[/latest|/prev|/BUILD] DIR
 TARGET is directory:DIR, obs:BUCKET[/PREFIX], glance:CLOUD or ims:CLOUD/BUCKET[/PREFIX]
@@ -112,7 +115,7 @@ type command struct {
 
 	rebuilds   publish.Rebuilds
 	rebuilders string // the file of their keys
-	args    []string
+	args       []string
 }
 
 func run(ctx context.Context, args []string) error {
@@ -126,8 +129,8 @@ func run(ctx context.Context, args []string) error {
 		"rollback": {(*command).rollback, 2, "reason"},
 		"withdraw": {(*command).withdraw, 2, "reason"},
 		"retain":   {(*command).retain, 1, "n"},
-		"list":     {(*command).list, 1, "json"},
-		"verify":   {(*command).verify, 1, "keyring"},
+		"list":     {(*command).list, 1, "json max-age"},
+		"verify":   {(*command).verify, 1, "keyring max-age"},
 		"fetch":    {nil, 2, "from keyring max-age only rebuilt-by rebuilt-as rebuilders rebuilds"},
 	}
 	name := ""

@@ -79,7 +79,7 @@ func (w *writer) addNight() error {
 		switch i.Result {
 		case "published":
 			x.Class = "pass"
-		case "unchanged":
+		case "unchanged", "candidate":
 			x.Class = "dim"
 		default:
 			x.Logs = w.logs(i)

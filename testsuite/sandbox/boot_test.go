@@ -54,9 +54,12 @@ func assertNothingLeft(t *testing.T, dir string) {
 	assert.Empty(t, processesWith(dir))
 }
 
-func processesWith(word string) []int {
+func processesWith(word string) []int { return processesOf("cmdline", word) }
+
+// processesOf are the processes that have a word in a file of theirs in /proc.
+func processesOf(file, word string) []int {
 	var pids []int
-	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	lines, _ := filepath.Glob("/proc/[0-9]*/" + file)
 	for _, path := range lines {
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), word) {

@@ -38,6 +38,7 @@
 //
 // Linux guests of x86-64 with BIOS boot, cloud-init and an sshd; they must
 // print to the first serial port. QEMU ends with this program even when the
-// program is killed, but only on Linux; elsewhere only Close ends it. After
-// such a kill the directory imagefactory-sandbox-* in WorkDir remains.
+// program is killed, but only on Linux; elsewhere only Close ends it. What else such a
+// program leaves, a directory imagefactory-sandbox-* in its WorkDir, the next Boot with
+// that WorkDir removes.
 package sandbox

@@ -32,6 +32,7 @@ type guest struct {
 	consoleLog string
 	image      string
 	dir        string
+	remove     func() error // removes dir
 	logger     *slog.Logger
 }
 
@@ -50,7 +51,7 @@ func (g *guest) stop() (err error) {
 			err = fmt.Errorf("cannot keep the console log: %w", werr)
 		}
 	}
-	if rerr := os.RemoveAll(g.dir); rerr != nil {
+	if rerr := g.remove(); rerr != nil {
 		err = errors.Join(err, fmt.Errorf("cannot remove the sandbox's files: %w", rerr))
 	}
 	return err

@@ -160,13 +160,13 @@ func (q *QEMU) prepare(ctx context.Context, image Image) (*guest, error) {
 	default:
 		return nil, fmt.Errorf("cannot use accelerator %q: want kvm or tcg", q.Accel)
 	}
-	dir, err := os.MkdirTemp(image.WorkDir, "imagefactory-sandbox-")
+	logger := cmp.Or(image.Logger, slog.New(slog.DiscardHandler))
+	dir, remove, err := newWorkDir(image.WorkDir, "sandbox", logger)
 	if err != nil {
 		return nil, err
 	}
 	if err := enoughSpace(dir); err != nil {
-		_ = os.RemoveAll(dir)
-		return nil, err
+		return nil, errors.Join(err, remove())
 	}
 	g := &guest{
 		Machine: &Machine{
@@ -174,8 +174,8 @@ func (q *QEMU) prepare(ctx context.Context, image Image) (*guest, error) {
 			ImageBytes: imageBytes, DiskBytes: imageBytes + variant.GrowBytes,
 		},
 		variant: variant, uuid: newUUID(), disk: newUUID()[:20],
-		accel: q.Accel, network: network.Config{TimeServers: image.TimeServers, MAC: network.NewMAC()}, console: newConsole(), consoleLog: image.ConsoleLog, image: path, dir: dir,
-		logger: cmp.Or(image.Logger, slog.New(slog.DiscardHandler)),
+		accel: q.Accel, network: network.Config{TimeServers: image.TimeServers, MAC: network.NewMAC()}, console: newConsole(), consoleLog: image.ConsoleLog, image: path, dir: dir, remove: remove,
+		logger: logger,
 	}
 	g.Stop, g.Reboot, g.PowerOff = g.stop, g.reboot, g.powerOff
 	g.Restart = func(ctx context.Context, moreBytes int64) error { return q.restart(ctx, g, moreBytes) }
@@ -188,8 +188,7 @@ func (q *QEMU) prepare(ctx context.Context, image Image) (*guest, error) {
 		err = createOverlay(ctx, q.Img, g.image, g.overlayPath(), g.DiskBytes)
 	}
 	if err != nil {
-		_ = os.RemoveAll(dir)
-		return nil, err
+		return nil, errors.Join(err, remove())
 	}
 	return g, nil
 }

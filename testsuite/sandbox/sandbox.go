@@ -32,7 +32,8 @@ type Image struct {
 	Variant     Variant // the machine that it is booted on
 
 	// WorkDir is a directory for what the sandbox needs while the machine
-	// runs; it is as before when the machine is closed. If empty, os.TempDir().
+	// runs; it is as before when the machine is closed. If empty, os.TempDir(). What a
+	// program that was killed left there is removed.
 	WorkDir string
 	// ConsoleLog is a file that the machine's console is written to when the
 	// machine is closed or did not boot, with passwords redacted. If empty,

@@ -192,7 +192,11 @@ func (j *job) runSeal(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, suffix := range bill {
+	accepted, err := j.writeVEX(ctx, staging, digests[".qcow2"])
+	if err != nil {
+		return "", fmt.Errorf("cannot write what is accepted: %w", err)
+	}
+	for _, suffix := range append(bill, accepted...) {
 		d, err := digestFile(ctx, filepath.Join(staging, filepath.Base(j.file(suffix))))
 		if err != nil {
 			return "", err

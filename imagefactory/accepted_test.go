@@ -39,10 +39,12 @@ func TestAcceptedIsSaid(t *testing.T) {
 		updates func(context.Context, *Definition, *advisory.Installed) ([]Update, error)
 		want    map[string]vex.Status
 	}{
-		"nothing":            {waivers[2:], updates, nil},
-		"known and unknown":  {waivers, updates, map[string]vex.Status{"CVE-2026-1": vex.Affected, "CVE-2026-2": vex.UnderInvestigation}},
-		"nobody tells":       {waivers, nil, map[string]vex.Status{"CVE-2026-1": vex.UnderInvestigation, "CVE-2026-2": vex.UnderInvestigation}},
-		"it cannot be known": {waivers, func(context.Context, *Definition, *advisory.Installed) ([]Update, error) { return nil, errors.New("no") }, map[string]vex.Status{"CVE-2026-1": vex.UnderInvestigation, "CVE-2026-2": vex.UnderInvestigation}},
+		"nothing":           {waivers[2:], updates, nil},
+		"known and unknown": {waivers, updates, map[string]vex.Status{"CVE-2026-1": vex.Affected, "CVE-2026-2": vex.UnderInvestigation}},
+		"nobody tells":      {waivers, nil, map[string]vex.Status{"CVE-2026-1": vex.UnderInvestigation, "CVE-2026-2": vex.UnderInvestigation}},
+		"it cannot be known": {waivers, func(context.Context, *Definition, *advisory.Installed) ([]Update, error) {
+			return nil, errors.New("no")
+		}, map[string]vex.Status{"CVE-2026-1": vex.UnderInvestigation, "CVE-2026-2": vex.UnderInvestigation}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, d := newFactory(t)

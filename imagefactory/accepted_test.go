@@ -66,7 +66,7 @@ func TestAcceptedIsSaid(t *testing.T) {
 			got := map[string]vex.Status{}
 			for _, s := range document.Statements {
 				got[s.Vulnerability] = s.Status
-				require.Equal(t, j.image.SHA256, s.Products[0].SHA256)
+				require.Equal(t, j.journal.output(StageBuild, ".qcow2"), s.Products[0].SHA256)
 				if s.Status == vex.Affected {
 					require.Equal(t, "accepted until 2026-11-22: not reachable", s.Action)
 					require.Equal(t, []string{"pkg:rpm/test/a+b@1:2?arch=source"}, s.Products[0].Subcomponents)

@@ -154,18 +154,17 @@ func signedIndexes(ctx context.Context, dir string) ([]signing.Resource, error) 
 // track (v1.0). It is level 2: the factory, not who asks for an image, makes and signs
 // it. Level 3 demands that what runs in a build cannot reach the key: an agent holds
 // it, and the build runs on another machine than the factory, for it runs as root.
-func (j *job) assurance() map[string]any {
-	_, here := j.host.(builder.Local) // any other is taken for another machine
+func (j *job) assurance(built *built) map[string]any {
 	level, key := 2, "in the factory's process"
 	if j.factory.Signer != nil {
 		key = "with an agent outside the factory's process"
-		if !here {
+		if built.Elsewhere {
 			level = 3
 		}
 	}
-	where := "on another machine than the factory"
-	if here {
-		where = "as root on the factory's machine"
+	where := "as root on the factory's machine"
+	if built.Elsewhere {
+		where = "on another machine than the factory"
 	}
 	return map[string]any{"slsa_build_level": level, "key": key, "build": where}
 }

@@ -69,11 +69,10 @@ func TestProvenanceIsHonestAndComplete(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, d := newFactory(t)
 			f.Host, f.Signer = c.host, c.signer
-			j := begun(t, f, d)
+			j := beginRun(t, f, d)
 			digest := strings.Repeat("0123456789abcdef", 4)
-			require.NoError(t, j.writeInventory(&ledger.Listing{Contents: map[string][]byte{"/var/lib/dpkg/status": []byte(dpkgStatus)}},
-				[]signing.Resource{{Name: "index/x_InRelease", Digest: map[string]string{"sha256": digest}}}))
-			dir := seal(t, j)
+			dir := sealListed(t, j, &ledger.Listing{Contents: map[string][]byte{"/var/lib/dpkg/status": []byte(dpkgStatus)}},
+				[]signing.Resource{{Name: "index/x_InRelease", Digest: map[string]string{"sha256": digest}}})
 			base := filepath.Join(dir, "Standard_Test_1-20261122-031507")
 			list, err := os.ReadFile(base + buildHostSuffix)
 			require.NoError(t, err)

@@ -27,11 +27,10 @@ func TestOracles(t *testing.T) {
 	}
 	f, d := newFactory(t)
 	d.Gate.Waivers = []Waiver{{Check: "versions.CVE-2026-1", Reason: "not reachable", Expires: Date{time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)}}}
-	j := begun(t, f, d)
-	require.NoError(t, j.writeInventory(&ledger.Listing{Contents: map[string][]byte{
+	j := beginRun(t, f, d)
+	dir := sealListed(t, j, &ledger.Listing{Contents: map[string][]byte{
 		"/var/lib/dpkg/status": []byte(dpkgStatus), "/usr/share/doc/libssl3/copyright": []byte(dep5 + "\nFiles: x\nLicense: GPL-2+ or public-domain\n"),
-	}}, nil))
-	dir := seal(t, j)
+	}}, nil)
 	release := filepath.Join(t.TempDir(), "Standard_Test_1", "20261122-031507")
 	require.NoError(t, os.CopyFS(release, os.DirFS(dir)))
 	keys := filepath.Join(t.TempDir(), "keys.pub")

@@ -1,18 +1,30 @@
 // Nightly runs an image factory once: it builds, inspects, boots, tests, signs
 // and publishes the images of a definition file.
 //
-//	nightly -config FILE -out DIR [-key FILE] [-only NAME,…] [-jobs N] [-force] [-mirror URL] [-any-class] [-site DIR] [-max-age DAYS] [-v]
-//	nightly -config FILE -check [-out DIR] [-key FILE] [-only NAME,…] [-mirror URL] [-any-class]
+//	nightly -config FILE -out DIR [-key FILE] [-only PATTERN,…] [-until STAGE] [-from STAGE | -fresh] [-jobs N] [-force] [-mirror URL] [-any-class] [-site DIR] [-max-age DAYS] [-v]
+//	nightly -config FILE -out DIR -task IMAGE/STAGE [-key FILE] [-force] [-mirror URL] [-any-class] [-v]
+//	nightly -config FILE -check [-out DIR] [-key FILE] [-only PATTERN,…] [-mirror URL] [-any-class]
+//
+// The stages are build, inspect, test, seal and publish. A run that was cut goes on
+// where it was, within twelve hours; with -fresh a new one is begun, and with -from
+// the newest is done again from that stage on, also where it has failed.
+//
+// With -task it does one stage of one image, as a scheduler may have it: the next
+// stages are for other calls, by whichever process on the same DIR. A build begins a
+// run where none goes on.
 //
 // With -check it says what is wrong with the definitions and what they refer to,
 // and neither builds nor writes anything.
 //
-// It exits with 0 when every image is published or unchanged, 1 when one failed
-// or the run was interrupted, and 2 on bad usage or configuration. What came of
-// each image is in DIR/report.json. With -site it writes pages of the releases and of
-// the run too, and names the one to open; a release that does not verify is shown
-// there and exits with 1. With -max-age, so does a target on which what is latest of an
-// image is older than so many days, whatever the night brought.
+// It exits with 0 when every image is published or unchanged, or has come to -until,
+// 1 when one failed or the run was interrupted, and 2 on bad usage or configuration.
+// With -task: 0 when the stage was done, 1 when it failed, 3 when there is nothing to
+// do, since it is done already or an unchanged image does not need it, and 4 when it
+// has to wait, for an earlier stage or for who works on the image now. What came of
+// each image is in DIR/report.json, but for -task. With -site it writes pages of the
+// releases and of the run too, and names the one to open; a release that does not
+// verify is shown there and exits with 1. With -max-age, so does a target on which
+// what is latest of an image is older than so many days, whatever the night brought.
 package main
 
 import (
@@ -25,6 +37,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -61,7 +74,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	config := fs.String("config", "", "definition `file` (YAML)")
 	out := fs.String("out", "", "download `directory`; work and failed runs are below its .work")
 	keyFile := fs.String("key", ".imagefactory/signing.key", "`file` of the secret signing key, made if there is none")
-	only := fs.String("only", "", "run only the images of these `names`, separated by commas")
+	only := fs.String("only", "", "run only the images whose names match one of these `patterns`, separated by commas, such as Standard_*")
+	until := fs.String("until", "", "last `stage` to do")
+	from := fs.String("from", "", "`stage` from which on to do the newest runs again")
+	fresh := fs.Bool("fresh", false, "begin new runs, whatever was cut")
+	task := fs.String("task", "", "do this one stage: `IMAGE/STAGE`")
 	jobs := fs.Int("jobs", 1, "images at once")
 	force := fs.Bool("force", false, "release also images that are unchanged")
 	mirror := fs.String("mirror", "", "base `URL` of Debian's mirror that \"host\" stands for in definitions; default: what this machine's apt uses")
@@ -85,6 +102,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if *config == "" || *out == "" && !*check || fs.NArg() > 0 || *jobs < 1 || *maxAge < 0 || *maxAge > maxDays {
 		return usage(errors.New("want -config FILE -out DIR and no other arguments, or -config FILE -check; -jobs from 1, -max-age from 0"))
 	}
+	if *task != "" && (*check || *only+*until+*from+*site != "" || *fresh) || *from != "" && *fresh {
+		return usage(errors.New("-task goes with none of -check, -only, -until, -from, -fresh and -site; -from not with -fresh"))
+	}
+	for _, stage := range []string{*until, *from} {
+		if stage != "" && !slices.Contains(imagefactory.Stages(), imagefactory.Stage(stage)) {
+			return usage(fmt.Errorf("there is no stage %q: want one of %v", stage, imagefactory.Stages()))
+		}
+	}
 	definitions, err := imagefactory.LoadFile(*config)
 	if err != nil {
 		return usage(err)
@@ -102,6 +127,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	logger := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	factory := &imagefactory.Factory{
 		Dir: *out, Jobs: *jobs, Force: *force, AnyClass: *anyClass,
+		Until: imagefactory.Stage(*until), From: imagefactory.Stage(*from), Fresh: *fresh,
 		Builders: []imagefactory.BuilderDriver{dib.Driver{}, kiwi.Driver{}, existing.Driver{}},
 		Targets: []imagefactory.TargetDriver{
 			directory.Driver{Dir: cmp.Or(*out, "."), Logger: logger},
@@ -132,6 +158,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if made {
 		fmt.Fprintf(stdout, "made a new signing key in %s; keep it safe\nits fingerprint is %s\n", *keyFile, key.Fingerprint())
 	}
+	if *task != "" {
+		return doTask(ctx, factory, definitions, *task, stdout, stderr)
+	}
 	if f, ok := stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) && !*verbose {
 		level.Set(slog.LevelWarn)
 		factory.Progress = newLines(stdout, definitions).show
@@ -147,6 +176,50 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		defer fmt.Fprintln(stdout, "pages to open:", page)
 	}
 	return tell(ctx, report, filepath.Join(*out, "report.json"), stdout, stderr)
+}
+
+// What -task exits with beside 0, 1 and 2.
+const (
+	exitNothing = 3
+	exitWaits   = 4
+)
+
+// doTask does one stage of one image, and returns the exit code.
+func doTask(ctx context.Context, factory *imagefactory.Factory, definitions []imagefactory.Definition, name string, stdout, stderr io.Writer) int {
+	image, stage := path.Split(name)
+	image = strings.TrimSuffix(image, "/")
+	at := slices.IndexFunc(definitions, func(d imagefactory.Definition) bool { return d.Name == image })
+	if at < 0 || !slices.Contains(imagefactory.Stages(), imagefactory.Stage(stage)) {
+		fmt.Fprintf(stderr, "nightly: -task: no task is called %q: want IMAGE/STAGE, the stage one of %v\n", name, imagefactory.Stages())
+		return 2
+	}
+	tasks, err := factory.Tasks(definitions[at : at+1])
+	if err != nil {
+		fmt.Fprintln(stderr, "nightly:", err)
+		return 2
+	}
+	at = slices.IndexFunc(tasks, func(t imagefactory.Task) bool { return t.Stage == imagefactory.Stage(stage) })
+	if at < 0 {
+		fmt.Fprintf(stdout, "%s: nothing to do: the run is beyond it\n", name)
+		return exitNothing
+	}
+	report, err := factory.Do(ctx, tasks[at])
+	switch {
+	case errors.Is(err, imagefactory.ErrNothingToDo):
+		fmt.Fprintf(stdout, "%s: %v\n", name, err)
+		return exitNothing
+	case errors.Is(err, imagefactory.ErrWaits), errors.Is(err, imagefactory.ErrBusy):
+		fmt.Fprintf(stdout, "%s: %v\n", name, err)
+		return exitWaits
+	case report == nil:
+		fmt.Fprintln(stderr, "nightly:", err)
+		return 2
+	}
+	all := imagefactory.Report{Images: []imagefactory.ImageReport{*report}}
+	if werr := all.WriteText(stdout); err != nil || werr != nil {
+		return 1
+	}
+	return 0
 }
 
 // tell writes the report, and returns the exit code.
@@ -196,20 +269,33 @@ func canMake(dir string) error {
 	}
 }
 
-// choose keeps the named definitions; no names keep all.
-func choose(definitions []imagefactory.Definition, names string) ([]imagefactory.Definition, error) {
-	if names == "" {
+// choose keeps the definitions whose names match a pattern; no patterns keep all.
+// Each has to match one.
+func choose(definitions []imagefactory.Definition, patterns string) ([]imagefactory.Definition, error) {
+	if patterns == "" {
 		return definitions, nil
 	}
-	var chosen []imagefactory.Definition
-	for name := range strings.SplitSeq(names, ",") {
-		i := slices.IndexFunc(definitions, func(d imagefactory.Definition) bool { return d.Name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("-only: no image is called %q", name)
+	chosen := make([]bool, len(definitions))
+	for pattern := range strings.SplitSeq(patterns, ",") {
+		found := false
+		for i, d := range definitions {
+			match, err := path.Match(pattern, d.Name)
+			if err != nil {
+				return nil, fmt.Errorf("-only: bad pattern %q: %w", pattern, err)
+			}
+			found, chosen[i] = found || match, chosen[i] || match
 		}
-		chosen = append(chosen, definitions[i])
+		if !found {
+			return nil, fmt.Errorf("-only: no image is called %q", pattern)
+		}
 	}
-	return chosen, nil
+	var kept []imagefactory.Definition
+	for i, d := range definitions {
+		if chosen[i] {
+			kept = append(kept, d)
+		}
+	}
+	return kept, nil
 }
 
 // inside reports whether a file lies below a directory, whatever links are on

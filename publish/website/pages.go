@@ -290,7 +290,7 @@ func labels(list []publish.Label) string {
 	return oneLine(strings.Join(names, ", "))
 }
 
-func total(t publish.Tests) int { return t.Pass + t.Fail + t.Error + t.Waived + t.Skipped }
+func total(t publish.Tests) int { return t.Pass + t.Fail + t.Error + t.Waived + t.Skipped + t.Flaky }
 
 type releasePage struct {
 	Head                                          head
@@ -381,6 +381,8 @@ func (s *releaseSection) addTests(t testReport) {
 			x.Class = c.Status
 		case "skipped":
 			x.Class = "dim"
+		case "flaky": // a released image has those only that could first not be decided
+			x.Class = "waived"
 		}
 		g := &s.Groups[i]
 		g.Checks = append(g.Checks, x)

@@ -89,8 +89,8 @@ type Factory struct {
 	// other images' files are skipped.
 	Reader sandbox.Reader
 	// Key signs the releases; it has its secret part, or Signer holds it.
-	// Required. Releases are verified against it and nothing else; Dir belongs
-	// to the key that it was used with first.
+	// Required. Releases are verified against it and the keys that it follows; Dir belongs
+	// to the key that it was used with first, until [RotateKey] changes that.
 	Key *signing.Key
 	// Signer signs with the key. If nil, one is made from Key.
 	Signer *signing.Signer
@@ -112,6 +112,10 @@ type Factory struct {
 	// HostMirrors is what "host" stands for in a definition's mirrors. If nil,
 	// what this machine's own package manager uses.
 	HostMirrors map[string]string
+
+	// RebuildAfter is the age from which the latest release of an image is built again
+	// although nothing that is known of has changed (builder.Stater). If zero, 7 days.
+	RebuildAfter time.Duration
 
 	// Updates tells the security updates in an image's registered repositories for what
 	// is installed in one of its releases: see [UpdatesFrom]. If nil, none is known: only
@@ -136,6 +140,14 @@ type Factory struct {
 	Fresh       bool
 	// Definitions are those that tasks from elsewhere may name: see [Factory.Do].
 	Definitions []Definition
+
+	// Limits are what images share and how long stages may take.
+	Limits Limits
+	// Stop, once closed, ends Run gracefully: no stage is begun any more, and those in
+	// hand end, or are cut when ctx ends, for which the caller sets a limit. An image
+	// that is not finished is Waiting, and the next run goes on with it. If nil, only
+	// ctx ends Run.
+	Stop <-chan struct{}
 
 	// MaxAge is how old what is latest on a target may be before the report says that
 	// it is stale, whatever the run itself made; see [publish.CheckFresh]. If 0, it may
@@ -168,9 +180,11 @@ func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, e
 	report := &Report{Started: f.now(), Images: make([]ImageReport, len(products))}
 	var group errgroup.Group
 	group.SetLimit(max(f.Jobs, 1))
-	for i, p := range products {
+	room := f.Limits.room()
+	for _, i := range longestFirst(products) {
+		p := products[i]
 		group.Go(func() error {
-			report.Images[i] = p.run(ctx)
+			report.Images[i] = p.run(ctx, room)
 			report.Images[i].Stale = p.stale(ctx)
 			return nil
 		})
@@ -211,32 +225,6 @@ func (f *Factory) Validate(definitions []Definition) error {
 	return errors.Join(errs...)
 }
 
-// publishKey writes the public key into the download directory. One that is
-// there already must be this one, or users could no longer verify what is there.
-func (f *Factory) publishKey() error {
-	name := filepath.Join(f.Dir, publicKeyName)
-	have, err := os.Open(name)
-	if errors.Is(err, os.ErrNotExist) {
-		if err := writeFile(name, f.Key.WritePublic); err != nil {
-			return fmt.Errorf("cannot publish the public key: %w", err)
-		}
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer have.Close()
-	keys, err := signing.ReadKeys(io.LimitReader(have, 1<<20))
-	if err != nil {
-		return fmt.Errorf("cannot read the public key %s: %w", name, err)
-	}
-	if len(keys) != 1 || keys[0].Fingerprint() != f.Key.Fingerprint() {
-		return fmt.Errorf("cannot sign with the key %s: the releases in %s are signed with another; use that one, or remove %s to change the key",
-			f.Key.Fingerprint(), f.Dir, name)
-	}
-	return nil
-}
-
 // prepare checks everything that can be checked before an image is begun.
 func (f *Factory) prepare(definitions []Definition) ([]*product, error) {
 	if f.Dir == "" || f.Key == nil {
@@ -249,7 +237,7 @@ func (f *Factory) prepare(definitions []Definition) ([]*product, error) {
 	var keyring *signing.Keyring
 	signer := f.Signer
 	err = contain(f.logger(), "the signing key", "", func() (err error) {
-		if keyring, err = signing.PinKeys(f.Key); err == nil && signer == nil {
+		if keyring, err = f.keyring(); err == nil && signer == nil {
 			signer, err = signing.NewSigner(f.Key, signing.SignerConfig{Time: f.Now})
 		}
 		return err
@@ -277,6 +265,9 @@ func (f *Factory) products(definitions []Definition) ([]*product, error) {
 	for i := range definitions {
 		d := definitions[i]
 		p, err := f.newProduct(parts, &d)
+		if err == nil {
+			err = f.addTargets(parts, p)
+		}
 		if err == nil && seen[d.Name] {
 			err = fmt.Errorf("image %s is defined twice", d.Name)
 		}
@@ -290,7 +281,15 @@ func (f *Factory) products(definitions []Definition) ([]*product, error) {
 	return products, errors.Join(errs...)
 }
 
-// newProduct instantiates the drivers of one definition.
+// addTargets instantiates where a product goes.
+func (f *Factory) addTargets(parts *parts, p *product) (err error) {
+	if p.targets, err = f.newTargets(parts, p); err == nil {
+		p.staging, err = f.newStaging(parts, p)
+	}
+	return err
+}
+
+// newProduct instantiates the drivers of one definition, but for its targets.
 func (f *Factory) newProduct(parts *parts, d *Definition) (*product, error) {
 	if err := d.Complete(); err != nil {
 		return nil, fmt.Errorf("image %s: %w", d.Name, err)
@@ -298,8 +297,8 @@ func (f *Factory) newProduct(parts *parts, d *Definition) (*product, error) {
 	if name, err := ParseName(d.Name); !f.AnyClass && (err != nil || name.Class == "") {
 		return nil, d.source.locate(fmt.Errorf("name: image name %q has no class: want one of %v before it", d.Name, classes))
 	}
-	if d.Name == publicKeyName {
-		return nil, d.source.locate(fmt.Errorf("name: %s is the public key's file in the factory's directory", d.Name))
+	if slices.Contains([]string{publicKeyName, keysName, keysName + ".asc"}, d.Name) {
+		return nil, d.source.locate(fmt.Errorf("name: %s is a file of keys in the factory's directory", d.Name))
 	}
 	p := &product{factory: f, def: d, name: d.Name, log: f.logger().With("image", d.Name)}
 	var err error
@@ -307,12 +306,6 @@ func (f *Factory) newProduct(parts *parts, d *Definition) (*product, error) {
 		return nil, err
 	}
 	if p.host, err = f.host(d); err != nil {
-		return nil, err
-	}
-	if p.targets, err = f.newTargets(parts, p); err != nil {
-		return nil, err
-	}
-	if p.staging, err = f.newStaging(parts, p); err != nil {
 		return nil, err
 	}
 	if p.mirrors, err = f.mirrors(d.Mirrors); err != nil {

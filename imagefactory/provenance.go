@@ -34,6 +34,11 @@ func (j *job) writeProvenance(ctx context.Context, dir string, digests map[strin
 	if err != nil {
 		return err
 	}
+	indexes, err := j.indexMaterials()
+	if err != nil {
+		return err
+	}
+	materials = append(materials, indexes...)
 	statement, err := signing.Provenance{
 		Subjects: subjects, BuildType: buildType, BuilderID: j.builderID(),
 		BuilderVersions: map[string]string{built.Tool: built.ToolVersion},

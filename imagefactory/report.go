@@ -38,7 +38,7 @@ type Outcome string
 // The outcomes.
 const (
 	Published Outcome = "published" // there is a new release
-	Unchanged Outcome = "unchanged" // packages and configuration are those of the latest release
+	Unchanged Outcome = "unchanged" // from what the latest release is from, or with its packages and configuration
 	Failed    Outcome = "failed"    // Stage and Error say where and why
 	Waiting   Outcome = "waiting"   // the stages that were asked for are done, others are left
 	Candidate Outcome = "candidate" // there is a new release that is not public yet: Held says why

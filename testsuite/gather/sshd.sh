@@ -65,7 +65,7 @@ X
 # Match blocks, for each of these: for root, the login user, a stranger, everybody with
 # a shell and whom the block names, from both families, far and near, and from and to
 # what the block names. Without them nothing else can hold.
-fact sshd-views 150 <<'X'
+fact sshd-views 300 <<'X'
 set -f
 [ -s "$tmp/sshd.base" ] && grep -q '^debug2: parse_server_config' "$tmp/sshd.debug" || exit 1
 view() { # its name, then sshd's arguments
@@ -89,7 +89,12 @@ named() { # the values of one criterion of $block, as something that it would ma
 either() {
 	case "$2" in ""|*!*) printf '%s\n' "$1" "$2" | tr -d '!' ;; *) printf '%s\n' "$2" ;; esac
 }
-everybody="root $user no-such-user $(awk -F: '$7 !~ /(nologin|false|sync)$/ {print $1}' /etc/passwd)"
+# What no block names decides nothing: one value is enough of it.
+names() { grep -qiE "(^|[[:space:]])($1)[=[:space:]]" "$tmp/sshd.blocks"; }
+everybody=no-such-user
+names 'user|group' && everybody="root $user no-such-user $(awk -F: '$7 !~ /(nologin|false|sync)$/ {print $1}' /etc/passwd)"
+everywhere=192.0.2.1
+names address && everywhere="192.0.2.1 127.0.0.1 2001:db8::1 ::1"
 while read -r block; do
 	users=$(named user)
 	for group in $(named group | tr -d '!'); do
@@ -98,7 +103,7 @@ while read -r block; do
 			$(awk -F: -v g="$gid" '$4 == g {print $1}' /etc/passwd)"
 	done
 	for u in $(either "$everybody" "$users"); do
-		for a in $(either "192.0.2.1 127.0.0.1 2001:db8::1 ::1" "$(named address)"); do
+		for a in $(either "$everywhere" "$(named address)"); do
 			for l in $(either 192.0.2.2 "$(named localaddress)"); do
 				for p in $(either 22 "$(named localport)"); do
 					for h in $(either client.example "$(named host)"); do

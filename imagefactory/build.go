@@ -13,7 +13,7 @@ import (
 )
 
 // builtFiles are what a build hands on.
-var builtFiles = []string{".qcow2", ".packages", ".config.tar.gz", ".build.log"}
+var builtFiles = []string{".qcow2", ".packages", ".config.tar.gz", ".build.log", buildHostSuffix}
 
 // outName is the directory in the run's that the builder writes into. Nothing
 // of the factory's is there, and what a builder returns must be.
@@ -48,9 +48,13 @@ func (j *job) runBuild(ctx context.Context, r *record) (err error) {
 	if err := j.confirmState(ctx); err != nil {
 		return err
 	}
-	r.Built = &built{At: j.factory.now(), Tool: result.Tool, ToolVersion: result.ToolVersion, Args: result.Args, Env: result.Env}
+	_, here := j.host.(builder.Local) // any other is taken for another machine
+	r.Built = &built{At: j.factory.now(), Tool: result.Tool, ToolVersion: result.ToolVersion, Args: result.Args, Env: result.Env, Elsewhere: !here}
 	if err := j.takeBuilt(out, result); err != nil {
 		return err
+	}
+	if err := j.writeBuildHost(ctx); err != nil {
+		return fmt.Errorf("cannot write the packages of the build host: %w", err)
 	}
 	for _, suffix := range builtFiles { // the journal tells of what is there after a power cut too
 		if err := syncDir(j.file(suffix)); err != nil {

@@ -98,7 +98,7 @@ func TestWholeWayWithoutGuest(t *testing.T) {
 	require.Equal(t, Published, got.Result, got.Error)
 	require.True(t, report.OK())
 	require.Equal(t, "Standard_Good_1/20261122-031507", got.Release)
-	require.Len(t, got.Artifacts, 17)
+	require.Len(t, got.Artifacts, 18)
 	keyring, err := signing.PinKeys(testKey)
 	require.NoError(t, err)
 	r, err := publish.Open(t.Context(), filepath.Join(f.Dir, got.Release), keyring)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
+	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
@@ -78,9 +79,6 @@ func (j *job) accountFiles(ctx context.Context) (testsuite.Fact, *accounted, err
 	if err := j.writeFiles(listing); err != nil {
 		return fail(fmt.Errorf("cannot write the list of files: %w", err))
 	}
-	if err := j.writeInventory(listing); err != nil {
-		return fail(err)
-	}
 	packages, err := ledger.DebianPackages(listing)
 	if err != nil {
 		return fail(err)
@@ -94,8 +92,15 @@ func (j *job) accountFiles(ctx context.Context) (testsuite.Fact, *accounted, err
 		return fail(err)
 	}
 	manifests, err := archive.Manifests(ctx, packages)
+	var indexes []signing.Resource
+	if err == nil {
+		indexes, err = signedIndexes(ctx, archive.Dir)
+	}
 	unlock()
 	if err != nil {
+		return fail(err)
+	}
+	if err := j.writeInventory(listing, indexes); err != nil {
 		return fail(err)
 	}
 	more, err := ledger.Debian{Declared: declared, Manifests: manifests}.Account(listing)
@@ -196,7 +201,7 @@ func (j *job) list(ctx context.Context) (*ledger.Listing, map[string]string, []l
 		return nil, nil, nil, err
 	}
 	defer stream.Close()
-	listing, err := ledger.ReadArchive(ctx, stream, ledger.Limits{}, ledger.KeepDebian)
+	listing, err := ledger.ReadArchive(ctx, stream, ledger.Limits{}, keepContents)
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -12,11 +12,14 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory/sbom"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
+	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 )
 
@@ -36,16 +39,22 @@ const (
 type inventory struct {
 	Packages []sbom.Package `json:"packages"`
 	Files    []sbom.File    `json:"files"`
+	// Indexes are the archive's, by whose signatures the packages' contents were
+	// verified.
+	Indexes []signing.Resource `json:"indexes,omitempty"`
 }
 
 // writeInventory takes from a Debian's disk what its bill of materials says: the
 // packages by dpkg's own word, the kernels and the initial RAM disks.
-func (j *job) writeInventory(l *ledger.Listing) error {
+func (j *job) writeInventory(l *ledger.Listing, indexes []signing.Resource) error {
 	packages, err := sbom.ReadDpkg(bytes.NewReader(l.Contents["/var/lib/dpkg/status"]))
 	if err != nil {
 		return err
 	}
-	v := inventory{Packages: packages}
+	for i := range packages {
+		packages[i].Licence = sbom.ReadCopyright(string(copyright(l, packages[i].Name)))
+	}
+	v := inventory{Packages: packages, Indexes: indexes}
 	for _, f := range l.Files {
 		kernel, isKernel := strings.CutPrefix(f.Path, "/boot/vmlinuz-")
 		initrd, isInitrd := strings.CutPrefix(f.Path, "/boot/initrd.img-")
@@ -63,6 +72,53 @@ func (j *job) writeInventory(l *ledger.Listing) error {
 		return err
 	}
 	return os.WriteFile(j.file(inventorySuffix), data, 0o644)
+}
+
+// docDir has a directory for each package, with its licences.
+const docDir = "/usr/share/doc/"
+
+// keepContents selects what is needed of the disk: of its files' account and of its
+// bill of materials.
+func keepContents(name string) bool {
+	if ledger.KeepDebian(name) {
+		return true
+	}
+	_, name, _ = strings.Cut(name[1:], "/") // behind the volume's name
+	ok, _ := path.Match(docDir[1:]+"*/copyright", name)
+	return ok
+}
+
+// copyright is the text of a package, which may be that of another one, by a link of
+// one or both of their directories and files.
+func copyright(l *ledger.Listing, name string) []byte {
+	const most = 8
+	file := docDir + name + "/copyright"
+	for range most {
+		if data, ok := l.Contents[file]; ok {
+			return data
+		}
+		target := linkAt(l, path.Dir(file))
+		if target != "" {
+			file = path.Join(path.Dir(path.Dir(file)), target, path.Base(file))
+		} else if target = linkAt(l, file); target != "" {
+			file = path.Join(path.Dir(file), target)
+		} else {
+			return nil
+		}
+		if path.IsAbs(target) {
+			return nil // Debian's are not
+		}
+	}
+	return nil
+}
+
+// linkAt returns the target of a symbolic link, or "".
+func linkAt(l *ledger.Listing, name string) string {
+	i, found := slices.BinarySearchFunc(l.Files, name, func(f ledger.File, name string) int { return strings.Compare(f.Path, name) })
+	if !found || l.Files[i].Type != ledger.Symlink {
+		return ""
+	}
+	return l.Files[i].Target
 }
 
 // readInventory reads what writeInventory wrote. Where the disk was not read, all

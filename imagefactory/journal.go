@@ -63,6 +63,7 @@ type built struct {
 	ToolVersion string    `json:"tool_version"`
 	Args        []string  `json:"args"`
 	Env         []string  `json:"env"`
+	Elsewhere   bool      `json:"elsewhere,omitempty"` // on another machine than the stage ran on
 }
 
 const (

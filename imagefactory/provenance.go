@@ -3,10 +3,8 @@ package imagefactory
 import (
 	"cmp"
 	"context"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/signing"
@@ -17,7 +15,8 @@ const (
 	// DefaultBuilderID names this SDK as what built an image, in its provenance.
 	DefaultBuilderID = "https://github.com/opentelekomcloud/go-imagefactory"
 	// buildType says how to read the provenance's parameters: external ones are
-	// the definition's, internal ones what the builder's tool was run with.
+	// the definition's, internal ones what the builder's tool was run with, and as
+	// "assurance" the level of SLSA's build track with what it rests on.
 	buildType = DefaultBuilderID + "/imagefactory/v1"
 )
 
@@ -31,9 +30,9 @@ func (j *job) writeProvenance(ctx context.Context, dir string, digests map[strin
 		return signing.Resource{Name: d.Name, Digest: map[string]string{"sha256": d.SHA256}}
 	}
 	subjects := []signing.FileDigest{digests[".qcow2"]}
-	materials := []signing.Resource{resource(".config.tar.gz"), resource(".packages")}
-	for _, name := range slices.Sorted(maps.Keys(j.mirrors)) {
-		materials = append(materials, signing.Resource{Name: name, URI: j.mirrors[name]})
+	materials, err := j.materials(digests)
+	if err != nil {
+		return err
 	}
 	indexes, err := j.indexMaterials()
 	if err != nil {
@@ -44,7 +43,7 @@ func (j *job) writeProvenance(ctx context.Context, dir string, digests map[strin
 		Subjects: subjects, BuildType: buildType, BuilderID: j.builderID(),
 		BuilderVersions: map[string]string{built.Tool: built.ToolVersion},
 		External:        map[string]any{"image": j.name, "builder": j.def.Builder.Driver, "definition_sha256": j.digest},
-		Internal:        map[string]any{"args": j.anywhere(built.Args), "env": j.anywhere(built.Env)},
+		Internal:        map[string]any{"args": j.anywhere(built.Args), "env": j.anywhere(built.Env), "assurance": j.assurance(built)},
 		Materials:       materials,
 		InvocationID:    j.name + "/" + j.build.String(), Started: j.journal.stage(StageBuild).Begun, Finished: built.At,
 		Byproducts: []signing.Resource{resource(".build.log")},

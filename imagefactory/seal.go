@@ -262,7 +262,11 @@ func (j *job) stageRelease(ctx context.Context, staging string, packages []byte,
 	if err != nil {
 		return err
 	}
-	for _, suffix := range bill {
+	accepted, err := j.writeVEX(ctx, staging, digests[".qcow2"])
+	if err != nil {
+		return fmt.Errorf("cannot write what is accepted: %w", err)
+	}
+	for _, suffix := range append(bill, accepted...) {
 		if err := digest(suffix); err != nil {
 			return err
 		}

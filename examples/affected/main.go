@@ -1,18 +1,20 @@
 // Command affected tells which releases of images a security advisory is about.
 //
-//	affected ID -dir DIR -advisories PATH [-keyring FILE] [-since] [-json]
-//	affected -image NAME -dir DIR -advisories PATH [-keyring FILE] [-json]
+//	affected ID -dir DIR -advisories PATH [-keyring FILE] [-seen FILE] [-since] [-json]
+//	affected -image NAME -dir DIR -advisories PATH [-keyring FILE] [-seen FILE] [-json]
 //
 // The first form judges every release of every image below DIR by the advisory ID,
 // such as CVE-2026-1234: affected, fixed, not affected, not present, or unknown; with
 // -since only what the latest release is, and since which build it is free. The
 // second one lists all that is open in the latest release of an image, with its
-// severity and the version that has the fix, if there is one.
+// severity and the version that has the fix, if there is one, and in which of the
+// distribution's repositories it is, where the advisories say so.
 //
 // DIR is a download directory, DIR/IMAGE/BUILD. Only releases count that verify with
 // the keys in -keyring, by default DIR/imagefactory.pub, which is as trustworthy as
 // DIR is. PATH is a file or a directory of advisories as they are published: the
-// package advisory says which. Nothing is fetched.
+// package advisory says which. Nothing is fetched. With -seen the age of the files is
+// noted in FILE, and files that are older than were seen before are refused.
 //
 // Exit codes: 0 nothing is affected; 1 something is: with ID a latest release, with
 // -image an open advisory; 2 bad usage, or something is unknown: no advisory has the
@@ -32,13 +34,15 @@ import (
 	"slices"
 	"syscall"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory/advisory"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
 var (
 	errAffected = errors.New("affected")
-	errUsage    = errors.New("usage: affected ID | -image NAME, -dir DIR -advisories PATH [-keyring FILE] [-since] [-json]")
+	errUsage    = errors.New("usage: affected ID | -image NAME, -dir DIR -advisories PATH [-keyring FILE] [-seen FILE] [-since] [-json]")
 )
 
 func main() {
@@ -57,8 +61,8 @@ func main() {
 
 // options are the command line.
 type options struct {
-	id, image, dir, advisories, keyring string
-	since, json                         bool
+	id, image, dir, advisories, keyring, seen string
+	since, json                               bool
 }
 
 func parse(args []string, usage io.Writer) (options, error) {
@@ -69,6 +73,7 @@ func parse(args []string, usage io.Writer) (options, error) {
 	f.StringVar(&o.dir, "dir", "", "download `directory` of the releases")
 	f.StringVar(&o.advisories, "advisories", "", "file or directory of advisories")
 	f.StringVar(&o.keyring, "keyring", "", "`file` of the keys that sign releases (default DIR/imagefactory.pub)")
+	f.StringVar(&o.seen, "seen", "", "`file` that remembers how old the advisories were")
 	f.BoolVar(&o.since, "since", false, "a line for each image")
 	f.BoolVar(&o.json, "json", false, "write JSON")
 	for len(args) > 0 { // ID may stand before or behind the flags
@@ -100,17 +105,30 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	db, err := advisory.Load(ctx, o.advisories)
-	if err != nil {
-		return err
-	}
-	var images []string
+	var images, ids []string
 	if o.image != "" {
 		images = []string{o.image}
+	} else {
+		ids = []string{o.id}
 	}
-	releases, err := advisory.ReadReleases(ctx, o.dir, keyring, images...)
-	if err != nil {
+	var db *advisory.Database
+	var releases []advisory.Release
+	g, groupContext := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		db, err = advisory.Load(groupContext, o.advisories, ids...)
 		return err
+	})
+	g.Go(func() (err error) {
+		releases, err = advisory.ReadReleases(groupContext, o.dir, keyring, images...)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if o.seen != "" {
+		if err := db.Remember(o.seen); err != nil {
+			return err
+		}
 	}
 	if len(releases) == 0 {
 		return fmt.Errorf("%s has no release to judge", o.dir)

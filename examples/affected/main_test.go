@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/opentelekomcloud/go-imagefactory/imagefactory/advisory"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
@@ -78,6 +79,15 @@ Standard_B fixed
 	}
 	_, err = call("-image", "Standard_None")
 	require.ErrorContains(t, err, "no release")
+
+	// An old file of advisories that somebody has put back is refused.
+	seen := filepath.Join(t.TempDir(), "seen")
+	_, err = call("-since", "CVE-2026-0001", "-seen", seen)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(advisories, []byte(strings.Replace(tracker, `"CVE-2026-0002"`, `"TEMP-0002"`, 1)), 0o644))
+	_, err = call("-since", "CVE-2026-0001", "-seen", seen)
+	require.ErrorIs(t, err, advisory.ErrOlder)
+	require.NoError(t, os.WriteFile(advisories, []byte(tracker), 0o644))
 
 	// A release that somebody has touched is not judged, and nobody gets an all-clear.
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "Standard_B", "20261101-000000", "Standard_B-20261101-000000.sources"), []byte("debian 12 amd64\n"), 0o644))

@@ -52,6 +52,9 @@ type Verdict struct {
 	FixedIn string `json:"fixed_in,omitempty"`
 	// Severity is the publisher's word: "high", "unimportant", "CVSS:3.1/…"; or empty.
 	Severity string `json:"severity,omitempty"`
+	// Repositories have the fix, as Debian's tracker tells: "bookworm-security".
+	// Elsewhere a fix that is named has been published with its advisory.
+	Repositories []string `json:"repositories,omitempty"`
 }
 
 // A Database is what was read of advisories.
@@ -59,6 +62,8 @@ type Database struct {
 	entries map[string][]*entry // by ID
 	covers  map[string]bool     // "debian 12": that an advisory is about it
 	count   int
+	only    [][]byte   // the IDs that are kept; if none, all
+	files   []fileRead // the last one is being read
 	// definitions are those of OVAL, by ID.
 	definitions map[string][]*ovalDefinition
 }
@@ -69,6 +74,8 @@ type entry struct {
 	name     string // of the source package
 	ranges   []versions
 	severity string
+
+	repositories []string // that have the fix
 }
 
 // versions are affected: from introduced on, up to but without fixed, or up to and
@@ -206,7 +213,7 @@ func (e *entry) judge(id, version string) Verdict {
 				v.Status, v.FixedIn = Fixed, r.fixed
 			}
 		default:
-			v.Status, v.FixedIn = Affected, r.fixed
+			v.Status, v.FixedIn, v.Repositories = Affected, r.fixed, e.repositories
 		}
 	}
 	return v
@@ -219,6 +226,14 @@ func (d *Database) add(id string, e *entry) error {
 		return errTooMany
 	}
 	d.covers[e.release] = true
+	if !d.keeps(id) {
+		return nil
+	}
 	d.entries[id] = append(d.entries[id], e)
 	return nil
+}
+
+// keeps reports whether an ID is wanted.
+func (d *Database) keeps(id string) bool {
+	return len(d.only) == 0 || slices.ContainsFunc(d.only, func(want []byte) bool { return string(want) == id })
 }

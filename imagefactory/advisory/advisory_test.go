@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory/advisory"
+	"github.com/opentelekomcloud/go-imagefactory/imagefactory/sbom"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
@@ -87,6 +88,7 @@ func TestJudge(t *testing.T) {
 		require.Equal(t, c.want, got.Status, "%s %v: %s", c.id, c.installed, got.Status)
 		require.Equal(t, c.fixedIn, got.FixedIn, "%s %v", c.id, c.installed)
 	}
+	require.Equal(t, []string{"bookworm"}, db.Judge("CVE-2026-0001", debian(source("openssl", "3.0.14-1"))).Repositories)
 	open := db.Open(debian(source("openssl", "3.0.15-1~deb12u1"), source("curl", "7.88.1-1")))
 	require.Equal(t, []advisory.Verdict{
 		{ID: "CVE-2026-0011", Status: advisory.Affected, Package: "curl", Version: "7.88.1-1", FixedIn: "7.88.1-10+deb12u8", Severity: "medium"},
@@ -222,6 +224,29 @@ func TestReport(t *testing.T) {
 		"Standard_D unknown  20261101=unknown 20261103=unknown",
 	}, got)
 
+	// A bill of materials counts where there is no list, if it is the release's own.
+	for build, of := range map[string]string{"20261104-000000": "20261104-000000", "20261105-000000": "20261104-000000"} {
+		dir := r.add("Standard_E", build, "")
+		name := filepath.Join(dir, "Standard_E-"+build)
+		require.NoError(t, os.Remove(name+".sources"))
+		created, err := publish.ParseBuildID(build)
+		require.NoError(t, err)
+		var bill bytes.Buffer
+		require.NoError(t, sbom.Write(&bill, &sbom.Image{
+			Name: "Standard_E", Build: of, Created: created.Time(), Creator: sbom.Creator{Name: "x", URL: "https://example.com"}, Filename: "x.qcow2",
+			SHA256: strings.Repeat("a", 64), SHA512: strings.Repeat("a", 128), Distribution: "debian", Release: "12", Arch: "amd64",
+			Packages: []sbom.Package{{Name: "libssl3", Version: "3.0.14-1", Arch: "amd64", Source: "openssl", SourceVersion: "3.0.14-1"}},
+		}))
+		require.NoError(t, os.WriteFile(name+".cdx.json", bill.Bytes(), 0o644))
+		_, err = signing.SignDir(t.Context(), dir, r.sign)
+		require.NoError(t, err)
+	}
+	all, err = advisory.ReadReleases(t.Context(), r.dir, r.keyring(), "Standard_E")
+	require.NoError(t, err)
+	report := db.Report("CVE-2026-0001", all)[0].Releases
+	require.Equal(t, advisory.Affected, report[0].Status)
+	require.Contains(t, report[1].Problem, `the bill of materials is one of "Standard_E" build "20261104-000000"`)
+
 	// Other keys sign nothing here.
 	all, err = advisory.ReadReleases(t.Context(), r.dir, newReleases(t).keyring(), "Standard_A")
 	require.NoError(t, err)
@@ -282,6 +307,45 @@ func BenchmarkReport(b *testing.B) {
 		require.NoError(b, err)
 		require.Len(b, all, 1800)
 		require.Len(b, db.Report("CVE-2026-0001", all), 60)
+	}
+}
+
+// Advisories as many as Debian's tracker has, of which one matters, or all.
+func BenchmarkLoad(b *testing.B) {
+	var text strings.Builder
+	text.WriteString("{")
+	for i := range 3600 {
+		if i > 0 {
+			text.WriteString(",")
+		}
+		fmt.Fprintf(&text, "\"source%d\": {", i)
+		for k := range 12 {
+			if k > 0 {
+				text.WriteString(",")
+			}
+			fmt.Fprintf(&text, `"CVE-2026-%06d": {"description": %q, "scope": "local", "releases": {`, i*100+k, strings.Repeat("what is wrong ", 30))
+			for n, release := range []string{"bullseye", "bookworm", "trixie", "forky", "sid"} {
+				if n > 0 {
+					text.WriteString(",")
+				}
+				fmt.Fprintf(&text, `%q: {"status": "resolved", "repositories": {%q: "1.2.3-4"}, "fixed_version": "1.2.3-4", "urgency": "not yet assigned"}`, release, release)
+			}
+			text.WriteString("}}")
+		}
+		text.WriteString("}")
+	}
+	text.WriteString("}")
+	file := filepath.Join(b.TempDir(), "tracker.json")
+	require.NoError(b, os.WriteFile(file, []byte(text.String()), 0o644))
+	for name, ids := range map[string][]string{"one": {"CVE-2026-000100"}, "all": nil} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(text.Len()))
+			b.ReportAllocs()
+			for b.Loop() {
+				_, err := advisory.Load(b.Context(), file, ids...)
+				require.NoError(b, err)
+			}
+		})
 	}
 }
 

@@ -1,9 +1,12 @@
 package advisory
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -14,11 +17,17 @@ var debianReleases = map[string]string{
 
 // tracker reads what Debian's security tracker says of a source package.
 func (d *Database) tracker(name string, data json.RawMessage) error {
+	d.current().tracker(data)
+	if !d.mayHave(data) && d.coversAll(data) {
+		return nil
+	}
 	var issues map[string]struct {
 		Releases map[string]struct {
 			Status       string `json:"status"` // "open", "resolved", "undetermined"
 			FixedVersion string `json:"fixed_version"`
 			Urgency      string `json:"urgency"`
+			// Repositories have the newest version that is in each: "bookworm-security".
+			Repositories map[string]string `json:"repositories"`
 		} `json:"releases"`
 	}
 	if err := json.Unmarshal(data, &issues); err != nil {
@@ -35,6 +44,11 @@ func (d *Database) tracker(name string, data json.RawMessage) error {
 			case r.Status == "resolved" && r.FixedVersion == "0": // no version ever was
 			case r.Status == "resolved" && r.FixedVersion != "":
 				e.ranges = []versions{{fixed: r.FixedVersion}}
+				for _, repository := range slices.Sorted(maps.Keys(r.Repositories)) {
+					if compareDeb(r.Repositories[repository], r.FixedVersion) >= 0 {
+						e.repositories = append(e.repositories, repository)
+					}
+				}
 			default: // open, or not known: no all-clear
 				e.ranges = []versions{{}}
 			}
@@ -46,9 +60,21 @@ func (d *Database) tracker(name string, data json.RawMessage) error {
 	return nil
 }
 
+// coversAll reports whether the releases that a package's text may be about are known
+// to be covered.
+func (d *Database) coversAll(data []byte) bool {
+	for codename, release := range debianReleases {
+		if !d.covers["debian "+release] && bytes.Contains(data, []byte(`"`+codename+`"`)) {
+			return false
+		}
+	}
+	return true
+}
+
 // osv is what is read of an advisory (ossf.github.io/osv-schema).
 type osv struct {
 	ID        string        `json:"id"`
+	Modified  string        `json:"modified"`
 	Withdrawn string        `json:"withdrawn"`
 	Aliases   []string      `json:"aliases"`
 	Upstream  []string      `json:"upstream"`
@@ -87,6 +113,7 @@ func (d *Database) osv(v *osv) error {
 	if v.ID == "" {
 		return errFormat
 	}
+	d.current().at(v.Modified)
 	if v.Withdrawn != "" {
 		return nil
 	}

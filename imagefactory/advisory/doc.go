@@ -28,6 +28,11 @@
 // package that is installed and named as open, without a fixed version, is
 // [Affected].
 //
+// # Old advisories
+//
+// An old file says nothing of what was found since, and looks like an all-clear.
+// [Database.Remember] keeps what was seen and refuses older files with [ErrOlder].
+//
 // # Limits
 //
 // A file may have 2 GiB when it is unpacked, and an advisory 64 MiB; there may be

@@ -109,6 +109,12 @@ func (d *Database) ovalElement(x *xml.Decoder, start *xml.StartElement, file *ov
 	switch start.Name.Local {
 	case "definition":
 		return d.ovalDefinition(x, start, file)
+	case "timestamp":
+		var text string
+		if err := x.DecodeElement(&text, start); err != nil {
+			return xmlError(err)
+		}
+		d.current().at(strings.TrimSpace(text))
 	case "rpminfo_test":
 		t := new(ovalTest)
 		if err := x.DecodeElement(t, start); err != nil {
@@ -177,7 +183,7 @@ func (d *Database) ovalDefinition(x *xml.Decoder, start *xml.StartElement, file 
 		ids[strings.TrimSpace(id)] = true
 	}
 	for id := range ids {
-		if advisoryID.MatchString(id) {
+		if advisoryID.MatchString(id) && d.keeps(id) {
 			d.definitions[id] = append(d.definitions[id], o)
 		}
 	}

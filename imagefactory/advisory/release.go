@@ -103,7 +103,7 @@ func readRelease(ctx context.Context, dir string, r *Release, keyring *signing.K
 	for _, list := range []struct {
 		suffix string
 		read   func(io.Reader) (*Installed, error)
-	}{{".sources", ParseSources}, {".cdx.json", readBill}} {
+	}{{".sources", ParseSources}, {".cdx.json", func(r io.Reader) (*Installed, error) { return readBill(r, base) }}} {
 		digest, ok := digestIn(string(sums), base+list.suffix)
 		if !ok {
 			continue
@@ -130,11 +130,14 @@ func digestIn(sums, name string) (string, bool) {
 	return "", false
 }
 
-// readBill takes from a bill of materials what advisories are about.
-func readBill(r io.Reader) (*Installed, error) {
+// readBill takes from a bill of materials, of IMAGE-BUILD, what advisories are about.
+func readBill(r io.Reader, of string) (*Installed, error) {
 	bill, err := sbom.Read(r)
 	if err != nil {
 		return nil, err
+	}
+	if bill.Name+"-"+bill.Build != of {
+		return nil, fmt.Errorf("the bill of materials is one of %.100q build %.30q", bill.Name, bill.Build)
 	}
 	out := &Installed{Distribution: bill.Distribution, Release: bill.Release}
 	for _, p := range bill.Packages {

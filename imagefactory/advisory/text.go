@@ -1,6 +1,9 @@
 package advisory
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // String is a line for people.
 func (v Verdict) String() string {
@@ -11,6 +14,9 @@ func (v Verdict) String() string {
 	switch {
 	case v.FixedIn != "":
 		s += ", fixed in " + v.FixedIn
+		if len(v.Repositories) > 0 {
+			s += " in " + strings.Join(v.Repositories, ", ")
+		}
 	case v.Status == Affected:
 		s += ", no fix"
 	}

@@ -13,6 +13,10 @@
 //
 // # BSI TR-03183-2
 //
+// A Debian's licences are what its packages' debian/copyright declares, where that is in
+// the machine-readable form ([ReadCopyright]); an expression is written as one, any
+// other text as a name. Nobody has concluded from it what holds.
+//
 // The fields are those that version 2.1.0 of the guideline requires (section 5.2):
 // creator and time of the list; of each component its creator with an e-mail
 // address or a URL, name, version, file name, dependencies, licences, SHA-512 and

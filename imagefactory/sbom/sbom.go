@@ -406,14 +406,21 @@ func digest(c *cdx.Component, algorithm cdx.HashAlgorithm) string {
 	return ""
 }
 
-// licences keeps a name as it is: what is installed under it was not judged.
+// licences says what the package declares; nobody has judged it.
 func licences(text string) *cdx.Licenses {
-	return &cdx.Licenses{{License: &cdx.License{Name: text, Acknowledgement: cdx.LicenseAcknowledgementDeclared}}}
+	declared := cdx.LicenseAcknowledgementDeclared
+	if isExpression(text) {
+		return &cdx.Licenses{{Expression: text, Acknowledgement: &declared}}
+	}
+	return &cdx.Licenses{{License: &cdx.License{Name: text, Acknowledgement: declared}}}
 }
 
 func licence(c *cdx.Component) string {
-	if c.Licenses == nil || len(*c.Licenses) == 0 || (*c.Licenses)[0].License == nil {
+	if c.Licenses == nil || len(*c.Licenses) == 0 {
 		return ""
+	}
+	if l := (*c.Licenses)[0]; l.License == nil {
+		return l.Expression
 	}
 	return (*c.Licenses)[0].License.Name
 }

@@ -81,6 +81,14 @@ type Definition struct {
 
 	// Publish are the targets to publish on. Default: the download directory.
 	Publish []Component `yaml:"publish,omitempty"`
+	// Staging are targets for every release before it is public, if it ever will be:
+	// for tests of one's own. Only the newest and the one before stay there.
+	Staging []Component `yaml:"staging,omitempty"`
+	// Gate is what keeps an image from being released. Default: what is unsafe or
+	// broken, and every check that fails.
+	Gate Gate `yaml:"gate,omitempty"`
+	// Renewal is when latest is renewed. Default: whenever the image has changed.
+	Renewal Renewal `yaml:"renewal,omitempty"`
 
 	// Dir is the directory that relative paths refer to: the YAML file's.
 	Dir string `yaml:"-"`
@@ -339,6 +347,16 @@ func (d *Definition) Complete() error {
 	check(d.Builder.Name == "", "builder: a name is for publish targets only")
 	if err := d.checkTargets(); err != nil {
 		errs = append(errs, unjoin(err)...)
+	}
+	for _, c := range d.Staging {
+		check(c.Driver != "", "staging: a driver's name is missing")
+		check(c.Host == "", "staging: a host is for builders only")
+	}
+	for _, err := range unjoin(d.Gate.check(d.Test.FailFrom)) {
+		errs = append(errs, fmt.Errorf("gate: %w", err))
+	}
+	for _, err := range unjoin(d.Renewal.check()) {
+		errs = append(errs, fmt.Errorf("renewal: %w", err))
 	}
 	switch d.UVPMonitor.State {
 	case testsuite.UVPRequired:

@@ -190,9 +190,14 @@ func (c *command) fetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.rebuilders != "" {
+		if c.rebuilds.Keyring, err = signing.LoadKeyring(c.rebuilders); err != nil {
+			return err
+		}
+	}
 	f := &publish.Fetcher{
 		Source: c.source, Keyring: keyring, Dir: c.args[1],
-		Suffixes: c.only, MaxAge: c.age(),
+		Suffixes: c.only, MaxAge: c.age(), Rebuilds: c.rebuilds,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
 	r, err := f.Fetch(ctx, c.args[0])

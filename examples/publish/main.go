@@ -7,7 +7,7 @@
 //	publish retain   [-n] -to TARGET IMAGE                   remove what is out of date for two years
 //	publish list  [-json] [-max-age DAYS] -to TARGET IMAGE   say what is published
 //	publish verify [-max-age DAYS] -to TARGET -keyring FILE IMAGE  find what is wrong with it
-//	publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX] IMAGE[/latest|/prev|/BUILD] DIR
+//	publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX] [-rebuilt-by N …] IMAGE[/latest|/prev|/BUILD] DIR
 //	                                                         bring a release to DIR/IMAGE/BUILD, verified
 //
 // RELEASE is a directory IMAGE/BUILD. TARGET is directory:DIR, obs:BUCKET[/PREFIX],
@@ -17,9 +17,14 @@
 // would be. SOURCE is directory:DIR, obs:BUCKET[/PREFIX] or the URL of a web server that
 // serves one. Fetch prints the release's directory; it continues what it could not end
 // before, and with -only, which may be repeated, it fetches only files that end so, such
-// as .qcow2. With -journal FILE each call of a cloud or an object store is appended to the
-// file, as a line of JSON without secrets. On a terminal, uploads show how far they are, how
-// fast, and how long they take yet.
+// as .qcow2. With -rebuilt-by N -rebuilders KEYRING -rebuilds DIR it demands that N of the
+// keys in KEYRING have signed a statement, DIR/*.json, that they have built the release
+// again and found the same; -rebuilt-as says how much: files, content (the default) or
+// bytes.
+//
+// With -journal FILE each call of a cloud or an object store is appended to the file, as a
+// line of JSON without secrets. On a terminal, uploads show how far they are, how fast, and
+// how long they take yet.
 //
 // An object store is reached with these variables of the environment; "yes" is the only
 // word that allows something:
@@ -69,7 +74,8 @@ const usage = `usage: publish push     [-n] -to TARGET -keyring FILE RELEASE
        publish retain   [-n] -to TARGET IMAGE
        publish list  [-json] [-max-age DAYS] -to TARGET IMAGE
        publish verify [-max-age DAYS] -to TARGET -keyring FILE IMAGE
-       publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX] IMAGE[/latest|/prev|/BUILD] DIR
+       publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX]
+                             [-rebuilt-by N -rebuilders KEYRING -rebuilds DIR [-rebuilt-as files|content|bytes]] IMAGE[/latest|/prev|/BUILD] DIR
 TARGET is directory:DIR, obs:BUCKET[/PREFIX], glance:CLOUD or ims:CLOUD/BUCKET[/PREFIX]
 SOURCE is directory:DIR, obs:BUCKET[/PREFIX] or an http or https URL
 -journal FILE, with each command, appends the calls of clouds and object stores to the file
@@ -112,7 +118,10 @@ type command struct {
 	dryRun  bool
 	json    bool
 	journal string
-	args    []string
+
+	rebuilds   publish.Rebuilds
+	rebuilders string // the file of their keys
+	args       []string
 }
 
 func run(ctx context.Context, args []string) error {
@@ -128,7 +137,7 @@ func run(ctx context.Context, args []string) error {
 		"retain":   {(*command).retain, 1, "n"},
 		"list":     {(*command).list, 1, "json max-age"},
 		"verify":   {(*command).verify, 1, "keyring max-age"},
-		"fetch":    {nil, 2, "from keyring max-age only"},
+		"fetch":    {nil, 2, "from keyring max-age only rebuilt-by rebuilt-as rebuilders rebuilds"},
 	}
 	name := ""
 	if len(args) > 0 {
@@ -162,6 +171,14 @@ func run(ctx context.Context, args []string) error {
 			flags.StringVar(&from, f, "", "`source` directory:DIR, obs:BUCKET[/PREFIX] or a URL")
 		case "max-age":
 			flags.IntVar(&c.maxAge, f, 0, "refuse builds that began more than so many `days` ago")
+		case "rebuilt-by":
+			flags.IntVar(&c.rebuilds.By, f, 0, "demand that so many rebuilders confirm the release")
+		case "rebuilt-as":
+			flags.StringVar((*string)(&c.rebuilds.Same), f, string(signing.SameContent), "what must be the `same`: files, content or bytes")
+		case "rebuilders":
+			flags.StringVar(&c.rebuilders, f, "", "`file` of the rebuilders' keys")
+		case "rebuilds":
+			flags.StringVar(&c.rebuilds.Dir, f, "", "`directory` of the rebuilders' statements")
 		case "only":
 			flags.Func(f, "fetch only files whose names end in the `suffix`; may be repeated", func(s string) error {
 				c.only = append(c.only, s)
@@ -181,6 +198,8 @@ func run(ctx context.Context, args []string) error {
 		defer closeJournal()
 	}
 	wrong := !known || err != nil || len(c.args) != spec.args || c.maxAge < 0 || c.maxAge > maxDays ||
+		c.rebuilds.By < 0 || (c.rebuilds.By > 0) != (c.rebuilders != "") || (c.rebuilds.By > 0) != (c.rebuilds.Dir != "") ||
+		c.rebuilds.Same != "" && (c.rebuilds.Same == signing.Differs || !c.rebuilds.Same.Reaches(signing.Differs)) ||
 		needs("from") && c.source == nil || !needs("from") && len(c.targets) == 0 ||
 		needs("keyring") && c.keyring == "" || needs("reason") && c.reason == ""
 	if wrong {
@@ -223,7 +242,7 @@ func worst(errs []error) error {
 func refused(err error) bool {
 	for _, e := range []error{
 		publish.ErrConflict, publish.ErrOlder, publish.ErrWithdrawn, publish.ErrFuture,
-		publish.ErrRollback, publish.ErrTooOld, publish.ErrNotAsSigned,
+		publish.ErrRollback, publish.ErrTooOld, publish.ErrNotAsSigned, publish.ErrNotRebuilt,
 	} {
 		if errors.Is(err, e) {
 			return true

@@ -213,13 +213,13 @@ func cloud(t *testing.T) *publishtest.Cloud {
 	reads := target(t, Config{})
 	connect(t, reads)
 	return &publishtest.Cloud{
-		URL: openstacktest.Start(t).Glance, AtOnce: 2, Overlap: true, Faults: 22,
+		URL: openstacktest.Start(t).Glance, AtOnce: 4, Overlap: true, Faults: 22,
 		Open: func(url string, client *http.Client) (publish.Target, error) {
 			tg, err := New(reads.config, reads.logger)
 			if err != nil {
 				return nil, err
 			}
-			tg.pause, tg.timeout, tg.stalled = 2*time.Millisecond, 20*time.Second, 5*time.Second
+			tg.pause, tg.timeout, tg.stalled = 2*time.Millisecond, 10*time.Second, 5*time.Second
 			c, err := tg.connect(context.Background())
 			if err != nil {
 				return nil, err

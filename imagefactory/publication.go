@@ -132,35 +132,3 @@ func (j *job) publishOpened(ctx context.Context, r *publish.Release) error {
 	}
 	return nil
 }
-
-// publishAll publishes a release on all targets. One that fails keeps it from no
-// other.
-func (j *job) publishAll(ctx context.Context, r *publish.Release) error {
-	var errs []error
-	j.report.Targets = nil
-	for _, t := range j.targets {
-		var p *publish.Publication
-		err := contain(j.log, t.String(), "", func() (err error) {
-			p, err = publish.Publish(ctx, t.Target, r)
-			return err
-		})
-		if err == nil && (p.Entry.Image != j.name || p.Entry.Build != r.Index.Build || p.Entry.Digest != "" && p.Entry.Digest != r.Digest) {
-			err = fmt.Errorf("its entry %.100q is of another release, %.100q %s, or of none", p.Entry.ID, p.Entry.Image, p.Entry.Build)
-		}
-		outcome := TargetReport{Name: t.name, Build: r.Index.Build.String()}
-		if err != nil {
-			outcome.Error = bounded(err.Error())
-			errs = append(errs, fmt.Errorf("%v: %w", t, err))
-		}
-		j.report.Targets = append(j.report.Targets, outcome)
-		if p != nil {
-			for _, e := range p.Problems {
-				j.log.WarnContext(ctx, "a release on the target was passed over", "target", t.String(), "release", e.ID, "problem", e.Problem)
-			}
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return errors.Join(append(errs, ctx.Err())...)
-}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
@@ -69,6 +70,43 @@ func (d *Definition) checkTargets() error {
 		taken[name] = true
 	}
 	return errors.Join(errs...)
+}
+
+// publishAll publishes a release on all targets at once. One that fails keeps it from no
+// other.
+func (j *job) publishAll(ctx context.Context, r *publish.Release) error {
+	outcomes := make([]TargetReport, len(j.targets))
+	errs := make([]error, len(j.targets))
+	var group sync.WaitGroup
+	for i, t := range j.targets {
+		group.Go(func() {
+			outcomes[i] = TargetReport{Name: t.name, Build: r.Index.Build.String()}
+			if err := j.publishOn(ctx, t, r); err != nil {
+				outcomes[i].Error = bounded(err.Error())
+				errs[i] = fmt.Errorf("%v: %w", t, err)
+			}
+		})
+	}
+	group.Wait()
+	j.report.Targets = outcomes
+	return errors.Join(append(errs, ctx.Err())...)
+}
+
+func (j *job) publishOn(ctx context.Context, t target, r *publish.Release) error {
+	var p *publish.Publication
+	err := contain(j.log, t.String(), "", func() (err error) {
+		p, err = publish.Publish(ctx, t.Target, r)
+		return err
+	})
+	if err == nil && (p.Entry.Image != j.name || p.Entry.Build != r.Index.Build || p.Entry.Digest != "" && p.Entry.Digest != r.Digest) {
+		err = fmt.Errorf("its entry %.100q is of another release, %.100q %s, or of none", p.Entry.ID, p.Entry.Image, p.Entry.Build)
+	}
+	if p != nil {
+		for _, e := range p.Problems {
+			j.log.WarnContext(ctx, "a release on the target was passed over", "target", t.String(), "release", e.ID, "problem", e.Problem)
+		}
+	}
+	return err
 }
 
 // stale says for each target on which what is latest is too old, why, or why that

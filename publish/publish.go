@@ -358,7 +358,9 @@ func takeBack(ctx context.Context, t Target, image string, build BuildID, reason
 }
 
 // Retire removes from the target the image's releases that [PlanRetire] names
-// and returns the steps done. Nothing else ever removes a release.
+// and returns the steps done. Nothing else ever removes a release. One that the target
+// refuses to remove, because a server uses it or somebody has protected it meanwhile,
+// keeps none of the others; the error joins them all.
 func Retire(ctx context.Context, t Target, image string, now time.Time) ([]Step, error) {
 	if t == nil {
 		return nil, fmt.Errorf("cannot retire releases of %s: %w", image, errNoTarget)
@@ -373,13 +375,18 @@ func Retire(ctx context.Context, t Target, image string, now time.Time) ([]Step,
 		if err != nil {
 			return err
 		}
+		var errs []error
 		for _, s := range PlanRetire(have, now) {
 			if err := t.Apply(ctx, s); err != nil {
-				return fmt.Errorf("cannot %s: %w", s, err)
+				errs = append(errs, fmt.Errorf("cannot %s: %w", s, err))
+			} else {
+				done = append(done, s)
 			}
-			done = append(done, s)
+			if ctx.Err() != nil {
+				break
+			}
 		}
-		return nil
+		return errors.Join(errs...)
 	})
 	if err != nil {
 		return done, fmt.Errorf("cannot retire releases of %s: %w", image, err)

@@ -20,8 +20,11 @@
 // as .qcow2. With -rebuilt-by N -rebuilders KEYRING -rebuilds DIR it demands that N of the
 // keys in KEYRING have signed a statement, DIR/*.json, that they have built the release
 // again and found the same; -rebuilt-as says how much: files, content (the default) or
-// bytes. With -journal FILE each call of an object store is appended to the file, as
-// a line of JSON without secrets.
+// bytes.
+//
+// With -journal FILE each call of a cloud or an object store is appended to the file, as a
+// line of JSON without secrets. On a terminal, uploads show how far they are, how fast, and
+// how long they take yet.
 //
 // An object store is reached with these variables of the environment; "yes" is the only
 // word that allows something:
@@ -36,6 +39,9 @@
 //	OBS_ALLOW_HTTP=yes                         send over connections that anybody can read
 //	OBS_SKIP_TLS_VERIFICATION=yes              believe whoever poses as the service
 //	IMS_ALLOW_HTTP=yes                         let ims's tokens go over such connections
+//	GLANCE_ALLOW_HTTP=yes                      let glance's
+//	GLANCE_VISIBILITY                          what latest and prev have, such as public; private if not set
+//	GLANCE_WEB_DOWNLOAD=URL                    where releases are published: clouds fetch images from there
 //
 // With -max-age, list and verify exit with 1 and name each target on which what is latest
 // is older than so many days, or nothing is.
@@ -72,7 +78,7 @@ const usage = `usage: publish push     [-n] -to TARGET -keyring FILE RELEASE
                              [-rebuilt-by N -rebuilders KEYRING -rebuilds DIR [-rebuilt-as files|content|bytes]] IMAGE[/latest|/prev|/BUILD] DIR
 TARGET is directory:DIR, obs:BUCKET[/PREFIX], glance:CLOUD or ims:CLOUD/BUCKET[/PREFIX]
 SOURCE is directory:DIR, obs:BUCKET[/PREFIX] or an http or https URL
--journal FILE, with each command, appends the calls of an object store to the file
+-journal FILE, with each command, appends the calls of clouds and object stores to the file
 `
 
 // maxDays bounds -max-age, so that it fits a time.Duration.
@@ -150,7 +156,7 @@ func run(ctx context.Context, args []string) error {
 			return nil
 		})
 	}
-	flags.StringVar(&c.journal, "journal", "", "append each call of an object store to the `file`")
+	flags.StringVar(&c.journal, "journal", "", "append each call of a cloud or an object store to the `file`")
 	for _, f := range strings.Fields(spec.flags) {
 		switch f {
 		case "n":

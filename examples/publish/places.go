@@ -37,7 +37,7 @@ type verifier interface {
 // open opens the targets and the source, if there is one, and the journal.
 func (c *command) open(to []string, from string) (closeJournal func(), err error) {
 	closeJournal = func() {}
-	var journal func(obs.Call)
+	var journal func(publish.Call)
 	if c.journal != "" {
 		f, err := os.OpenFile(c.journal, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 		if err != nil {
@@ -59,7 +59,7 @@ func (c *command) open(to []string, from string) (closeJournal func(), err error
 	return closeJournal, err
 }
 
-func openTarget(s string, journal func(obs.Call)) (publish.Target, error) {
+func openTarget(s string, journal func(publish.Call)) (publish.Target, error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	kind, rest, _ := strings.Cut(s, ":")
 	switch {
@@ -68,24 +68,39 @@ func openTarget(s string, journal func(obs.Call)) (publish.Target, error) {
 		return &directory.Target{Dir: rest, Logger: log}, nil
 	case kind == "obs":
 		t, err := openBucket(rest, obs.Driver{Logger: log, Journal: journal})
-		if err == nil && term.IsTerminal(int(os.Stderr.Fd())) {
-			t.Progress = progress(os.Stderr)
+		if err != nil {
+			return nil, err
 		}
-		return t, err
+		t.Progress = onTerminal()
+		return t, nil
 	case kind == "glance":
-		return glance.New(glance.Config{Cloud: rest}, log)
+		c, err := glanceConfig(rest)
+		if err != nil {
+			return nil, err
+		}
+		t, err := glance.New(c, log)
+		if err != nil {
+			return nil, err
+		}
+		t.Journal, t.Progress = journal, onTerminal()
+		return t, nil
 	case kind == "ims":
 		cloud, bucket, _ := strings.Cut(rest, "/")
 		c, err := bucketConfig(bucket)
 		if err != nil {
 			return nil, err
 		}
-		return ims.New(ims.Config{Cloud: cloud, Bucket: c, AllowHTTP: os.Getenv("IMS_ALLOW_HTTP") == "yes"}, log)
+		t, err := ims.New(ims.Config{Cloud: cloud, Bucket: c, AllowHTTP: os.Getenv("IMS_ALLOW_HTTP") == "yes"}, log)
+		if err != nil {
+			return nil, err
+		}
+		t.Journal, t.Progress = journal, onTerminal()
+		return t, nil
 	}
 	return nil, fmt.Errorf("%q is not directory:DIR, obs:BUCKET[/PREFIX], glance:CLOUD or ims:CLOUD/BUCKET[/PREFIX]", s)
 }
 
-func openSource(s string, journal func(obs.Call)) (publish.Source, error) {
+func openSource(s string, journal func(publish.Call)) (publish.Source, error) {
 	kind, rest, _ := strings.Cut(s, ":")
 	switch {
 	case kind == "directory" && rest != "":
@@ -100,6 +115,19 @@ func openSource(s string, journal func(obs.Call)) (publish.Source, error) {
 		return &web.Source{URL: s}, nil
 	}
 	return nil, fmt.Errorf("%q is neither directory:DIR, obs:BUCKET[/PREFIX] nor a URL", s)
+}
+
+// glanceConfig takes from the environment what a cloud's name does not say.
+func glanceConfig(cloud string) (glance.Config, error) {
+	c := glance.Config{Cloud: cloud, Visibility: os.Getenv("GLANCE_VISIBILITY"), WebDownload: os.Getenv("GLANCE_WEB_DOWNLOAD")}
+	switch os.Getenv("GLANCE_ALLOW_HTTP") {
+	case "yes":
+		c.AllowHTTP = true
+	case "":
+	default:
+		return c, errors.New("GLANCE_ALLOW_HTTP is neither yes nor empty")
+	}
+	return c, nil
 }
 
 // bucketConfig takes from the environment what the name does not say.
@@ -148,24 +176,34 @@ func openBucket(name string, d obs.Driver) (*obs.Target, error) {
 }
 
 // journalTo writes each call as a line of JSON.
-func journalTo(w io.Writer) func(obs.Call) {
+func journalTo(w io.Writer) func(publish.Call) {
 	var mu sync.Mutex
 	enc := json.NewEncoder(w)
-	return func(c obs.Call) {
+	return func(c publish.Call) {
 		mu.Lock()
 		defer mu.Unlock()
 		_ = enc.Encode(c) // a full disk ends no publication
 	}
 }
 
+// onTerminal is a progress that is shown where standard error is a terminal.
+func onTerminal() func(r *publish.Release, done, total int64) {
+	if !term.IsTerminal(int(os.Stderr.Fd())) {
+		return nil
+	}
+	return progress(os.Stderr)
+}
+
 // progress shows on one line how far a release is, how fast, and how long it takes yet.
 func progress(w io.Writer) func(r *publish.Release, done, total int64) {
 	var begun, shown time.Time
+	var before int64
 	return func(r *publish.Release, done, total int64) {
 		now := time.Now()
-		if begun.IsZero() {
+		if begun.IsZero() || done < before { // or it begins anew
 			begun = now
 		}
+		before = done
 		if now.Sub(shown) < 200*time.Millisecond && done < total {
 			return
 		}

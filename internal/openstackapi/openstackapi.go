@@ -4,6 +4,7 @@ package openstackapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -17,12 +18,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack"
 	"github.com/gophercloud/gophercloud/v2/openstack/config/clouds"
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
+
+	"github.com/opentelekomcloud/go-imagefactory/publish"
 )
 
 // maxAnswer bounds an answer, in bytes.
@@ -31,7 +35,7 @@ const maxAnswer = 8 << 20
 // attempts is how often a call is tried.
 const attempts = 6
 
-// callTimeout is for a call without an image's content.
+// callTimeout is the Timeout where a Config has none.
 const callTimeout = 2 * time.Minute
 
 // A Config says which cloud it is, and how much trust it gets.
@@ -40,16 +44,44 @@ type Config struct {
 	AllowHTTP          bool   // endpoints without TLS
 	AllowUnverifiedTLS bool   // "verify: false" in clouds.yaml
 	Pause              time.Duration
-	Logger             *slog.Logger // not nil
+	Timeout            time.Duration      // of a call without an image's content; if 0, two minutes
+	Logger             *slog.Logger       // not nil
+	Journal            func(publish.Call) // of each request; nil if nobody wants it
+	Paths              Paths
+	Typed              func(error) error // makes of an answer the service's own kind of error; may be nil
 }
 
 // A Client calls the Image service with a token that it renews.
 type Client struct {
 	Provider *gophercloud.ProviderClient
-	Endpoint string        // ends in /v2
+	Endpoint string        // without the version
 	Project  string        // ID
 	Pause    time.Duration // before the first repetition of a call
 	Logger   *slog.Logger
+	Paths    Paths
+	Timeout  time.Duration // of a call without an image's content
+	typed    func(error) error
+}
+
+// A Session logs in when it is used for the first time.
+type Session struct {
+	mu     sync.Mutex
+	client *Client
+}
+
+// Client returns the client that the first call has logged in.
+func (s *Session) Client(ctx context.Context, config Config) (*Client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client != nil {
+		return s.client, nil
+	}
+	c, err := Login(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("cannot log in to cloud %s: %w", config.Cloud, err)
+	}
+	s.client = c
+	return c, nil
 }
 
 // Login gets a token and finds the image service.
@@ -73,12 +105,12 @@ func Login(ctx context.Context, config Config) (*Client, error) {
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig,
 		TLSHandshakeTimeout: time.Minute, IdleConnTimeout: time.Minute,
 	}
-	provider.HTTPClient = http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+	provider.HTTPClient = http.Client{Transport: journaling{transport, config.Journal}, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return errors.New("the server redirects to another place, which would see the token")
 	}}
-	c := &Client{Provider: provider, Pause: config.Pause, Logger: config.Logger}
+	c := &Client{Provider: provider, Pause: config.Pause, Logger: config.Logger, Paths: config.Paths, Timeout: cmp.Or(config.Timeout, callTimeout), typed: config.Typed}
 	err = c.Repeat(ctx, "log in", func(ctx context.Context) (time.Duration, error) {
-		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 		defer cancel()
 		err := openstack.Authenticate(ctx, provider, auth)
 		return 0, authError(err)
@@ -90,7 +122,7 @@ func Login(ctx context.Context, config Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot find its image service: %w", err)
 	}
-	c.Endpoint = strings.TrimSuffix(service.ResourceBase, "/")
+	c.Endpoint = strings.TrimSuffix(strings.TrimSuffix(service.ResourceBase, "/"), "/v2")
 	if err := config.checkURL(c.Endpoint); err != nil {
 		return nil, err
 	}
@@ -104,6 +136,21 @@ func Login(ctx context.Context, config Config) (*Client, error) {
 	}
 	c.Project = project.ID
 	return c, nil
+}
+
+// journaling tells of each request.
+type journaling struct {
+	next    http.RoundTripper
+	journal func(publish.Call)
+}
+
+func (j journaling) RoundTrip(r *http.Request) (*http.Response, error) {
+	begun := time.Now()
+	resp, err := j.next.RoundTrip(r)
+	if j.journal != nil {
+		j.journal(publish.NewCall(r, resp, begun))
+	}
+	return resp, err
 }
 
 // parseClouds reads the credentials. No error has a byte of the file.
@@ -173,6 +220,12 @@ func IsStatus(err error, status ...int) bool {
 	return errors.As(err, &e) && slices.Contains(status, e.Status)
 }
 
+// IsGone reports an answer that says that there is no image of the ID.
+func IsGone(err error) bool {
+	var e *StatusError
+	return errors.As(err, &e) && (e.Status == http.StatusNotFound || e.Code == "IMG.0027" || e.Code == "IMG.0086")
+}
+
 // flowControl is the Image Management Service's code for too many tasks at a time.
 const flowControl = "IMG.0060"
 
@@ -211,9 +264,18 @@ func (c *Client) Repeat(ctx context.Context, what string, f func(context.Context
 	return nil
 }
 
-// Call sends in as JSON and reads the answer into out, which may be nil. All calls
+// Call sends in as JSON and reads the answer into out; both may be nil. All calls
 // that are made so may be made again.
-func (c *Client) Call(ctx context.Context, method, path, contentType string, in, out any) error {
+func (c *Client) Call(ctx context.Context, method, path string, in, out any) error {
+	contentType := ""
+	if in != nil {
+		contentType = "application/json"
+	}
+	return c.CallAs(ctx, method, path, contentType, in, out)
+}
+
+// CallAs is Call with another type of in.
+func (c *Client) CallAs(ctx context.Context, method, path, contentType string, in, out any) error {
 	var body []byte
 	if in != nil {
 		var err error
@@ -221,11 +283,15 @@ func (c *Client) Call(ctx context.Context, method, path, contentType string, in,
 			return err
 		}
 	}
-	return c.Repeat(ctx, method+" "+path, func(ctx context.Context) (time.Duration, error) {
-		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	err := c.Repeat(ctx, method+" "+path, func(ctx context.Context) (time.Duration, error) {
+		ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 		defer cancel()
 		return c.Once(ctx, method, path, contentType, bytes.NewReader(body), int64(len(body)), out)
 	})
+	if err != nil && c.typed != nil {
+		return c.typed(err)
+	}
+	return err
 }
 
 // Once makes a call. After a 401 it renews the token and, if the body can be read

@@ -49,7 +49,7 @@ func BenchmarkUpload(b *testing.B) {
 		ours += time.Since(start)
 		runtime.ReadMemStats(&after)
 		grown = max(grown, after.Sys-before.Sys)
-		i, err := c.get(b.Context(), e.ID)
+		i, err := c.Get(b.Context(), e.ID)
 		require.NoError(b, err)
 		require.NoError(b, c.remove(b.Context(), i))
 
@@ -59,7 +59,7 @@ func BenchmarkUpload(b *testing.B) {
 		out, err := cmd.Output()
 		require.NoError(b, err)
 		theirs += time.Since(start)
-		i, err = c.get(b.Context(), string(out[:len(out)-1]))
+		i, err = c.Get(b.Context(), string(out[:len(out)-1]))
 		require.NoError(b, err)
 		require.NoError(b, c.remove(b.Context(), i))
 	}

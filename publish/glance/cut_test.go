@@ -2,8 +2,10 @@ package glance
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/openstackapi"
 	"github.com/opentelekomcloud/go-imagefactory/internal/openstacktest"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/publish/publishtest"
@@ -26,7 +29,7 @@ func behind(t *testing.T) (*Target, *publishtest.Proxy) {
 	p, err := publishtest.NewProxy(openstacktest.Start(t).Glance, nil)
 	require.NoError(t, err)
 	t.Cleanup(p.Close)
-	c.Endpoint, c.Pause = p.URL+"/v2", 2*time.Millisecond
+	c.Endpoint, c.Pause = p.URL, 2*time.Millisecond
 	return tg, p
 }
 
@@ -109,7 +112,7 @@ func shorten(t *testing.T, tg *Target, image string, newest publish.BuildID) {
 	own, err := c.own(t.Context(), image)
 	require.NoError(t, err)
 	for _, i := range own {
-		if len(tg.entry(i, true).Labels) == 0 && i.build() != newest {
+		if len(tg.entry(i, true).Labels) == 0 && build(i) != newest {
 			require.NoError(t, c.remove(t.Context(), i))
 		}
 	}
@@ -125,15 +128,15 @@ func tidy(t *testing.T, tg *Target, image string) {
 	require.NoError(t, err)
 	builds := make(map[publish.BuildID]bool)
 	for _, i := range own {
-		require.Empty(t, i.problem())
-		require.False(t, builds[i.build()], "build %s twice", i.build())
-		builds[i.build()] = true
+		require.Empty(t, problem(i))
+		require.False(t, builds[build(i)], "build %s twice", build(i))
+		builds[build(i)] = true
 	}
 }
 
 func named(t *testing.T, c *client, name string) []*image {
 	t.Helper()
-	images, err := c.list(t.Context(), map[string]string{"name": name})
+	images, err := c.List(t.Context(), map[string]string{"name": name})
 	require.NoError(t, err)
 	return images
 }
@@ -146,7 +149,7 @@ func atLeastOne(t *testing.T, tg *Target, image string) {
 	require.NotEmpty(t, latest)
 	require.LessOrEqual(t, len(latest), 2)
 	for _, i := range latest {
-		require.Empty(t, i.problem())
+		require.Empty(t, problem(i))
 		require.Equal(t, "active", i.Status)
 	}
 }
@@ -205,10 +208,107 @@ func TestUploadFaults(t *testing.T) {
 	}
 }
 
+// cloud is the real one behind a proxy.
+func cloud(t *testing.T) *publishtest.Cloud {
+	reads := target(t, Config{})
+	connect(t, reads)
+	return &publishtest.Cloud{
+		URL: openstacktest.Start(t).Glance, AtOnce: 4, Overlap: true, Faults: 22,
+		Open: func(url string, client *http.Client) (publish.Target, error) {
+			tg, err := New(reads.config, reads.logger)
+			if err != nil {
+				return nil, err
+			}
+			tg.pause, tg.timeout, tg.stalled = 2*time.Millisecond, 10*time.Second, 5*time.Second
+			c, err := tg.connect(context.Background())
+			if err != nil {
+				return nil, err
+			}
+			c.Endpoint = url
+			if client.Transport != nil {
+				c.Provider.HTTPClient.Transport = client.Transport
+			}
+			return tg, nil
+		},
+		Holds: func(_ context.Context, _ publish.Target, e publish.Entry, r *publish.Release) error {
+			want, err := openstackapi.DiskOf(r)
+			if err != nil {
+				return err
+			}
+			if got := download(t, reads, e.ID); got != want.SHA256 {
+				return fmt.Errorf("the cloud has %s instead of %s", got, want.SHA256)
+			}
+			return nil
+		},
+	}
+}
+
+// TestFaults lets calls of publications meet faults that pass by.
+func TestFaults(t *testing.T) {
+	require.NoError(t, publishtest.TestFaults(t.Context(), cloud(t), "Passing"))
+}
+
+func TestTroubles(t *testing.T) {
+	require.NoError(t, publishtest.TestTroubles(t.Context(), cloud(t), "Trouble"))
+}
+
+// TestWrongHash has a cloud that says another hash or size of what it has: nothing becomes
+// an image.
+func TestWrongHash(t *testing.T) {
+	for name, lie := range map[string]func(body string) string{
+		"hash": func(body string) string {
+			return strings.Replace(body, `"os_hash_value": "`, `"os_hash_value": "00`, 1)
+		},
+		"size": func(body string) string { return strings.Replace(body, `"size": `, `"size": 1`, 1) },
+		"algorithm": func(body string) string {
+			return strings.Replace(body, `"os_hash_algo": "sha512"`, `"os_hash_algo": "md5"`, 1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tg := target(t, Config{})
+			c := connect(t, tg)
+			image := "Wrong_" + name
+			p, err := publishtest.NewProxy(openstacktest.Start(t).Glance, lying(lie))
+			require.NoError(t, err)
+			t.Cleanup(p.Close)
+			honest := c.Endpoint
+			c.Endpoint = p.URL
+			_, err = publish.Publish(t.Context(), tg, release(t, image, 1))
+			require.Error(t, err)
+			c.Endpoint = honest
+			own, err := c.own(t.Context(), image)
+			require.NoError(t, err)
+			require.Empty(t, own)
+		})
+	}
+}
+
+// lying is a server that changes what it says of an image that has content.
+type lying func(body string) string
+
+func (l lying) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil || !strings.Contains(resp.Header.Get("Content-Type"), "json") {
+		return resp, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	body := string(data)
+	if !strings.Contains(body, `"os_hash_value": null`) {
+		body = l(body)
+	}
+	resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+	resp.Header.Del("Content-Length")
+	return resp, nil
+}
+
 // hashOf is the digest of the release's qcow2.
 func hashOf(t *testing.T, r *publish.Release) string {
 	t.Helper()
-	f, err := diskOf(r)
+	f, err := openstackapi.DiskOf(r)
 	require.NoError(t, err)
 	return f.SHA256
 }
@@ -217,7 +317,7 @@ func hashOf(t *testing.T, r *publish.Release) string {
 func download(t *testing.T, tg *Target, id string) string {
 	t.Helper()
 	c := connect(t, tg)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.Endpoint+"/images/"+id+"/file", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.Endpoint+paths.Image+id+"/file", nil)
 	require.NoError(t, err)
 	req.Header.Set("X-Auth-Token", c.Provider.Token())
 	resp, err := c.Provider.HTTPClient.Do(req)

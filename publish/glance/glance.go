@@ -47,7 +47,8 @@
 // time, the newer build wins, of one build the smaller ID; the other run says so and
 // fails. An image of the factory whose protection somebody else has set is never
 // removed, nor is one that Glance refuses to remove because it is in use.
-// Import by web-download is not used; the cloud gets the bytes from here.
+// What a WebDownload's host is called may mean another machine to the cloud than here;
+// what it fetched is compared all the same.
 package glance
 
 import (
@@ -56,10 +57,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/openstackapi"
@@ -91,6 +90,13 @@ type Config struct {
 	// Import uploads by the interoperable image import (glance-direct) rather
 	// than directly.
 	Import bool `yaml:"import,omitempty"`
+	// WebDownload is the URL of a directory or bucket where releases are published, as
+	// package publish/web reads it: the cloud fetches images from there itself. It has to
+	// be published there before.
+	WebDownload string `yaml:"web_download,omitempty"`
+	// AllowLocalAddresses allows a WebDownload from link-local and loopback addresses,
+	// which are another place to the cloud than here.
+	AllowLocalAddresses bool `yaml:"allow_local_addresses,omitempty"`
 	// AllowHTTP allows endpoints without TLS, which see the credentials and tokens.
 	AllowHTTP bool `yaml:"allow_http,omitempty"`
 	// AllowUnverifiedTLS allows "verify: false" in clouds.yaml.
@@ -98,8 +104,14 @@ type Config struct {
 }
 
 // Target is a cloud. It implements [publish.Target] and may be used concurrently.
-// It logs in when it is used for the first time.
+// It logs in when it is used for the first time; its fields are set before that.
 type Target struct {
+	// Journal is called for each request, also concurrently. If nil, nobody is.
+	Journal func(publish.Call)
+	// Progress is called with the bytes of the image that were sent and their sum, by
+	// one goroutine at a time; they begin anew with each attempt. If nil, nobody is.
+	Progress func(r *publish.Release, done, total int64)
+
 	config Config
 	logger *slog.Logger
 	now    func() time.Time
@@ -109,8 +121,9 @@ type Target struct {
 	settle   time.Duration // for the cloud to end an upload that was cut
 	patience time.Duration // for an image to become active
 
-	mu     sync.Mutex
-	client *client // nil before the first use
+	timeout time.Duration // of a call; if 0, openstackapi's
+
+	session openstackapi.Session
 }
 
 // New returns the target. If logger is nil, nobody is told of calls that are repeated.
@@ -125,8 +138,16 @@ func New(c Config, logger *slog.Logger) (*Target, error) {
 	if len(c.Members) > 0 && c.Visibility != "shared" {
 		return nil, fmt.Errorf("glance: an image that is %s has no members; want visibility: shared", c.Visibility)
 	}
+	if c.WebDownload != "" {
+		if err := c.checkWebDownload(); err != nil {
+			return nil, fmt.Errorf("glance: %w", err)
+		}
+		if c.Import {
+			return nil, errors.New("glance: import and web_download are two ways of an image: want one")
+		}
+	}
 	for name := range c.Properties {
-		if name == "" || len(name) > 255 || strings.HasPrefix(name, ownPrefix) || slices.Contains(attributes, name) {
+		if name == "" || len(name) > 255 || strings.HasPrefix(name, openstackapi.Own) || openstackapi.IsAttribute(name) {
 			return nil, fmt.Errorf("glance: properties: %.60q is not for a definition to set", name)
 		}
 	}
@@ -167,47 +188,44 @@ func (t *Target) list(ctx context.Context, image string) ([]publish.Entry, error
 	for _, i := range own {
 		entries = append(entries, t.entry(i, awaited))
 	}
-	named, err := c.list(ctx, map[string]string{"name": "in:" + image + "_latest," + image + "_prev"})
+	named, err := c.List(ctx, map[string]string{"name": "in:" + image + "_latest," + image + "_prev"})
 	if err != nil {
 		return nil, err
 	}
 	for _, i := range named {
 		if !c.isOwn(i, image) {
-			entries = append(entries, publish.Entry{
-				ID: i.ID, Image: image, Foreign: true,
-				Problem: fmt.Sprintf("an image of somebody else is called %s; users who ask by name may get it", i.Name),
-			})
+			entries = append(entries, openstackapi.ForeignNamed(i, image))
 		}
 	}
 	return entries, nil
 }
 
 func isAwaited(i *image) bool {
-	return i.isLabelled(publish.Latest) && i.prop(propNext) == string(publish.Prev)
+	return i.IsLabelled(publish.Latest) && i.Prop(openstackapi.PropNext) == string(publish.Prev)
 }
 
 // entry says what an image of the factory is. awaited is that another image is to
 // become prev when latest moves.
 func (t *Target) entry(i *image, awaited bool) publish.Entry {
 	e := publish.Entry{
-		ID: i.ID, Image: i.prop(propImage), Build: i.build(), Digest: i.prop(propRelease),
-		Withdrawn: i.prop(propWithdrawn), Problem: i.problem(), Hidden: i.Hidden,
+		ID: i.ID, Image: i.Prop(openstackapi.PropImage), Build: build(i), Digest: i.Prop(openstackapi.PropRelease),
+		Withdrawn: i.Prop(openstackapi.PropWithdrawn), Problem: problem(i), Hidden: i.Hidden,
 	}
 	e.Created, _ = time.Parse(time.RFC3339, i.Created) // the zero time if the cloud does not say
-	if i.Protected && i.prop(propProtected) == "" {
+	if i.Protected && i.Prop(propProtected) == "" {
 		e.Held = "somebody else has protected it"
 	}
-	if i.isLabelled(publish.Latest) && !i.Hidden && i.Visibility == t.config.Visibility {
+	if i.IsLabelled(publish.Latest) && !i.Hidden && i.Visibility == t.config.Visibility {
 		e.Labels = append(e.Labels, publish.Latest)
 		if isAwaited(i) {
 			e.Labels = append(e.Labels, publish.Prev)
 		}
 	}
-	if i.isLabelled(publish.Prev) && !i.Hidden && i.Visibility == t.config.Visibility && (i.prop(propNext) != nextDated || !awaited) {
+	if i.IsLabelled(publish.Prev) && !i.Hidden && i.Visibility == t.config.Visibility && (i.Prop(openstackapi.PropNext) != nextDated || !awaited) {
 		e.Labels = append(e.Labels, publish.Prev)
 	}
 	if len(e.Labels) == 0 {
-		e.LabelLost, _ = time.Parse(time.RFC3339, i.prop(propLost)) // the zero time if it was not noted
+		e.LabelLost, _ = time.Parse(time.RFC3339, i.Prop(openstackapi.PropLost)) // the zero time if it was not noted
 	}
 	return e
 }
@@ -221,8 +239,8 @@ func (t *Target) Apply(ctx context.Context, s publish.Step) error {
 	if err != nil {
 		return err
 	}
-	i, err := c.get(ctx, s.Entry.ID)
-	if s.Op == publish.Remove && openstackapi.IsStatus(err, http.StatusNotFound) {
+	i, err := c.Get(ctx, s.Entry.ID)
+	if s.Op == publish.Remove && openstackapi.IsGone(err) {
 		return nil
 	}
 	if err != nil {
@@ -235,13 +253,13 @@ func (t *Target) Apply(ctx context.Context, s publish.Step) error {
 	case publish.Assign:
 		return t.assign(ctx, c, s, i)
 	case publish.MarkWithdrawn:
-		p := patch{}.set(propWithdrawn, s.Reason)
-		if i.isLabelled(publish.Prev) && i.prop(propNext) == nextDated {
-			p = p.and(t.dated(i)) // nobody waits for what is to replace it
+		p := patch{}.Set(openstackapi.PropWithdrawn, s.Reason)
+		if i.IsLabelled(publish.Prev) && i.Prop(openstackapi.PropNext) == nextDated {
+			p = p.And(t.dated(i)) // nobody waits for what is to replace it
 		}
-		return c.patch(ctx, i, p)
+		return c.Patch(ctx, i, p)
 	case publish.ClearWithdrawn:
-		return c.patch(ctx, i, patch{}.set(propWithdrawn, ""))
+		return c.Patch(ctx, i, patch{}.Set(openstackapi.PropWithdrawn, ""))
 	case publish.Remove:
 		if len(t.entry(i, true).Labels) > 0 {
 			return fmt.Errorf("image %s is %s", i.ID, i.Name)
@@ -254,27 +272,15 @@ func (t *Target) Apply(ctx context.Context, s publish.Step) error {
 
 // assign gives the image the label and takes it from all others.
 func (t *Target) assign(ctx context.Context, c *client, s publish.Step, i *image) error {
-	if p := i.problem(); p != "" {
+	if p := problem(i); p != "" {
 		return fmt.Errorf("%w: image %s: %s", publish.ErrIncomplete, i.ID, p)
 	}
 	images, err := c.own(ctx, s.Entry.Image)
 	if err != nil {
 		return err
 	}
-	for _, e := range s.From { // which a list that lags may lack
-		if slices.ContainsFunc(images, func(i *image) bool { return i.ID == e.ID }) {
-			continue
-		}
-		other, err := c.get(ctx, e.ID)
-		if openstackapi.IsStatus(err, http.StatusNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if c.isOwn(other, s.Entry.Image) {
-			images = append(images, other)
-		}
+	if images, err = c.WithListed(ctx, images, s.From); err != nil {
+		return err
 	}
 	images = slices.DeleteFunc(images, func(o *image) bool { return o.ID == i.ID })
 	if s.Label == publish.Prev {
@@ -286,28 +292,28 @@ func (t *Target) assign(ctx context.Context, c *client, s publish.Step, i *image
 // assignPrev makes the image prev: by its name, or where it is latest yet, by a
 // note. Then the one that was prev keeps its name until latest moves.
 func (t *Target) assignPrev(ctx context.Context, c *client, i *image, others []*image) error {
-	waits := i.isLabelled(publish.Latest)
-	p := patch{}.set(propNext, string(publish.Prev))
+	waits := i.IsLabelled(publish.Latest)
+	p := patch{}.Set(openstackapi.PropNext, string(publish.Prev))
 	if !waits {
 		p = t.named(i, publish.Prev)
 	}
-	if err := c.patch(ctx, i, p); err != nil {
+	if err := c.Patch(ctx, i, p); err != nil {
 		return err
 	}
 	for _, o := range others {
 		p := patch{}
 		switch {
-		case o.isLabelled(publish.Latest) && o.prop(propNext) != "":
-			p = p.set(propNext, "")
-		case o.isLabelled(publish.Prev) && waits && o.problem() == "" && o.prop(propWithdrawn) == "":
-			p = p.set(propNext, nextDated)
-			if o.prop(propNext) != nextDated {
-				p = p.set(propLost, t.now().UTC().Format(time.RFC3339))
+		case o.IsLabelled(publish.Latest) && o.Prop(openstackapi.PropNext) != "":
+			p = p.Set(openstackapi.PropNext, "")
+		case o.IsLabelled(publish.Prev) && waits && problem(o) == "" && o.Prop(openstackapi.PropWithdrawn) == "":
+			p = p.Set(openstackapi.PropNext, nextDated)
+			if o.Prop(openstackapi.PropNext) != nextDated {
+				p = p.Set(openstackapi.PropLost, t.now().UTC().Format(time.RFC3339))
 			}
-		case o.isLabelled(publish.Prev):
+		case o.IsLabelled(publish.Prev):
 			p = t.dated(o)
 		}
-		if err := c.patch(ctx, o, p); err != nil {
+		if err := c.Patch(ctx, o, p); err != nil {
 			return err
 		}
 	}
@@ -317,10 +323,10 @@ func (t *Target) assignPrev(ctx context.Context, c *client, i *image, others []*
 // assignLatest names the image latest, and then the one that was latest prev.
 func (t *Target) assignLatest(ctx context.Context, c *client, s publish.Step, i *image, others []*image) error {
 	p := t.named(i, publish.Latest)
-	if i.isLabelled(publish.Prev) && i.prop(propNext) != nextDated || i.isLabelled(publish.Latest) && i.prop(propNext) == string(publish.Prev) {
-		p = p.set(propNext, string(publish.Prev)) // it has both
+	if i.IsLabelled(publish.Prev) && i.Prop(openstackapi.PropNext) != nextDated || i.IsLabelled(publish.Latest) && i.Prop(openstackapi.PropNext) == string(publish.Prev) {
+		p = p.Set(openstackapi.PropNext, string(publish.Prev)) // it has both
 	}
-	if err := c.patch(ctx, i, p); err != nil {
+	if err := c.Patch(ctx, i, p); err != nil {
 		return err
 	}
 	// What is latest now and was not when the step was planned is another run's.
@@ -329,32 +335,32 @@ func (t *Target) assignLatest(ctx context.Context, c *client, s publish.Step, i 
 		return err
 	}
 	for _, o := range now {
-		if o.ID == i.ID || !o.isLabelled(publish.Latest) || o.Hidden || o.problem() != "" || slices.ContainsFunc(s.From, func(e publish.Entry) bool { return e.ID == o.ID }) {
+		if o.ID == i.ID || !o.IsLabelled(publish.Latest) || o.Hidden || problem(o) != "" || slices.ContainsFunc(s.From, func(e publish.Entry) bool { return e.ID == o.ID }) {
 			continue
 		}
 		if slices.ContainsFunc(others, func(old *image) bool { return old.ID == o.ID && old.Name == o.Name }) {
 			continue // it had the name, but not the rest that makes it latest
 		}
-		if order := cmp.Or(o.build().Compare(i.build()), cmp.Compare(i.ID, o.ID)); order > 0 {
-			return errors.Join(fmt.Errorf("another run has made image %s, of build %s, latest at the same time", o.ID, o.build()), c.patch(ctx, i, t.dated(i)))
+		if order := cmp.Or(build(o).Compare(build(i)), cmp.Compare(i.ID, o.ID)); order > 0 {
+			return errors.Join(fmt.Errorf("another run has made image %s, of build %s, latest at the same time", o.ID, build(o)), c.Patch(ctx, i, t.dated(i)))
 		}
 		others = append(slices.DeleteFunc(others, func(old *image) bool { return old.ID == o.ID }), o)
 	}
 	for _, o := range others {
-		if !o.isLabelled(publish.Latest) {
+		if !o.IsLabelled(publish.Latest) {
 			continue
 		}
 		p := t.dated(o)
-		if o.prop(propNext) == string(publish.Prev) && o.problem() == "" {
+		if o.Prop(openstackapi.PropNext) == string(publish.Prev) && problem(o) == "" {
 			p = t.named(o, publish.Prev)
 		}
-		if err := c.patch(ctx, o, p); err != nil {
+		if err := c.Patch(ctx, o, p); err != nil {
 			return err
 		}
 	}
 	for _, o := range others {
-		if o.isLabelled(publish.Prev) && o.prop(propNext) == nextDated {
-			if err := c.patch(ctx, o, t.dated(o)); err != nil {
+		if o.IsLabelled(publish.Prev) && o.Prop(openstackapi.PropNext) == nextDated {
+			if err := c.Patch(ctx, o, t.dated(o)); err != nil {
 				return err
 			}
 		}
@@ -364,15 +370,15 @@ func (t *Target) assignLatest(ctx context.Context, c *client, s publish.Step, i 
 
 // named is the change that gives an image the name of a label, for users to see.
 func (t *Target) named(i *image, l publish.Label) patch {
-	return patch{}.set("name", i.prop(propImage)+"_"+string(l)).set("os_hidden", false).
-		set("visibility", t.config.Visibility).set(propNext, "").set(propLost, "")
+	return patch{}.Set("name", i.Prop(openstackapi.PropImage)+"_"+string(l)).Set("os_hidden", false).
+		Set("visibility", t.config.Visibility).Set(openstackapi.PropNext, "").Set(openstackapi.PropLost, "")
 }
 
 // dated is the change that hides an image under its date.
 func (t *Target) dated(i *image) patch {
-	p := patch{}.set("name", cmp.Or(i.prop(propName), i.prop(propImage)+"_"+i.build().String())).set("os_hidden", true).set(propNext, "")
-	if i.prop(propLost) == "" {
-		p = p.set(propLost, t.now().UTC().Format(time.RFC3339))
+	p := patch{}.Set("name", cmp.Or(i.Prop(openstackapi.PropName), i.Prop(openstackapi.PropImage)+"_"+build(i).String())).Set("os_hidden", true).Set(openstackapi.PropNext, "")
+	if i.Prop(openstackapi.PropLost) == "" {
+		p = p.Set(openstackapi.PropLost, t.now().UTC().Format(time.RFC3339))
 	}
 	return p
 }

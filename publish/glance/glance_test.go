@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
+	"github.com/opentelekomcloud/go-imagefactory/internal/openstackapi"
 	"github.com/opentelekomcloud/go-imagefactory/internal/openstacktest"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/publish/publishtest"
@@ -50,8 +52,8 @@ func TestApplicationCredentialAndImport(t *testing.T) {
 	i := show(t, tg, p.Entry.ID)
 	require.Equal(t, "Standard_Import_latest", i.Name)
 	require.True(t, i.Protected)
-	require.Equal(t, "true", i.prop("__support_kvm"))
-	require.Equal(t, "2018-01-01", i.prop("image_build_date"))
+	require.Equal(t, "true", i.Prop("__support_kvm"))
+	require.Equal(t, "2018-01-01", i.Prop("image_build_date"))
 }
 
 // TestClient looks with the openstack client at what was published.
@@ -88,6 +90,36 @@ func TestClient(t *testing.T) {
 	}
 }
 
+// TestFewRequests counts what a run that changes nothing asks, in a project of 500 images.
+func TestFewRequests(t *testing.T) {
+	tg := target(t, Config{})
+	c := connect(t, tg)
+	group, ctx := errgroup.WithContext(t.Context())
+	group.SetLimit(4)
+	for n := range 500 {
+		group.Go(func() error {
+			in := map[string]any{"name": fmt.Sprintf("Standard_Other_%d_latest", n), "disk_format": "qcow2", "container_format": "bare", "os_hidden": n%2 == 1}
+			return c.Call(ctx, http.MethodPost, paths.List, in, new(image))
+		})
+	}
+	require.NoError(t, group.Wait())
+	r := release(t, "Standard_Few", 1)
+	_, err := publish.Publish(t.Context(), tg, r)
+	require.NoError(t, err)
+	again := target(t, Config{}) // which logs in anew
+	var calls []publish.Call
+	again.Journal = func(c publish.Call) { calls = append(calls, c) }
+	p, err := publish.Publish(t.Context(), again, r)
+	require.NoError(t, err)
+	require.Empty(t, p.Steps)
+	require.LessOrEqual(t, len(calls), 10, "%+v", calls)
+	journal, err := json.Marshal(calls)
+	require.NoError(t, err)
+	for _, secret := range []string{"publisher-pw", connect(t, again).Provider.Token()} {
+		require.NotContains(t, string(journal), secret)
+	}
+}
+
 // TestForeign has images of somebody else with the factory's names, and with its
 // properties.
 func TestForeign(t *testing.T) {
@@ -97,7 +129,7 @@ func TestForeign(t *testing.T) {
 	require.NoError(t, err)
 	c := connect(t, tg)
 	var mine image
-	require.NoError(t, c.Call(t.Context(), http.MethodPost, "/images", "application/json",
+	require.NoError(t, c.Call(t.Context(), http.MethodPost, paths.List,
 		map[string]any{"name": "Standard_Foreign_latest", "disk_format": "qcow2", "container_format": "bare"}, &mine))
 	have, err := tg.List(t.Context(), "Standard_Foreign")
 	require.NoError(t, err)
@@ -118,16 +150,16 @@ func TestForeign(t *testing.T) {
 func TestByHand(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, c *client, latest, prev *image){
 		"renamed": func(t *testing.T, c *client, latest, _ *image) {
-			require.NoError(t, c.patch(t.Context(), latest, patch{}.set("name", "mine")))
+			require.NoError(t, c.Patch(t.Context(), latest, patch{}.Set("name", "mine")))
 		},
 		"hidden": func(t *testing.T, c *client, latest, _ *image) {
-			require.NoError(t, c.patch(t.Context(), latest, patch{}.set("os_hidden", true)))
+			require.NoError(t, c.Patch(t.Context(), latest, patch{}.Set("os_hidden", true)))
 		},
 		"two latest": func(t *testing.T, c *client, _, prev *image) {
-			require.NoError(t, c.patch(t.Context(), prev, patch{}.set("name", prev.prop(propImage)+"_latest")))
+			require.NoError(t, c.Patch(t.Context(), prev, patch{}.Set("name", prev.Prop(openstackapi.PropImage)+"_latest")))
 		},
 		"two prev": func(t *testing.T, c *client, latest, _ *image) {
-			require.NoError(t, c.patch(t.Context(), latest, patch{}.set("name", latest.prop(propImage)+"_prev")))
+			require.NoError(t, c.Patch(t.Context(), latest, patch{}.Set("name", latest.Prop(openstackapi.PropImage)+"_prev")))
 		},
 		"latest removed": func(t *testing.T, c *client, latest, _ *image) {
 			require.NoError(t, c.remove(t.Context(), latest))
@@ -136,7 +168,7 @@ func TestByHand(t *testing.T) {
 			require.NoError(t, c.remove(t.Context(), prev))
 		},
 		"not the hash any more": func(t *testing.T, c *client, latest, _ *image) {
-			require.NoError(t, c.patch(t.Context(), latest, patch{}.set(propVerified, strings.Repeat("0", 128))))
+			require.NoError(t, c.Patch(t.Context(), latest, patch{}.Set(propVerified, strings.Repeat("0", 128))))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -159,11 +191,11 @@ func TestByHand(t *testing.T) {
 				p, err := publish.Publish(t.Context(), tg, release(t, image, next))
 				require.NoError(t, err)
 				require.True(t, p.Entry.Has(publish.Latest))
-				latest, err := c.list(t.Context(), map[string]string{"name": image + "_latest"})
+				latest, err := c.List(t.Context(), map[string]string{"name": image + "_latest"})
 				require.NoError(t, err)
 				require.Len(t, latest, 1)
-				require.Equal(t, nth(next), latest[0].build())
-				prev, err := c.list(t.Context(), map[string]string{"name": image + "_prev"})
+				require.Equal(t, nth(next), build(latest[0]))
+				prev, err := c.List(t.Context(), map[string]string{"name": image + "_prev"})
 				require.NoError(t, err)
 				require.LessOrEqual(t, len(prev), 1)
 				p, err = publish.Publish(t.Context(), tg, release(t, image, next))
@@ -186,12 +218,12 @@ func TestHeld(t *testing.T) {
 		}
 	}
 	c := connect(t, tg)
-	require.NoError(t, c.patch(t.Context(), show(t, tg, first), patch{}.set("protected", true)))
+	require.NoError(t, c.Patch(t.Context(), show(t, tg, first), patch{}.Set("protected", true)))
 	steps, err := publish.Retire(t.Context(), tg, "Standard_Held", time.Now().AddDate(100, 0, 0))
 	require.NoError(t, err)
 	require.Len(t, steps, 1)
 	require.NotEqual(t, first, steps[0].Entry.ID)
-	require.NoError(t, c.patch(t.Context(), show(t, tg, first), patch{}.set("protected", false)))
+	require.NoError(t, c.Patch(t.Context(), show(t, tg, first), patch{}.Set("protected", false)))
 }
 
 func TestRefused(t *testing.T) {
@@ -266,7 +298,7 @@ func connect(t testing.TB, tg *Target) *client {
 
 func show(t testing.TB, tg *Target, id string) *image {
 	t.Helper()
-	i, err := connect(t, tg).get(t.Context(), id)
+	i, err := connect(t, tg).Get(t.Context(), id)
 	require.NoError(t, err)
 	return i
 }

@@ -31,7 +31,7 @@ func (t *Target) Push(ctx context.Context, r *publish.Release) (publish.Entry, e
 }
 
 func (t *Target) push(ctx context.Context, r *publish.Release) (publish.Entry, error) {
-	disk, err := diskOf(r)
+	disk, err := openstackapi.DiskOf(r)
 	if err != nil {
 		return publish.Entry{}, err
 	}
@@ -48,15 +48,15 @@ func (t *Target) push(ctx context.Context, r *publish.Release) (publish.Entry, e
 	}
 	var broken []*image
 	for _, i := range all {
-		switch same := i.prop(propRelease) == r.Digest; {
-		case i.build() != r.Index.Build:
-		case i.problem() == "" && !same:
+		switch same := i.Prop(openstackapi.PropRelease) == r.Digest; {
+		case build(i) != r.Index.Build:
+		case problem(i) == "" && !same:
 			return publish.Entry{}, fmt.Errorf("image %s: %w", i.ID, publish.ErrConflict)
-		case i.problem() == "":
+		case problem(i) == "":
 			return t.unlabelled(i), nil
 		case i.Status == "deactivated":
 			return publish.Entry{}, fmt.Errorf("an administrator has deactivated image %s; publish a newer build, or have it reactivated", i.ID)
-		case same && i.Status == "active" && i.prop(propVerified) == "":
+		case same && i.Status == "active" && i.Prop(propVerified) == "":
 			// A run was killed before it could compare. The file tells.
 			if err := t.verify(ctx, c, i, r, disk, nil); err == nil {
 				return t.unlabelled(i), nil
@@ -112,22 +112,22 @@ func (t *Target) unlabelled(i *image) publish.Entry {
 // run has completed meanwhile, in favour of which the image is removed.
 func (t *Target) replace(ctx context.Context, c *client, i *image, broken []*image) (*image, error) {
 	for _, b := range broken {
-		b, err := c.get(ctx, b.ID)
-		if openstackapi.IsStatus(err, http.StatusNotFound) {
+		b, err := c.Get(ctx, b.ID)
+		if openstackapi.IsGone(err) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if b.problem() == "" && b.prop(propRelease) == i.prop(propRelease) {
+		if problem(b) == "" && b.Prop(openstackapi.PropRelease) == i.Prop(openstackapi.PropRelease) {
 			return b, c.remove(ctx, i)
 		}
 		for _, l := range t.entry(b, true).Labels {
-			p := patch{}.set(propNext, b.prop(propNext))
-			if !i.isLabelled(publish.Latest) {
-				p = t.named(i, l).and(p)
+			p := patch{}.Set(openstackapi.PropNext, b.Prop(openstackapi.PropNext))
+			if !i.IsLabelled(publish.Latest) {
+				p = t.named(i, l).And(p)
 			}
-			if err := c.patch(ctx, i, p); err != nil {
+			if err := c.Patch(ctx, i, p); err != nil {
 				return nil, err
 			}
 		}
@@ -138,20 +138,6 @@ func (t *Target) replace(ctx context.Context, c *client, i *image, broken []*ima
 	return i, nil
 }
 
-// diskOf is the release's qcow2.
-func diskOf(r *publish.Release) (publish.File, error) {
-	var disks []publish.File
-	for _, f := range r.Files {
-		if strings.HasSuffix(f.Name, ".qcow2") {
-			disks = append(disks, f)
-		}
-	}
-	if len(disks) != 1 || disks[0].SizeBytes == 0 {
-		return publish.File{}, fmt.Errorf("release %s has %d qcow2 files; want one, and not an empty one", r.Dir, len(disks))
-	}
-	return disks[0], nil
-}
-
 // create registers an image without content. The factory chooses the ID, so that a
 // call whose answer was lost can be made again.
 func (t *Target) create(ctx context.Context, c *client, r *publish.Release, all []*image) (*image, error) {
@@ -160,7 +146,7 @@ func (t *Target) create(ctx context.Context, c *client, r *publish.Release, all 
 		visibility = "shared" // or it could have no members
 	}
 	body := map[string]any{
-		"id": newID(), "name": datedName(r, all), "disk_format": "qcow2", "container_format": "bare",
+		"id": newID(), "name": openstackapi.DatedName(r, all), "disk_format": "qcow2", "container_format": "bare",
 		"visibility": visibility, "os_hidden": true, "min_disk": r.Index.MinDiskGiB, "min_ram": t.config.MinRAMMiB,
 	}
 	if len(t.config.Tags) > 0 {
@@ -175,7 +161,7 @@ func (t *Target) create(ctx context.Context, c *client, r *publish.Release, all 
 		}
 	}
 	maps.Copy(properties, map[string]string{
-		propImage: r.Index.Image, propBuild: r.Index.Build.String(), propRelease: r.Digest, propName: body["name"].(string), propVerified: "",
+		openstackapi.PropImage: r.Index.Image, openstackapi.PropBuild: r.Index.Build.String(), openstackapi.PropRelease: r.Digest, openstackapi.PropName: body["name"].(string), propVerified: "",
 	})
 	for name, value := range properties {
 		if _, taken := body[name]; taken {
@@ -184,9 +170,9 @@ func (t *Target) create(ctx context.Context, c *client, r *publish.Release, all 
 		body[name] = value
 	}
 	i := new(image)
-	err := c.Call(ctx, http.MethodPost, "/images", "application/json", body, i)
+	err := c.Call(ctx, http.MethodPost, paths.List, body, i)
 	if openstackapi.IsStatus(err, http.StatusConflict) { // made by a call of which the answer was lost
-		i, err = c.get(ctx, body["id"].(string))
+		i, err = c.Get(ctx, body["id"].(string))
 	}
 	if err != nil {
 		return nil, err
@@ -205,20 +191,6 @@ func newID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// datedName is NAME_YYYYMMDD_n with the first n of the day that is free.
-func datedName(r *publish.Release, all []*image) string {
-	taken := make(map[string]bool)
-	for _, i := range all {
-		taken[i.prop(propName)], taken[i.Name] = true, true
-	}
-	for n := 0; ; n++ {
-		name := fmt.Sprintf("%s_%s_%d", r.Index.Image, r.Index.Build.Time().Format("20060102"), n)
-		if !taken[name] {
-			return name
-		}
-	}
-}
-
 // errContent is that an image's content is not the file's.
 var errContent = errors.New("the image's content is not that of the file")
 
@@ -227,7 +199,13 @@ var errStuck = errors.New("the cloud does not end an upload that was cut")
 
 // fill gives the image its content, and compares.
 func (t *Target) fill(ctx context.Context, c *client, i *image, r *publish.Release, disk publish.File) error {
-	sums, err := t.upload(ctx, c, i, r, disk)
+	var sums *digests
+	var err error
+	if t.config.WebDownload != "" {
+		err = t.webDownload(ctx, c, i, r, disk)
+	} else {
+		sums, err = t.upload(ctx, c, i, r, disk)
+	}
 	if err != nil {
 		return err
 	}
@@ -235,15 +213,14 @@ func (t *Target) fill(ctx context.Context, c *client, i *image, r *publish.Relea
 		return err
 	}
 	for _, m := range t.config.Members {
-		err := c.Call(ctx, http.MethodPost, "/images/"+i.ID+"/members", "application/json", map[string]string{"member": m}, nil)
-		if err != nil && !openstackapi.IsStatus(err, http.StatusConflict) { // it is a member
-			return fmt.Errorf("cannot share the image with project %s: %w", m, err)
+		if err := c.Share(ctx, i.ID, m); err != nil {
+			return err
 		}
 	}
 	if !t.config.Protected {
 		return nil
 	}
-	return c.patch(ctx, i, patch{}.set(propProtected, "true").set("protected", true))
+	return c.Patch(ctx, i, patch{}.Set(propProtected, "true").Set("protected", true))
 }
 
 // verify compares the image's size and hash with the file's and notes that they are
@@ -270,7 +247,7 @@ func (t *Target) verify(ctx context.Context, c *client, i *image, r *publish.Rel
 	if i.Size == nil || *i.Size != disk.SizeBytes || !strings.EqualFold(i.Hash, want) {
 		return fmt.Errorf("image %s: %w: the cloud has %d bytes with the %s %.20s…, the file has %d with %.20s…", i.ID, errContent, size(i), i.HashAlgo, i.Hash, disk.SizeBytes, want)
 	}
-	return c.patch(ctx, i, patch{}.set(propVerified, i.Hash))
+	return c.Patch(ctx, i, patch{}.Set(propVerified, i.Hash))
 }
 
 func size(i *image) int64 {
@@ -285,7 +262,7 @@ func (t *Target) waitActive(ctx context.Context, c *client, i *image) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, t.patience, fmt.Errorf("image %s did not become active in %s", i.ID, t.patience))
 	defer cancel()
 	for wait := t.pause / 4; ; wait = min(wait*2, 10*time.Second) {
-		now, err := c.get(ctx, i.ID)
+		now, err := c.Get(ctx, i.ID)
 		if err != nil {
 			return errors.Join(context.Cause(ctx), err)
 		}
@@ -308,9 +285,9 @@ func (t *Target) waitActive(ctx context.Context, c *client, i *image) error {
 // digests of what was sent. Each attempt opens the file anew: what a connection took
 // from a reader is lost with it.
 func (t *Target) upload(ctx context.Context, c *client, i *image, r *publish.Release, disk publish.File) (*digests, error) {
-	path := "/images/" + i.ID + "/file"
+	path := paths.Image + i.ID + "/file"
 	if t.config.Import {
-		path = "/images/" + i.ID + "/stage"
+		path = paths.Image + i.ID + "/stage"
 	}
 	if c.ExpiresWithin(renewBefore) { // it should last as long as the upload
 		if err := c.Renew(ctx, ""); err != nil {
@@ -342,7 +319,7 @@ func (t *Target) upload(ctx context.Context, c *client, i *image, r *publish.Rel
 	}
 	if t.config.Import {
 		in := map[string]any{"method": map[string]string{"name": "glance-direct"}}
-		err := c.Call(ctx, http.MethodPost, "/images/"+i.ID+"/import", "application/json", in, nil)
+		err := c.Call(ctx, http.MethodPost, paths.Image+i.ID+"/import", in, nil)
 		if err != nil && !openstackapi.IsStatus(err, http.StatusConflict) { // it has begun
 			return nil, err
 		}
@@ -354,7 +331,7 @@ func (t *Target) upload(ctx context.Context, c *client, i *image, r *publish.Rel
 // has got its content from one of which the answer was lost.
 func (t *Target) settled(ctx context.Context, c *client, i *image) (bool, error) {
 	for until := time.Now().Add(t.settle); ; {
-		now, err := c.get(ctx, i.ID)
+		now, err := c.Get(ctx, i.ID)
 		if err != nil {
 			return false, err
 		}
@@ -391,7 +368,12 @@ func (t *Target) send(ctx context.Context, c *client, path string, r *publish.Re
 	defer cancel(nil)
 	timer := time.AfterFunc(t.stalled, func() { cancel(fmt.Errorf("no byte was sent for %s", t.stalled)) })
 	defer timer.Stop()
-	body := &upload{file: f, sums: sums, moved: func() { timer.Reset(t.stalled) }, closed: make(chan struct{})}
+	body := &upload{file: f, sums: sums, moved: func() {
+		timer.Reset(t.stalled)
+		if t.Progress != nil {
+			t.Progress(r, sums.n, disk.SizeBytes)
+		}
+	}, closed: make(chan struct{})}
 	wait, err := c.Once(ctx, http.MethodPut, path, "application/octet-stream", body, disk.SizeBytes, nil)
 	<-body.closed // the connection may read on after its answer
 	switch readErr := body.err; {

@@ -3,6 +3,7 @@ package ims
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/openstackapi"
 )
@@ -41,6 +42,8 @@ type Error struct {
 	Code   string // such as IMG.0057
 	Reason string // the service's, in one line
 	What   string // the call or job
+
+	answer error // if it was a call
 }
 
 func (e *Error) Error() string {
@@ -51,19 +54,16 @@ func (e *Error) Error() string {
 	return s
 }
 
-func (e *Error) Unwrap() error { return codes[e.Code] }
+// Unwrap returns the error of this package that it means, and the answer.
+func (e *Error) Unwrap() []error {
+	return slices.DeleteFunc([]error{codes[e.Code], e.answer}, func(err error) bool { return err == nil })
+}
 
 // typed makes an answer with a code an [Error].
 func typed(err error) error {
 	var answer *openstackapi.StatusError
 	if errors.As(err, &answer) && answer.Code != "" {
-		return &Error{Code: answer.Code, Reason: answer.Reason, What: answer.Method + " " + answer.Path}
+		return &Error{Code: answer.Code, Reason: answer.Reason, What: answer.Method + " " + answer.Path, answer: answer}
 	}
 	return err
-}
-
-// isGone reports that there is no image of the ID.
-func isGone(err error) bool {
-	var e *Error
-	return openstackapi.IsStatus(err, 404) || errors.As(err, &e) && (e.Code == "IMG.0027" || e.Code == "IMG.0086")
 }

@@ -23,9 +23,6 @@ const (
 	maxMinDiskGiB = 1024
 )
 
-// callTimeout is for the call that begins an import.
-const callTimeout = 2 * time.Minute
-
 // Push implements [publish.Target]. The image has its dated name when it returns.
 func (t *Target) Push(ctx context.Context, r *publish.Release) (publish.Entry, error) {
 	i, err := t.push(ctx, r)
@@ -51,13 +48,13 @@ func (t *Target) push(ctx context.Context, r *publish.Release) (*image, error) {
 	var made *image     // by a run that was killed
 	var broken []*image // of this build
 	for _, i := range all {
-		switch same := i.isRelease(r.Digest); {
-		case i.build() != r.Index.Build:
-		case i.problem() == "" && !same:
+		switch same := isRelease(i, r.Digest); {
+		case build(i) != r.Index.Build:
+		case problem(i) == "" && !same:
 			return nil, fmt.Errorf("image %s: %w", i.ID, publish.ErrConflict)
-		case i.problem() == "":
+		case problem(i) == "":
 			return i, nil
-		case same && made == nil && i.prop(propRelease) == "" && slices.Contains([]string{"queued", "saving", "active"}, i.Status):
+		case same && made == nil && i.Prop(openstackapi.PropRelease) == "" && slices.Contains([]string{"queued", "saving", "active"}, i.Status):
 			made = i
 		default:
 			broken = append(broken, i)
@@ -84,17 +81,13 @@ func (t *Target) push(ctx context.Context, r *publish.Release) (*image, error) {
 // check refuses before anything is called what the service would refuse after the
 // upload.
 func (t *Target) check(r *publish.Release) (publish.File, error) {
-	var disks []publish.File
-	for _, f := range r.Files {
-		if strings.HasSuffix(f.Name, ".qcow2") {
-			disks = append(disks, f)
-		}
+	disk, err := openstackapi.DiskOf(r)
+	if err != nil {
+		return publish.File{}, err
 	}
 	switch {
-	case len(disks) != 1 || disks[0].SizeBytes == 0:
-		return publish.File{}, fmt.Errorf("release %s has %d qcow2 files; want one, and not an empty one", r.Dir, len(disks))
-	case disks[0].SizeBytes > maxFileBytes:
-		return publish.File{}, fmt.Errorf("%w: %s has more than 128 GB", ErrFile, disks[0].Name)
+	case disk.SizeBytes > maxFileBytes:
+		return publish.File{}, fmt.Errorf("%w: %s has more than 128 GB", ErrFile, disk.Name)
 	case r.Index.MinDiskGiB < 1 || r.Index.MinDiskGiB > maxMinDiskGiB:
 		return publish.File{}, fmt.Errorf("the release needs a disk of %d GiB; the service knows 1 to %d", r.Index.MinDiskGiB, maxMinDiskGiB)
 	}
@@ -106,7 +99,7 @@ func (t *Target) check(r *publish.Release) (publish.File, error) {
 			return publish.File{}, fmt.Errorf("the release's properties: %w", err)
 		}
 	}
-	return disks[0], nil
+	return disk, nil
 }
 
 // creation is the body of a call that imports, as the API reference has it.
@@ -135,7 +128,7 @@ func (t *Target) make(ctx context.Context, c *client, r *publish.Release, disk p
 	}
 	p := r.Index.Properties
 	in := creation{
-		Name: datedName(r, all), Description: t.config.Description, OSVersion: p["__os_version"],
+		Name: openstackapi.DatedName(r, all), Description: t.config.Description, OSVersion: p["__os_version"],
 		ImageURL: t.config.Bucket.Bucket + ":" + strings.Trim(t.config.Bucket.Prefix, "/") + "/" + staged.ID + "/" + disk.Name,
 		MinDisk:  r.Index.MinDiskGiB, MinRAM: t.config.MinRAMMiB,
 		Tags: []string{tagImage + "." + nameTag(r.Index.Image), tagBuild + "." + r.Index.Build.String(), tagRelease + "." + r.Digest[:min(len(r.Digest), tagLength)]},
@@ -185,7 +178,7 @@ func (t *Target) begin(ctx context.Context, c *client, r *publish.Release, path 
 		var answer struct {
 			JobID string `json:"job_id"`
 		}
-		call, cancel := context.WithTimeout(ctx, callTimeout)
+		call, cancel := context.WithTimeout(ctx, c.Timeout)
 		after, err := c.Once(call, http.MethodPost, path, "application/json", bytes.NewReader(body), int64(len(body)), &answer)
 		cancel()
 		switch {
@@ -205,7 +198,7 @@ func (t *Target) begin(ctx context.Context, c *client, r *publish.Release, path 
 			return nil, err
 		}
 		for _, i := range all {
-			if i.prop(propRelease) == "" && i.build() == r.Index.Build && i.isRelease(r.Digest) {
+			if i.Prop(openstackapi.PropRelease) == "" && build(i) == r.Index.Build && isRelease(i, r.Digest) {
 				return i, nil
 			}
 		}
@@ -227,7 +220,7 @@ func (t *Target) job(ctx context.Context, c *client, id string) (*image, error) 
 				ImageID string `json:"image_id"`
 			} `json:"entities"`
 		}
-		if err := c.call(ctx, http.MethodGet, "/v1/"+c.Project+"/jobs/"+url.PathEscape(id), nil, &job); err != nil {
+		if err := c.Call(ctx, http.MethodGet, "/v1/"+c.Project+"/jobs/"+url.PathEscape(id), nil, &job); err != nil {
 			return nil, err
 		}
 		switch job.Status {
@@ -235,12 +228,12 @@ func (t *Target) job(ctx context.Context, c *client, id string) (*image, error) 
 			if job.Entities.ImageID == "" {
 				return nil, fmt.Errorf("%w: job %.64s says SUCCESS and names no image", errImport, id)
 			}
-			i, err := c.get(ctx, job.Entities.ImageID)
-			if isGone(err) {
+			i, err := c.Get(ctx, job.Entities.ImageID)
+			if openstackapi.IsGone(err) {
 				return nil, fmt.Errorf("%w: job %.64s says SUCCESS and its image is not there", errImport, id)
 			}
-			if err == nil && (i.Status != "active" || i.bytes() <= 0) {
-				return nil, fmt.Errorf("%w: job %.64s says SUCCESS, but image %s is %.20s with %d bytes", errImport, id, i.ID, i.Status, i.bytes())
+			if err == nil && (i.Status != "active" || bytesOf(i) <= 0) {
+				return nil, fmt.Errorf("%w: job %.64s says SUCCESS, but image %s is %.20s with %d bytes", errImport, id, i.ID, i.Status, bytesOf(i))
 			}
 			return i, err
 		case "FAIL":
@@ -264,7 +257,7 @@ func (t *Target) waitActive(ctx context.Context, c *client, i *image) error {
 	until := t.now().Add(t.patience)
 	for wait := t.pause; ; wait = min(wait*2, 15*time.Second) {
 		switch {
-		case i.Status == "active" && i.bytes() > 0:
+		case i.Status == "active" && bytesOf(i) > 0:
 			return nil
 		case i.Status == "active":
 			return fmt.Errorf("%w: image %s is empty", errImport, i.ID)
@@ -276,8 +269,8 @@ func (t *Target) waitActive(ctx context.Context, c *client, i *image) error {
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
-		now, err := c.get(ctx, i.ID)
-		if isGone(err) {
+		now, err := c.Get(ctx, i.ID)
+		if openstackapi.IsGone(err) {
 			return fmt.Errorf("%w: image %s has gone", errImport, i.ID)
 		}
 		if err != nil {
@@ -294,7 +287,7 @@ func (t *Target) sweep(ctx context.Context, c *client, r *publish.Release) error
 		return err
 	}
 	for _, i := range all {
-		if i.build() == r.Index.Build && i.isRelease(r.Digest) && i.prop(propRelease) == "" {
+		if build(i) == r.Index.Build && isRelease(i, r.Digest) && i.Prop(openstackapi.PropRelease) == "" {
 			err = errors.Join(err, c.remove(ctx, i))
 		}
 	}
@@ -308,9 +301,8 @@ var fixed = []string{"__os_type", "__os_version", "__os_bit", "__platform", "vir
 // properties what it is; last, for until then the next run does this again.
 func (t *Target) complete(ctx context.Context, c *client, r *publish.Release, i *image, all []*image) error {
 	for _, m := range t.config.Members {
-		err := c.call(ctx, http.MethodPost, "/v2/images/"+url.PathEscape(i.ID)+"/members", map[string]string{"member": m}, nil)
-		if err != nil && !openstackapi.IsStatus(err, http.StatusConflict) { // it is a member
-			return fmt.Errorf("cannot share the image with project %.64s: %w", m, err)
+		if err := c.Share(ctx, i.ID, m); err != nil {
+			return err
 		}
 	}
 	staged := publish.Entry{ID: r.Index.Image + "/" + r.Index.Build.String(), Image: r.Index.Image, Build: r.Index.Build}
@@ -322,16 +314,16 @@ func (t *Target) complete(ctx context.Context, c *client, r *publish.Release, i 
 	maps.Copy(properties, r.Index.Properties)
 	maps.DeleteFunc(properties, func(name, _ string) bool { return slices.Contains(fixed, name) })
 	maps.Copy(properties, map[string]string{
-		propImage: r.Index.Image, propBuild: r.Index.Build.String(), propRelease: r.Digest, propName: i.Name,
+		openstackapi.PropImage: r.Index.Image, openstackapi.PropBuild: r.Index.Build.String(), openstackapi.PropRelease: r.Digest, openstackapi.PropName: i.Name,
 	})
-	if i.Name == "" || slices.ContainsFunc(all, func(o *image) bool { return o.ID != i.ID && o.prop(propName) == i.Name }) {
-		properties[propName] = datedName(r, all)
+	if i.Name == "" || slices.ContainsFunc(all, func(o *image) bool { return o.ID != i.ID && o.Prop(openstackapi.PropName) == i.Name }) {
+		properties[openstackapi.PropName] = openstackapi.DatedName(r, all)
 	}
 	p := patch{}
 	for _, name := range slices.Sorted(maps.Keys(properties)) {
-		p = p.set(name, properties[name])
+		p = p.Set(name, properties[name])
 	}
-	return c.patch(ctx, i, p)
+	return c.Patch(ctx, i, p)
 }
 
 // replace gives the image the place of those of its build that were broken, and removes
@@ -339,10 +331,10 @@ func (t *Target) complete(ctx context.Context, c *client, r *publish.Release, i 
 func (t *Target) replace(ctx context.Context, c *client, i *image, broken []*image) error {
 	for _, b := range broken {
 		for _, l := range []publish.Label{publish.Latest, publish.Prev} {
-			if !b.isLabelled(l) || i.isLabelled(publish.Latest) {
+			if !b.IsLabelled(l) || i.IsLabelled(publish.Latest) {
 				continue
 			}
-			if err := c.patch(ctx, i, t.named(i, l).set(propNext, b.prop(propNext))); err != nil {
+			if err := c.Patch(ctx, i, t.named(i, l).Set(openstackapi.PropNext, b.Prop(openstackapi.PropNext))); err != nil {
 				return err
 			}
 		}
@@ -351,20 +343,6 @@ func (t *Target) replace(ctx context.Context, c *client, i *image, broken []*ima
 		}
 	}
 	return nil
-}
-
-// datedName is NAME_YYYYMMDD_n with the first n of the day that is free.
-func datedName(r *publish.Release, all []*image) string {
-	taken := make(map[string]bool)
-	for _, i := range all {
-		taken[i.prop(propName)], taken[i.Name] = true, true
-	}
-	for n := 0; ; n++ {
-		name := fmt.Sprintf("%s_%s_%d", r.Index.Image, r.Index.Build.Time().Format("20060102"), n)
-		if !taken[name] {
-			return name
-		}
-	}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

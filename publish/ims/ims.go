@@ -58,10 +58,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
+	"github.com/opentelekomcloud/go-imagefactory/internal/openstackapi"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/publish/obs"
 )
@@ -101,8 +101,15 @@ type Config struct {
 
 // Target is a project of the cloud. It implements [publish.Target] and
 // [publish.Locker] and may be used concurrently. It logs in when it is used for the
-// first time.
+// first time; its fields are set before that.
 type Target struct {
+	// Journal is called for each request, also to the bucket and concurrently. If nil,
+	// nobody is.
+	Journal func(publish.Call)
+	// Progress is called with the bytes of the release that are in the bucket and their
+	// sum, by one goroutine at a time. If nil, nobody is.
+	Progress func(r *publish.Release, done, total int64)
+
 	config Config
 	bucket stage
 	logger *slog.Logger
@@ -111,8 +118,9 @@ type Target struct {
 	pause    time.Duration // before the first repetition of a call, and between looks at a job
 	patience time.Duration // for an import, and for the service to have room for it
 
-	mu     sync.Mutex
-	client *client // nil before the first use
+	timeout time.Duration // of a call; if 0, openstackapi's
+
+	session openstackapi.Session
 }
 
 // stage is where releases lie while they are imported: an [obs.Target].
@@ -141,17 +149,27 @@ func New(c Config, logger *slog.Logger) (*Target, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	c.Bucket.Prefix = cmp.Or(c.Bucket.Prefix, DefaultPrefix)
-	bucket, err := obs.Driver{Logger: logger}.New(func(config any) error {
+	t := &Target{config: c, logger: logger, now: time.Now, pause: time.Second, patience: 2 * time.Hour}
+	driver := obs.Driver{Logger: logger, Journal: func(c publish.Call) {
+		if t.Journal != nil {
+			t.Journal(c)
+		}
+	}}
+	made, err := driver.New(func(config any) error {
 		*config.(*obs.Config) = c.Bucket
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ims: bucket: %w", err)
 	}
-	return &Target{
-		config: c, bucket: bucket.(stage), logger: logger, now: time.Now,
-		pause: time.Second, patience: 2 * time.Hour,
-	}, nil
+	bucket := made.(*obs.Target)
+	bucket.Progress = func(r *publish.Release, done, total int64) {
+		if t.Progress != nil {
+			t.Progress(r, done, total)
+		}
+	}
+	t.bucket = bucket
+	return t, nil
 }
 
 // nameForm is that of names (API reference, "Image Attributes").
@@ -178,7 +196,7 @@ func checkDescription(s string) error {
 var propertyForm = regexp.MustCompile(`^[a-z0-9_.:-]{1,255}$`)
 
 func checkProperty(name string) error {
-	if !propertyForm.MatchString(name) || strings.HasPrefix(name, ownPrefix) {
+	if !propertyForm.MatchString(name) || strings.HasPrefix(name, openstackapi.Own) {
 		return fmt.Errorf("%.60q is no attribute that can be set; want lower-case letters, digits and _.:-", name)
 	}
 	return nil
@@ -215,16 +233,13 @@ func (t *Target) list(ctx context.Context, name string) ([]publish.Entry, error)
 		entries = append(entries, entry(name, i, own))
 	}
 	for _, label := range []publish.Label{publish.Latest, publish.Prev} {
-		named, err := c.list(ctx, map[string]string{"name": name + "_" + string(label)})
+		named, err := c.List(ctx, map[string]string{"name": name + "_" + string(label)})
 		if err != nil {
 			return nil, err
 		}
 		for _, i := range named {
 			if !c.isOwn(i, name) {
-				entries = append(entries, publish.Entry{
-					ID: i.ID, Image: name, Foreign: true,
-					Problem: fmt.Sprintf("an image of somebody else is called %.140s; users who ask by name may get it", i.Name),
-				})
+				entries = append(entries, openstackapi.ForeignNamed(i, name))
 			}
 		}
 	}
@@ -233,28 +248,28 @@ func (t *Target) list(ctx context.Context, name string) ([]publish.Entry, error)
 
 // awaited reports that the image is latest and to become prev when that moves.
 func awaited(i *image) bool {
-	return i.isLabelled(publish.Latest) && i.prop(propNext) == string(publish.Prev)
+	return i.IsLabelled(publish.Latest) && i.Prop(openstackapi.PropNext) == string(publish.Prev)
 }
 
 // entry says what an image of the factory is. What is called prev is not, while another
 // image awaits to become it.
 func entry(name string, i *image, own []*image) publish.Entry {
 	e := publish.Entry{
-		ID: i.ID, Image: name, Build: i.build(), Digest: i.prop(propRelease),
-		Withdrawn: i.prop(propWithdrawn), Problem: i.problem(),
+		ID: i.ID, Image: name, Build: build(i), Digest: i.Prop(openstackapi.PropRelease),
+		Withdrawn: i.Prop(openstackapi.PropWithdrawn), Problem: problem(i),
 	}
 	e.Created, _ = time.Parse(time.RFC3339, i.Created) // the zero time if the service does not say
 	if i.Protected {
 		e.Held = "somebody else has protected it"
 	}
-	if i.isLabelled(publish.Latest) {
+	if i.IsLabelled(publish.Latest) {
 		e.Labels = append(e.Labels, publish.Latest)
 	}
-	if awaited(i) || i.isLabelled(publish.Prev) && !slices.ContainsFunc(own, awaited) {
+	if awaited(i) || i.IsLabelled(publish.Prev) && !slices.ContainsFunc(own, awaited) {
 		e.Labels = append(e.Labels, publish.Prev)
 	}
 	if len(e.Labels) == 0 {
-		e.LabelLost, _ = time.Parse(time.RFC3339, i.prop(propLost)) // the zero time if it was not noted
+		e.LabelLost, _ = time.Parse(time.RFC3339, i.Prop(openstackapi.PropLost)) // the zero time if it was not noted
 	}
 	return e
 }
@@ -268,8 +283,8 @@ func (t *Target) Apply(ctx context.Context, s publish.Step) error {
 	if err != nil {
 		return err
 	}
-	i, err := c.get(ctx, s.Entry.ID)
-	if s.Op == publish.Remove && isGone(err) {
+	i, err := c.Get(ctx, s.Entry.ID)
+	if s.Op == publish.Remove && openstackapi.IsGone(err) {
 		return nil
 	}
 	if err != nil {
@@ -282,11 +297,11 @@ func (t *Target) Apply(ctx context.Context, s publish.Step) error {
 	case publish.Assign:
 		return t.assign(ctx, c, s, i)
 	case publish.MarkWithdrawn:
-		return c.patch(ctx, i, patch{}.set(propWithdrawn, s.Reason))
+		return c.Patch(ctx, i, patch{}.Set(openstackapi.PropWithdrawn, s.Reason))
 	case publish.ClearWithdrawn:
-		return c.patch(ctx, i, patch{}.set(propWithdrawn, ""))
+		return c.Patch(ctx, i, patch{}.Set(openstackapi.PropWithdrawn, ""))
 	case publish.Remove:
-		if i.isLabelled(publish.Latest) || i.isLabelled(publish.Prev) {
+		if i.IsLabelled(publish.Latest) || i.IsLabelled(publish.Prev) {
 			return fmt.Errorf("image %s is %s", i.ID, i.Name)
 		}
 		return c.remove(ctx, i)
@@ -297,29 +312,17 @@ func (t *Target) Apply(ctx context.Context, s publish.Step) error {
 
 // assign gives the image the label and takes it from all others.
 func (t *Target) assign(ctx context.Context, c *client, s publish.Step, i *image) error {
-	if p := i.problem(); p != "" {
+	if p := problem(i); p != "" {
 		return fmt.Errorf("%w: image %s: %s", publish.ErrIncomplete, i.ID, p)
 	}
 	others, err := c.own(ctx, s.Entry.Image)
 	if err != nil {
 		return err
 	}
-	for _, e := range s.From { // which a list that lags may lack
-		if slices.ContainsFunc(others, func(o *image) bool { return o.ID == e.ID }) {
-			continue
-		}
-		o, err := c.get(ctx, e.ID)
-		if isGone(err) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if c.isOwn(o, s.Entry.Image) {
-			others = append(others, o)
-		}
+	if others, err = c.WithListed(ctx, others, s.From); err != nil {
+		return err
 	}
-	others = slices.DeleteFunc(others, func(o *image) bool { return o.ID == i.ID || o.prop(propImage) == "" })
+	others = slices.DeleteFunc(others, func(o *image) bool { return o.ID == i.ID || o.Prop(openstackapi.PropImage) == "" })
 	if s.Label == publish.Prev {
 		return t.assignPrev(ctx, c, i, others)
 	}
@@ -329,8 +332,8 @@ func (t *Target) assign(ctx context.Context, c *client, s publish.Step, i *image
 // assignPrev makes the image prev: by its name, or where it is latest yet, by a note.
 // Then what is called prev keeps that name until latest moves.
 func (t *Target) assignPrev(ctx context.Context, c *client, i *image, others []*image) error {
-	waits := i.isLabelled(publish.Latest)
-	p := patch{}.set(propNext, string(publish.Prev))
+	waits := i.IsLabelled(publish.Latest)
+	p := patch{}.Set(openstackapi.PropNext, string(publish.Prev))
 	if !waits {
 		p = t.named(i, publish.Prev)
 	}
@@ -341,8 +344,8 @@ func (t *Target) assignPrev(ctx context.Context, c *client, i *image, others []*
 		p := patch{}
 		switch {
 		case awaited(o):
-			p = p.set(propNext, "")
-		case o.isLabelled(publish.Prev) && !waits:
+			p = p.Set(openstackapi.PropNext, "")
+		case o.IsLabelled(publish.Prev) && !waits:
 			p = t.dated(o)
 		}
 		if err := t.relabel(ctx, c, o, p); err != nil {
@@ -356,9 +359,9 @@ func (t *Target) assignPrev(ctx context.Context, c *client, i *image, others []*
 // the one that was prev its date.
 func (t *Target) assignLatest(ctx context.Context, c *client, i *image, others []*image) error {
 	p := t.named(i, publish.Latest)
-	both := awaited(i) || i.isLabelled(publish.Prev) && !slices.ContainsFunc(others, awaited)
+	both := awaited(i) || i.IsLabelled(publish.Prev) && !slices.ContainsFunc(others, awaited)
 	if both {
-		p = p.set(propNext, string(publish.Prev))
+		p = p.Set(openstackapi.PropNext, string(publish.Prev))
 	}
 	if err := t.relabel(ctx, c, i, p); err != nil {
 		return err
@@ -368,11 +371,11 @@ func (t *Target) assignLatest(ctx context.Context, c *client, i *image, others [
 	for _, o := range others {
 		p := patch{}
 		switch {
-		case o.isLabelled(publish.Prev):
+		case o.IsLabelled(publish.Prev):
 			before = append(before, o)
-		case awaited(o) && o.problem() == "":
+		case awaited(o) && problem(o) == "":
 			p, moved = t.named(o, publish.Prev), true
-		case o.isLabelled(publish.Latest):
+		case o.IsLabelled(publish.Latest):
 			p = t.dated(o)
 		}
 		if err := t.relabel(ctx, c, o, p); err != nil {
@@ -395,23 +398,23 @@ func (t *Target) relabel(ctx context.Context, c *client, i *image, p patch) erro
 	if i.Status != "active" {
 		return nil
 	}
-	return c.patch(ctx, i, p)
+	return c.Patch(ctx, i, p)
 }
 
 // named is the change that gives an image the name of a label.
 func (t *Target) named(i *image, l publish.Label) patch {
-	p := patch{}.set("name", i.prop(propImage)+"_"+string(l)).set(propNext, "").set(propLost, "")
+	p := patch{}.Set("name", i.Prop(openstackapi.PropImage)+"_"+string(l)).Set(openstackapi.PropNext, "").Set(openstackapi.PropLost, "")
 	if t.config.Public {
-		p = p.set("visibility", "public")
+		p = p.Set("visibility", "public")
 	}
 	return p
 }
 
 // dated is the change that gives an image the name of its date.
 func (t *Target) dated(i *image) patch {
-	p := patch{}.set("name", cmp.Or(i.prop(propName), i.prop(propImage)+"_"+i.build().String())).set(propNext, "")
-	if i.prop(propLost) == "" {
-		p = p.set(propLost, t.now().UTC().Format(time.RFC3339))
+	p := patch{}.Set("name", cmp.Or(i.Prop(openstackapi.PropName), i.Prop(openstackapi.PropImage)+"_"+build(i).String())).Set(openstackapi.PropNext, "")
+	if i.Prop(openstackapi.PropLost) == "" {
+		p = p.Set(openstackapi.PropLost, t.now().UTC().Format(time.RFC3339))
 	}
 	return p
 }

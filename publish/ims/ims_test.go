@@ -91,9 +91,10 @@ func TestTarget(t *testing.T) {
 // to where the gateway has them as files, without the gateway: publish/obs cuts that.
 func (s *service) cloud(t *testing.T) *publishtest.Cloud {
 	return &publishtest.Cloud{
-		URL: s.URL, AtOnce: 16, Overlap: true,
+		URL: s.URL, AtOnce: 16, Overlap: true, Elsewhere: true,
 		Open: func(url string, client *http.Client) (publish.Target, error) {
 			to := s.target(t, Config{})
+			to.timeout = 10 * time.Second
 			to.bucket = &directory.Target{Dir: filepath.Join(s.gateway.Dir, bucket, DefaultPrefix)}
 			c, err := to.connect(context.Background())
 			if err != nil {
@@ -142,6 +143,11 @@ func TestCuts(t *testing.T) {
 func TestFaults(t *testing.T) {
 	s := start(t)
 	require.NoError(t, publishtest.TestFaults(t.Context(), s.cloud(t), "Fault"))
+}
+
+func TestTroubles(t *testing.T) {
+	s := start(t)
+	require.NoError(t, publishtest.TestTroubles(t.Context(), s.cloud(t), "Trouble"))
 }
 
 // TestImage looks at what an image is called and has.
@@ -253,6 +259,24 @@ func TestCheckedBefore(t *testing.T) {
 	to := s.target(t, Config{})
 	_, err = to.Push(t.Context(), release(t, strings.Repeat("x", 120), 1))
 	require.ErrorIs(t, err, ErrName)
+}
+
+// TestFewRequests has a project of 500 images: a run that changes nothing asks little.
+func TestFewRequests(t *testing.T) {
+	s := start(t)
+	for n := range 500 {
+		s.Put(fmt.Sprintf("other-%d", n), s.project, map[string]any{"name": fmt.Sprintf("Standard_Other_%d_latest", n), "status": "active", "visibility": "private"})
+	}
+	r := release(t, "Standard_Few", 1)
+	_, err := publish.Publish(t.Context(), s.target(t, Config{}), r)
+	require.NoError(t, err)
+	to := s.target(t, Config{}) // which logs in anew
+	var journal []publish.Call
+	to.Journal = func(c publish.Call) { journal = append(journal, c) } // one at a time, but for an upload's parts
+	p, err := publish.Publish(t.Context(), to, r)
+	require.NoError(t, err)
+	require.Empty(t, p.Steps)
+	require.LessOrEqual(t, len(journal), 10, "%+v", journal)
 }
 
 // TestForeign has an image of somebody else, and another of ours, with a label's name.

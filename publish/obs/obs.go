@@ -115,7 +115,7 @@ type Target struct {
 	// Logger is told when a run waits for another one. If nil, nobody is.
 	Logger *slog.Logger
 	// Journal is called for each request, also concurrently. If nil, nobody is.
-	Journal func(Call)
+	Journal func(publish.Call)
 	// Progress is called with the bytes of the release's files that are there and their
 	// sum, by one goroutine at a time. If nil, nobody is.
 	Progress func(r *publish.Release, done, total int64)
@@ -220,7 +220,7 @@ func (t *Target) Apply(ctx context.Context, s publish.Step) error {
 type Driver struct {
 	// Logger and Journal are those of the Targets.
 	Logger  *slog.Logger
-	Journal func(Call)
+	Journal func(publish.Call)
 }
 
 // Config is what a definition may say of a bucket.

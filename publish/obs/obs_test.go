@@ -62,7 +62,7 @@ func TestFewRequests(t *testing.T) {
 	g := s3test.Start(t, bucket)
 	to := target(g.URL, g.Transport())
 	calls := 0
-	to.Journal = func(obs.Call) { calls++ }
+	to.Journal = func(publish.Call) { calls++ }
 	r := release(t, "Image", 4)
 	_, err := publish.Publish(t.Context(), to, r)
 	require.NoError(t, err)
@@ -73,14 +73,14 @@ func TestFewRequests(t *testing.T) {
 	assert.LessOrEqual(t, calls, 10)
 }
 
-func cloud(g *s3test.Gateway) *publishtest.Cloud {
+func cloud(g *s3test.Gateway, stall time.Duration) *publishtest.Cloud {
 	own := g.Transport()
 	all := &publishtest.Cloud{
 		// Most of the time they wait for the lease of a run that was killed.
-		URL: g.URL, Transport: publishtest.OpenTelekomCloud(own), AtOnce: 24,
+		URL: g.URL, Transport: publishtest.OpenTelekomCloud(own), AtOnce: 48,
 		Open: func(url string, client *http.Client) (publish.Target, error) {
 			to := target(url, client.Transport)
-			to.Lease = time.Second
+			to.Lease, to.Stall = 3*time.Second, stall
 			return to, nil
 		},
 		Holds: publishtest.HoldsFrom(),
@@ -110,16 +110,38 @@ func orphans(g *s3test.Gateway, image string) ([]string, error) {
 
 func TestCuts(t *testing.T) {
 	g := s3test.Start(t, bucket)
-	require.NoError(t, publishtest.TestCuts(t.Context(), cloud(g), "Cut"))
+	require.NoError(t, publishtest.TestCuts(t.Context(), cloud(g, time.Minute), "Cut"))
+}
+
+// forgiving is a cloud in which a lease whose removal failed may stay until it expires.
+func forgiving(g *s3test.Gateway, stall time.Duration) *publishtest.Cloud {
+	c := cloud(g, stall)
+	c.Orphans = func(_ context.Context, image string) ([]string, error) {
+		left, err := orphans(g, image)
+		return slices.DeleteFunc(left, func(s string) bool { return strings.Contains(s, ".lease/") }), err
+	}
+	return c
 }
 
 func TestFaults(t *testing.T) {
 	g := s3test.Start(t, bucket)
-	c := cloud(g)
-	c.Orphans = func(_ context.Context, image string) ([]string, error) {
-		left, err := orphans(g, image)
-		// A lease whose removal failed expires.
-		return slices.DeleteFunc(left, func(s string) bool { return strings.Contains(s, ".lease/") }), err
-	}
-	require.NoError(t, publishtest.TestFaults(t.Context(), c, "Fault"))
+	require.NoError(t, publishtest.TestFaults(t.Context(), forgiving(g, time.Minute), "Fault"))
+}
+
+func TestTroubles(t *testing.T) {
+	g := s3test.Start(t, bucket)
+	require.NoError(t, publishtest.TestTroubles(t.Context(), forgiving(g, 10*time.Second), "Trouble"))
+}
+
+// What the service says of a clock that is off is told as that.
+func TestClock(t *testing.T) {
+	g := s3test.Start(t, bucket)
+	proxy, err := publishtest.NewProxy(g.URL, g.Transport())
+	require.NoError(t, err)
+	defer proxy.Close()
+	proxy.Fault(func(publishtest.Call) publishtest.Fault {
+		return publishtest.Fault{When: publishtest.Before, Status: 403, Body: `<?xml version="1.0"?><Error><Code>RequestTimeTooSkewed</Code><Message>by an hour</Message></Error>`}
+	})
+	_, err = target(proxy.URL, proxy.Client().Transport).List(t.Context(), "Image")
+	require.ErrorContains(t, err, "set this machine's clock")
 }

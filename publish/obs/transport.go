@@ -15,20 +15,9 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
-)
 
-// A Call is one request to the service, as a journal has it: no header, no
-// signature, no secret.
-type Call struct {
-	Time       time.Time `json:"time"`
-	Method     string    `json:"method"`
-	Host       string    `json:"host"`
-	Path       string    `json:"path"`
-	Query      string    `json:"query,omitempty"` // the names alone
-	SentBytes  int64     `json:"sent_bytes"`
-	Status     int       `json:"status,omitempty"` // 0 if there was no answer
-	DurationMS int64     `json:"duration_ms"`
-}
+	"github.com/opentelekomcloud/go-imagefactory/publish"
+)
 
 // answer is what the client library does not pass on.
 type answer struct {
@@ -41,21 +30,14 @@ type answerKey struct{}
 // transport keeps account of calls and lets none go elsewhere.
 type transport struct {
 	next    http.RoundTripper
-	journal func(Call)
+	journal func(publish.Call)
 }
 
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	begun := time.Now()
 	resp, err := t.next.RoundTrip(r)
-	c := Call{Time: begun.UTC(), Method: r.Method, Host: r.URL.Host, Path: r.URL.Path, SentBytes: max(r.ContentLength, 0), DurationMS: time.Since(begun).Milliseconds()}
-	for name := range r.URL.Query() {
-		c.Query = cmp.Or(c.Query, name) // such as uploads, partNumber or prefix
-	}
-	if resp != nil {
-		c.Status = resp.StatusCode
-	}
 	if t.journal != nil {
-		t.journal(c)
+		t.journal(publish.NewCall(r, resp, begun))
 	}
 	if err != nil {
 		return nil, err

@@ -161,11 +161,11 @@ func TestBorder(t *testing.T) {
 func TestPublicAndSecrets(t *testing.T) {
 	g := s3test.Start(t, bucket)
 	var log bytes.Buffer
-	var calls []obs.Call
+	var calls []publish.Call
 	to := target(g.URL, g.Transport())
 	to.Public = true
 	to.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	to.Journal = func(c obs.Call) { calls = append(calls, c) }
+	to.Journal = func(c publish.Call) { calls = append(calls, c) }
 	_, err := publish.Publish(t.Context(), to, release(t, "Image", 4))
 	require.ErrorContains(t, err, "cannot be read without credentials")
 	journal, jerr := json.Marshal(calls)

@@ -32,8 +32,13 @@ type Cloud struct {
 	Orphans func(ctx context.Context, image string) ([]string, error)
 	// Overlap says that a label may be on two entries while a run is at work or was cut.
 	Overlap bool
+	// Elsewhere says that releases' content does not go to URL.
+	Elsewhere bool
 	// AtOnce is how many runs may go on at a time; if zero, 1.
 	AtOnce int
+	// Faults is of how many pairs of a fault and a call TestFaults takes a sample; if
+	// zero, 132.
+	Faults int
 }
 
 // TestCuts cuts the client before each call, and after each that may change something,
@@ -269,86 +274,6 @@ func (w *watch) err() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return errors.Join(w.faults...)
-}
-
-// TestFaults lets each call of a publication meet each fault of a server or a network
-// that passes by, once, and then repeats: the publication must succeed by itself, or
-// end with an error and succeed when it is done again. Afterwards all is there.
-func TestFaults(ctx context.Context, c *Cloud, prefix string) error {
-	dir, err := os.MkdirTemp("", "publishtest-")
-	if err != nil {
-		return err
-	}
-	k := &kit{dir: dir}
-	faults := map[string]Fault{
-		"reset":        {When: Before},
-		"lost":         {When: After},
-		"upload cut":   {When: Before, Upload: 100},
-		"short answer": {Download: 1},
-	}
-	for _, status := range []int{401, 409, 413, 429, 500, 502, 503} {
-		faults[fmt.Sprint(status)] = Fault{When: Before, Status: status, Header: http.Header{"Retry-After": {"1"}}}
-		faults[fmt.Sprint(status, " in upload")] = Fault{When: Before, Status: status, Upload: 100}
-		faults[fmt.Sprint(status, " after success")] = Fault{When: After, Status: status}
-	}
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(max(c.AtOnce, 1))
-	for name, fault := range faults {
-		group.Go(func() error {
-			if err := c.faultOnce(groupCtx, k, prefix+"_"+strings.ReplaceAll(name, " ", "_"), fault); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			return nil
-		})
-	}
-	return errors.Join(group.Wait(), os.RemoveAll(dir))
-}
-
-// faultOnce publishes two releases; in each run, the next call meets the fault.
-func (c *Cloud) faultOnce(ctx context.Context, k *kit, image string, fault Fault) error {
-	proxy, err := NewProxy(c.URL, c.Transport)
-	if err != nil {
-		return err
-	}
-	defer proxy.Close()
-	direct, err := c.Open(c.URL, &http.Client{Transport: c.Transport})
-	if err != nil {
-		return err
-	}
-	w := &watch{cloud: c, kit: k, image: image, direct: direct}
-	const most = 200 // runs, for each call may end one
-	for n := range 2 {
-		struck := 0
-		for run := 0; ; run++ {
-			if run == most {
-				return fmt.Errorf("it is not published after %d runs, each with one fault: %w", run, err)
-			}
-			proxy.Heal()
-			proxy.After(func(call Call) {
-				if call.Changes() {
-					w.look(ctx)
-				}
-			})
-			proxy.Fault(func(call Call) Fault {
-				if call.N != struck+1 {
-					return Fault{}
-				}
-				return fault
-			})
-			var t publish.Target
-			if t, err = c.Open(proxy.URL, proxy.Client()); err != nil {
-				return err
-			}
-			err = publishNth(n+1)(ctx, k, t, image)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if struck++; err == nil {
-				break
-			}
-		}
-	}
-	return errors.Join(w.err(), c.settled(ctx, k, direct, image, "1:prev 2:latest"))
 }
 
 // HoldsFrom returns a Holds for targets that are a [publish.Source]: it reads all files.

@@ -69,7 +69,7 @@ type kit struct {
 
 // release makes the nth release of the image, n from 1 to 12.
 func (k *kit) release(ctx context.Context, image string, n int) (*publish.Release, error) {
-	key := fmt.Sprint(image, n)
+	key := fmt.Sprintf("%s/%d", image, n)
 	if r, ok := k.releases.Load(key); ok {
 		return r.(*publish.Release), nil
 	}

@@ -178,14 +178,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if *task != "" {
 		return doTask(ctx, factory, definitions, *task, stdout, stderr)
 	}
+	stop := func() {}
 	if f, ok := stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) && !*verbose {
 		level.Set(slog.LevelWarn)
-		factory.Progress = newLines(stdout, definitions).show
+		screen := newLines(stdout, len(definitions), func() (int, int) {
+			width, height, err := term.GetSize(int(f.Fd()))
+			if err != nil {
+				return 80, 24
+			}
+			return width, height
+		})
+		factory.Progress = screen.show
+		factory.Logger = slog.New(handler{Handler: logger.Handler(), lines: screen})
+		stop = screen.start()
 	}
 	if *site != "" {
 		factory.Website = &website.Site{Out: *site, List: (&directory.Target{Dir: *out}).List}
 	}
 	report, err := factory.Run(ctx, definitions)
+	stop()
 	if err != nil {
 		return usage(err)
 	}

@@ -73,14 +73,16 @@ func (j *job) test(ctx context.Context, disk *guestdisk.Disk) (err error) {
 	if err != nil {
 		return err
 	}
-	others, variant := j.otherMachines(ctx, disk)
+	others, variant := j.otherMachines(ctx, &suite, disk)
 	if others != nil {
 		defer func() { err = errors.Join(err, others.Close()) }()
 	}
+	begun := j.factory.now()
 	machine, err := j.boot(ctx, variant)
 	if err != nil {
 		return err
 	}
+	bootTime := j.factory.now().Sub(begun)
 	defer func() { err = errors.Join(err, contain(j.log, "sandbox", "Close", machine.Close)) }()
 	suite.Params.Hostname, suite.Params.OverlayBytes = machine.Hostname, machine.DiskBytes
 	if suite.Params.Declared, err = declaredText(j.log, j.def.Builder.Driver, j.builder, j.def.spec(j.mirrors)); err != nil {
@@ -109,15 +111,19 @@ func (j *job) test(ctx context.Context, disk *guestdisk.Disk) (err error) {
 			}
 		}
 		facts.Given = testsuite.Given{Hostname: suite.Params.Hostname, DiskBytes: suite.Params.DiskBytes, OverlayBytes: suite.Params.OverlayBytes}
-		if tests, err = suite.Judge(facts); err == nil {
-			j.def.Gate.judgeTests(tests)
+		if tests, err = suite.Judge(facts); err != nil {
+			return err
 		}
-		return err
+		if tests, err = suite.Again(ctx, machine.Target, facts, tests); err != nil {
+			return err
+		}
+		j.def.Gate.judgeTests(tests)
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	j.report.Checks = tests.Summary
+	j.report.Checks, tests.BootMS = tests.Summary, bootTime.Milliseconds()
 	if err := j.writeTests(tests, facts); err != nil {
 		return fmt.Errorf("cannot write the test report: %w", err)
 	}
@@ -137,14 +143,42 @@ func (j *job) bootable() sandbox.Image {
 
 // otherMachines starts those that checks ask for, or none, and says how the first one
 // is to be made.
-func (j *job) otherMachines(ctx context.Context, disk *guestdisk.Disk) (*boots.Machines, sandbox.Variant) {
+func (j *job) otherMachines(ctx context.Context, suite *testsuite.Suite, disk *guestdisk.Disk) (*boots.Machines, sandbox.Variant) {
 	if !j.asks(boots.FactName) {
 		return nil, sandbox.Variant{}
 	}
 	m := boots.Start(ctx, boots.Config{
 		Sandbox: j.sandbox(), Image: j.bootable(), Set: j.factory.Boots, UEFI: disk.BootUEFI,
+		Suite: suite, Before: j.bootsBefore(ctx),
 	})
 	return m, m.First
+}
+
+// bootsBefore is what was seen of the previous release's machines, or nothing.
+func (j *job) bootsBefore(ctx context.Context) string {
+	text, err := func() (string, error) {
+		previous, err := j.previous(ctx)
+		if previous == nil || err != nil {
+			return "", err
+		}
+		zipped, err := readRelease(previous, j.name+"-"+previous.Index.Build.String()+factsSuffix)
+		if err != nil {
+			return "", err
+		}
+		saved, err := unzip(zipped)
+		if err != nil {
+			return "", err
+		}
+		facts, err := testsuite.LoadFacts(saved)
+		if err != nil {
+			return "", err
+		}
+		return facts.Text(boots.FactName)
+	}()
+	if err != nil {
+		j.log.DebugContext(ctx, "how long the previous release took to start is not known", "error", err)
+	}
+	return text
 }
 
 func (j *job) boot(ctx context.Context, variant sandbox.Variant) (*sandbox.Machine, error) {
@@ -153,6 +187,10 @@ func (j *job) boot(ctx context.Context, variant sandbox.Variant) (*sandbox.Machi
 	var machine *sandbox.Machine
 	err := contain(j.log, "sandbox", "Boot", func() (err error) {
 		machine, err = j.sandbox().Boot(ctx, image)
+		if errors.Is(err, errors.ErrUnsupported) { // it has one kind of machine, and boots.Machines.Fact says so
+			image.Variant = sandbox.Variant{}
+			machine, err = j.sandbox().Boot(ctx, image)
+		}
 		if err == nil && machine == nil {
 			err = fmt.Errorf("sandbox: Boot %w", errNothing)
 		}

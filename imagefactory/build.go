@@ -33,6 +33,9 @@ func (j *job) runBuild(ctx context.Context, r *record) (err error) {
 	if err := os.Mkdir(out, 0o755); err != nil {
 		return fmt.Errorf("cannot make the builder's output directory: %w", err)
 	}
+	if same, err := j.sameState(ctx, r); same || err != nil {
+		return err
+	}
 	spec := j.spec()
 	spec.Build = j.build.String()
 	spec.WorkDir = j.buildDir()
@@ -40,6 +43,9 @@ func (j *job) runBuild(ctx context.Context, r *record) (err error) {
 	spec.Log, spec.Logger = log, j.log
 	result, err := j.callBuilder(ctx, spec)
 	if err != nil {
+		return err
+	}
+	if err := j.confirmState(ctx); err != nil {
 		return err
 	}
 	r.Built = &built{At: j.factory.now(), Tool: result.Tool, ToolVersion: result.ToolVersion, Args: result.Args, Env: result.Env}

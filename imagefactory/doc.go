@@ -81,8 +81,19 @@
 // Signer whose key is in an agent (signing.NewAgentSigner) that process has no key
 // to lose, yet what is signed is still its own word; level 3 takes a signer outside
 // that makes the statement itself. Its materials are the configuration, which holds
-// the elements and the keys of the packages, the list of packages and the mirrors;
-// the build machine's own packages are not in it.
+// the elements and the keys of the packages, the list of packages and the mirrors, with
+// the signed indexes that they had; the build machine's own packages are not in it.
+//
+// # Nothing to build
+//
+// Where a builder can tell (builder.Stater), the signed indexes of the mirrors are
+// read and verified before a build. If the definition, what it refers to, the tool and
+// the indexes are those of the latest release, whose configuration has them in
+// mirrors.json, the image is unchanged and nothing is built, until that release is older
+// than RebuildAfter. What else a build reads from a network, such as an element that
+// fetches files, is not known. A mirror whose index has expired or is signed by a
+// foreign key, that is in the middle of an update or has gone back in time, fails the
+// image by that name.
 //
 // # Failures and interruption
 //

@@ -113,6 +113,10 @@ type Factory struct {
 	// what this machine's own package manager uses.
 	HostMirrors map[string]string
 
+	// RebuildAfter is the age from which the latest release of an image is built again
+	// although nothing that is known of has changed (builder.Stater). If zero, 7 days.
+	RebuildAfter time.Duration
+
 	// Updates tells the security updates in an image's registered repositories for what
 	// is installed in one of its releases: see [UpdatesFrom]. If nil, none is known: only
 	// the calendar renews latest, and the gate has no versions to judge.
@@ -136,6 +140,14 @@ type Factory struct {
 	Fresh       bool
 	// Definitions are those that tasks from elsewhere may name: see [Factory.Do].
 	Definitions []Definition
+
+	// Limits are what images share and how long stages may take.
+	Limits Limits
+	// Stop, once closed, ends Run gracefully: no stage is begun any more, and those in
+	// hand end, or are cut when ctx ends, for which the caller sets a limit. An image
+	// that is not finished is Waiting, and the next run goes on with it. If nil, only
+	// ctx ends Run.
+	Stop <-chan struct{}
 
 	// MaxAge is how old what is latest on a target may be before the report says that
 	// it is stale, whatever the run itself made; see [publish.CheckFresh]. If 0, it may
@@ -168,9 +180,11 @@ func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, e
 	report := &Report{Started: f.now(), Images: make([]ImageReport, len(products))}
 	var group errgroup.Group
 	group.SetLimit(max(f.Jobs, 1))
-	for i, p := range products {
+	room := f.Limits.room()
+	for _, i := range longestFirst(products) {
+		p := products[i]
 		group.Go(func() error {
-			report.Images[i] = p.run(ctx)
+			report.Images[i] = p.run(ctx, room)
 			report.Images[i].Stale = p.stale(ctx)
 			return nil
 		})
@@ -251,6 +265,9 @@ func (f *Factory) products(definitions []Definition) ([]*product, error) {
 	for i := range definitions {
 		d := definitions[i]
 		p, err := f.newProduct(parts, &d)
+		if err == nil {
+			err = f.addTargets(parts, p)
+		}
 		if err == nil && seen[d.Name] {
 			err = fmt.Errorf("image %s is defined twice", d.Name)
 		}
@@ -264,7 +281,15 @@ func (f *Factory) products(definitions []Definition) ([]*product, error) {
 	return products, errors.Join(errs...)
 }
 
-// newProduct instantiates the drivers of one definition.
+// addTargets instantiates where a product goes.
+func (f *Factory) addTargets(parts *parts, p *product) (err error) {
+	if p.targets, err = f.newTargets(parts, p); err == nil {
+		p.staging, err = f.newStaging(parts, p)
+	}
+	return err
+}
+
+// newProduct instantiates the drivers of one definition, but for its targets.
 func (f *Factory) newProduct(parts *parts, d *Definition) (*product, error) {
 	if err := d.Complete(); err != nil {
 		return nil, fmt.Errorf("image %s: %w", d.Name, err)
@@ -281,12 +306,6 @@ func (f *Factory) newProduct(parts *parts, d *Definition) (*product, error) {
 		return nil, err
 	}
 	if p.host, err = f.host(d); err != nil {
-		return nil, err
-	}
-	if p.targets, err = f.newTargets(parts, p); err != nil {
-		return nil, err
-	}
-	if p.staging, err = f.newStaging(parts, p); err != nil {
 		return nil, err
 	}
 	if p.mirrors, err = f.mirrors(d.Mirrors); err != nil {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opentelekomcloud/go-imagefactory/builder"
 	"github.com/opentelekomcloud/go-imagefactory/internal/visible"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 )
@@ -27,6 +28,7 @@ type job struct {
 	journal *journal
 	known   map[string]knownFile // by suffix
 	report  *ImageReport
+	state   *builder.State // of the mirrors, while it is built; nil if it is not known
 }
 
 // open takes up the run of a build, or begins it where nothing is recorded.
@@ -119,7 +121,7 @@ func (j *job) verifyInputs(ctx context.Context, s stage) error {
 // current reports whether a stage is done and would be done with the same inputs
 // now, or is not needed.
 func (j *job) current(s stage) bool {
-	if j.journal.unchanged() && (s.name == StageTest || s.name == StageSeal) {
+	if r := j.journal.same(); r != nil && s.name != r.Stage && s.name != StageBuild && s.name != StagePublish {
 		return true
 	}
 	return j.journal.done(s.name) && maps.Equal(j.journal.stage(s.name).Inputs, j.inputsOf(s))
@@ -138,7 +140,7 @@ func (j *job) perform(ctx context.Context, s Stage, run func(context.Context, *r
 		return j.ended(ctx, r, err)
 	}
 	j.log.InfoContext(ctx, "stage begins", "build", j.report.Build, "stage", s)
-	err := run(ctx, r)
+	err := j.limited(ctx, s, func(ctx context.Context) error { return run(ctx, r) })
 	event.Time, event.Done, event.Err, event.Duration = j.factory.now(), true, err, time.Since(begun)
 	j.report.DurationMS[s] = event.Duration.Milliseconds()
 	r.DurationMS = j.report.DurationMS[s]
@@ -169,7 +171,7 @@ func (j *job) ended(ctx context.Context, r *record, err error) error {
 		j.journal.end(Candidate, r.Ended)
 	case err == nil:
 		j.journal.end(Published, r.Ended)
-	case errors.Is(err, ErrWaits):
+	case errors.Is(err, ErrWaits), IsTransient(err): // it can be tried again
 	case r.Stage != StagePublish || !j.sealedStays():
 		j.journal.end(Failed, r.Ended)
 	default: // what is sealed is published by another run

@@ -44,7 +44,7 @@ type record struct {
 	Error      string            `json:"error,omitempty"`
 
 	Built    *built    `json:"built,omitempty"`    // of StageBuild
-	Previous string    `json:"previous,omitempty"` // of StageInspect: the release that it compared with
+	Previous string    `json:"previous,omitempty"` // of StageInspect, or an unchanged StageBuild: the release that it compared with
 	Findings []Finding `json:"findings,omitempty"` // of StageInspect
 }
 
@@ -176,10 +176,18 @@ func (j *journal) output(s Stage, suffix string) string {
 	return ""
 }
 
-// unchanged reports whether the image is that of the previous release.
-func (j *journal) unchanged() bool {
-	r := j.stage(StageInspect)
-	return r != nil && r.Result == resultUnchanged
+// unchanged reports whether the image is that of the previous release, or would be.
+func (j *journal) unchanged() bool { return j.same() != nil }
+
+// same is the record of the stage that found that out, or nil: the inspection or, where
+// nothing had to be built, the build.
+func (j *journal) same() *record {
+	for _, s := range []Stage{StageBuild, StageInspect} {
+		if r := j.stage(s); r != nil && r.Result == resultUnchanged {
+			return r
+		}
+	}
+	return nil
 }
 
 // begin makes the record of a stage that begins; what later stages recorded goes.

@@ -35,6 +35,11 @@ func (j *job) writeProvenance(ctx context.Context, dir string, digests map[strin
 	for _, name := range slices.Sorted(maps.Keys(j.mirrors)) {
 		materials = append(materials, signing.Resource{Name: name, URI: j.mirrors[name]})
 	}
+	indexes, err := j.indexMaterials()
+	if err != nil {
+		return err
+	}
+	materials = append(materials, indexes...)
 	statement, err := signing.Provenance{
 		Subjects: subjects, BuildType: buildType, BuilderID: j.builderID(),
 		BuilderVersions: map[string]string{built.Tool: built.ToolVersion},
@@ -52,7 +57,7 @@ func (j *job) writeProvenance(ctx context.Context, dir string, digests map[strin
 		switch c.Status {
 		case testsuite.Pass:
 			result.Passed = append(result.Passed, c.ID)
-		case testsuite.Waived:
+		case testsuite.Waived, testsuite.Flaky: // what is flaky and bad is not released
 			result.Warned = append(result.Warned, c.ID)
 		case testsuite.Skipped: // says nothing
 		default:

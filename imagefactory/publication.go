@@ -28,11 +28,12 @@ func (j *job) unchanged(ctx context.Context, r *record) (bool, error) {
 	if st, err := os.Stat(j.file(".packages")); err != nil || st.Size() == 0 {
 		return false, err // nobody knows what is in it
 	}
-	for _, suffix := range []string{".packages", ".config.tar.gz"} {
-		same, err := sameFile(previous, previous.Index.Build, j.name, suffix, j.file(suffix))
-		if err != nil || !same {
-			return false, err
-		}
+	same, err := sameFile(previous, previous.Index.Build, j.name, ".packages", j.file(".packages"))
+	if err == nil && same {
+		same, err = j.sameConfig(previous)
+	}
+	if err != nil || !same {
+		return false, err
 	}
 	j.log.InfoContext(ctx, "unchanged", "release", previous.Index.Build)
 	return true, nil
@@ -41,7 +42,11 @@ func (j *job) unchanged(ctx context.Context, r *record) (bool, error) {
 // previous is the release that the image was compared with, nil where there is none
 // that can be trusted.
 func (j *job) previous(ctx context.Context) (*publish.Release, error) {
-	build := j.journal.stage(StageInspect).Previous
+	compared := j.journal.same()
+	if compared == nil {
+		compared = j.journal.stage(StageInspect)
+	}
+	build := compared.Previous
 	if build == "" {
 		return nil, nil //nolint:nilnil // as documented
 	}
@@ -56,7 +61,8 @@ func (j *job) previous(ctx context.Context) (*publish.Release, error) {
 // runPublish publishes what the run has sealed, or brings the previous release to
 // targets that lack it, where the image is that one's.
 func (j *job) runPublish(ctx context.Context, _ *record) error {
-	if !j.journal.unchanged() {
+	same := j.journal.same()
+	if same == nil {
 		return j.publishSealed(ctx)
 	}
 	previous, err := j.previous(ctx)
@@ -64,7 +70,7 @@ func (j *job) runPublish(ctx context.Context, _ *record) error {
 		return err
 	}
 	if previous == nil {
-		j.journal.forget(StageInspect)
+		j.journal.forget(same.Stage)
 		return fmt.Errorf("%w: the release of which the image is a copy is not there any more", ErrWaits)
 	}
 	j.report.Checks = testsuite.Summary(previous.Index.Tests)

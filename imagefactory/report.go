@@ -38,7 +38,7 @@ type Outcome string
 // The outcomes.
 const (
 	Published Outcome = "published" // there is a new release
-	Unchanged Outcome = "unchanged" // packages and configuration are those of the latest release
+	Unchanged Outcome = "unchanged" // from what the latest release is from, or with its packages and configuration
 	Failed    Outcome = "failed"    // Stage and Error say where and why
 	Waiting   Outcome = "waiting"   // the stages that were asked for are done, others are left
 	Candidate Outcome = "candidate" // there is a new release that is not public yet: Held says why
@@ -199,7 +199,7 @@ func (r *Report) WriteText(w io.Writer) error {
 			printf("  build %s: %s\n", i.Build, strings.Join(took, ", "))
 		}
 		if c := i.Checks; c != (testsuite.Summary{}) {
-			printf("  checks: %d passed, %d failed, %d errors, %d waived, %d skipped\n", c.Pass, c.Fail, c.Error, c.Waived, c.Skipped)
+			printf("  checks: %d passed, %d failed, %d errors, %d waived, %d skipped, %d flaky\n", c.Pass, c.Fail, c.Error, c.Waived, c.Skipped, c.Flaky)
 		}
 		if i.Held != "" && i.Result == Candidate {
 			printf("  build %s is held: %s\n", i.Build, i.Held)

@@ -19,6 +19,7 @@ import (
 	"syscall"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/configtar"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
@@ -56,14 +57,17 @@ func (p *product) readInputs() (err error) {
 }
 
 // rebuildReadme is the first file of a configuration's archive.
-const rebuildReadme = `This is everything that %[1]s was built from. To build it again, unpack this
-archive and run the image factory's example program in its directory:
+const rebuildReadme = `This is everything that %[1]s was built from. The image factory's example
+program builds it again from this archive, with your mirrors in place of ours:
 
-    nightly -config nightly.yaml -out DIR
+    build rebuild -archive ARCHIVE -mirror NAME=URL OUT
 
-Packages come from the mirrors in nightly.yaml ("host" is what your machine's
-own package manager uses); replace them by yours. Signatures are verified with
-keyring.gpg.
+The mirrors' names are those in nightly.yaml; without -mirror its URLs are used
+("host" is what your machine's own package manager uses). Signatures are verified
+with keyring.gpg. Where there is a create_appliance.sh, it builds the image with
+nothing of the image factory: unpack the archive and see what it says at its top.
+mirrors.json, where it is, says which signed indexes the mirrors had when this
+image was built.
 `
 
 // writeConfig writes NAME-BUILD.config.tar.gz: a definition file with the
@@ -97,10 +101,17 @@ func (j *job) writeConfig(dir *os.Root, config any) (err error) {
 		return err
 	}
 	t := tar.NewWriter(z)
+	state, err := j.stateText()
+	if err != nil {
+		return err
+	}
 	for _, file := range []struct {
 		name string
 		data []byte
-	}{{"README", fmt.Appendf(nil, rebuildReadme, j.name)}, {"nightly.yaml", definition}} {
+	}{{"README", fmt.Appendf(nil, rebuildReadme, j.name)}, {configtar.Mirrors, state}, {"nightly.yaml", definition}} {
+		if file.data == nil {
+			continue
+		}
 		if _, err := dir.Lstat(file.name); err == nil {
 			return fmt.Errorf("the builder's configuration has a %s, which is the archive's own", file.name)
 		}

@@ -54,8 +54,8 @@ func (j *job) inputsOf(s stage) map[string]string {
 			inputs["key"] = string(j.factory.Key.Fingerprint())
 		}
 	case StagePublish:
-		if j.journal.unchanged() {
-			inputs["previous"] = j.journal.stage(StageInspect).Previous
+		if r := j.journal.same(); r != nil {
+			inputs["previous"] = r.Previous
 		}
 	}
 	return inputs

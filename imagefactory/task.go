@@ -230,7 +230,7 @@ func (f *Factory) Do(ctx context.Context, t Task) (*ImageReport, error) {
 
 // run does what is to be done of one image. It never fails: what went wrong is in
 // the report.
-func (p *product) run(ctx context.Context) ImageReport {
+func (p *product) run(ctx context.Context, room *room) ImageReport {
 	report := p.newReport()
 	err := contain(p.log, "the run of "+p.name, "", func() error {
 		unlock, err := p.enter(ctx)
@@ -240,7 +240,7 @@ func (p *product) run(ctx context.Context) ImageReport {
 		defer unlock()
 		const most = 4 // each time something was found spoilt and put aside
 		for range most {
-			if err = p.doAll(ctx, report); !errors.Is(err, ErrWaits) && !errors.Is(err, errDiscarded) || ctx.Err() != nil {
+			if err = p.doAll(ctx, room, report); !errors.Is(err, ErrWaits) && !errors.Is(err, errDiscarded) || ctx.Err() != nil {
 				break
 			}
 			p.log.WarnContext(ctx, "planning anew", "reason", err)
@@ -256,7 +256,7 @@ func (p *product) run(ctx context.Context) ImageReport {
 }
 
 // doAll plans an image's tasks and does them.
-func (p *product) doAll(ctx context.Context, report *ImageReport) error {
+func (p *product) doAll(ctx context.Context, room *room, report *ImageReport) error {
 	tasks, err := p.plan()
 	if err != nil || len(tasks) == 0 {
 		return err
@@ -269,7 +269,7 @@ func (p *product) doAll(ctx context.Context, report *ImageReport) error {
 		p.log.InfoContext(ctx, "taking up a run that was cut", "build", j.build, "stage", tasks[0].Stage)
 	}
 	for _, t := range tasks {
-		if err := j.do(ctx, t); err != nil && !errors.Is(err, ErrNothingToDo) {
+		if err := j.try(ctx, room, t); err != nil && !errors.Is(err, ErrNothingToDo) {
 			return err
 		}
 	}
@@ -299,7 +299,7 @@ func (p *product) newReport() *ImageReport {
 // finish completes a report, and tells whether the run has ended.
 func (p *product) finish(ctx context.Context, report *ImageReport, err error) (ended bool) {
 	switch {
-	case err == nil:
+	case err == nil, err == errStopped: //nolint:errorlint // it is no cause of another
 		report.Stage = ""
 	case errors.Is(err, ErrNothingToDo):
 		report.Stage, report.Err = "", err

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/term"
 
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/internal/visible"
@@ -39,6 +42,20 @@ type line struct {
 
 func newLines(w io.Writer, total int, size func() (width, height int)) *lines {
 	return &lines{w: w, size: size, now: time.Now, total: total, begun: map[string]bool{}, failed: map[string]bool{}}
+}
+
+// onTerminal shows a factory's night on a terminal until stop.
+func onTerminal(f *os.File, factory *imagefactory.Factory, total int) (stop func()) {
+	l := newLines(f, total, func() (width, height int) {
+		width, height, err := term.GetSize(int(f.Fd()))
+		if err != nil {
+			return 80, 24
+		}
+		return width, height
+	})
+	factory.Progress = l.show
+	factory.Logger = slog.New(handler{Handler: factory.Logger.Handler(), lines: l})
+	return l.start()
 }
 
 // start draws each second until stop.

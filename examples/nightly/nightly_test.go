@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -438,4 +439,24 @@ func (c copier) Build(_ context.Context, _ builder.Host, s builder.Spec) (*build
 		return nil, err
 	}
 	return r, os.WriteFile(r.ImagePath, data, 0o644)
+}
+
+// TestTerminate signals this process, which takes the first gracefully.
+func TestTerminate(t *testing.T) {
+	terminate := func() { require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGTERM)) }
+	ctx, stopping, done := onTerminate(t.Context(), time.Hour)
+	defer done()
+	terminate()
+	<-stopping
+	require.NoError(t, ctx.Err())
+	terminate()
+	<-ctx.Done()
+	require.ErrorContains(t, context.Cause(ctx), "terminated")
+
+	ctx, stopping, done = onTerminate(t.Context(), time.Millisecond)
+	defer done()
+	terminate()
+	<-stopping
+	<-ctx.Done()
+	require.ErrorContains(t, context.Cause(ctx), "terminated, and 1ms are over")
 }

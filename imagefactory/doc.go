@@ -24,13 +24,16 @@
 //
 // Below Factory.Dir:
 //
-//	imagefactory.pub        the public key that releases verify with
+//	imagefactory.pub        the public keys that releases verify with
+//	imagefactory.keys.yaml  their spans, from the first change of the key on: see [RotateKey]
 //	NAME/BUILD/             releases, with NAME/latest and NAME/prev (publish/directory)
 //	.work/NAME/BUILD/       logs, test report and console of a run that failed
 //	.work/NAME/BUILD/out/   what a builder wrote and nobody took over
 //	.work/NAME/build/       what the builder works in
 //	.work/.journal/NAME/    what is recorded of each run, BUILD.json
 //	.work/.release/NAME/    releases that are sealed and not yet published everywhere
+//	.work/.candidate/NAME/  the newest release that is not public yet
+//	.work/.nights/          what is remembered of each image from night to night
 //	.work/.cache/           what tests of any image need again: see Factory.Reader
 //
 // A failed run keeps its files until the next one of the same image begins: then
@@ -51,6 +54,18 @@
 //
 // NAME-BUILD.facts.json.gz is what was seen of the booted image, for
 // testsuite.LoadFacts: checks that are written later can judge it.
+//
+// # Policy
+//
+// A definition's [Gate] says which findings of the inspection, the tests, the versions of
+// packages and the signing keep an image from being released, and its [Renewal] when a
+// release becomes public: each night or about once a month, and at once for a security
+// update, as [Factory.Due] tells. Until then a release is a candidate, on the
+// definition's staging targets and for [Factory.Promote]. A latest that goes unrenewed
+// for too long, because nights fail or nobody decides, is an alarm in the report.
+// [Factory.Updates] is who knows of security updates; without it there are none. It is
+// asked for what is installed in the latest release and in the new one, and when it first
+// told of an update is remembered: the gate counts its days from then.
 //
 // # Supply chain
 //

@@ -237,11 +237,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if o.task != "" {
 		return doTask(ctx, factory, definitions, o.task, stdout, stderr)
 	}
+	stop := func() {}
 	if f, ok := stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) && !o.verbose {
 		level.Set(slog.LevelWarn)
-		factory.Progress = newLines(stdout, definitions).show
+		stop = onTerminal(f, factory, len(definitions))
 	}
 	report, err := factory.Run(ctx, definitions)
+	stop()
 	if err != nil {
 		return usage(stderr, err)
 	}

@@ -231,7 +231,7 @@ func (j *job) promote(ctx context.Context, build publish.BuildID) error {
 	}
 	j.remove(r.Dir)
 	n = j.readNights()
-	n.Good, n.Failing, n.Error = j.factory.now(), 0, ""
+	n.end(Published, "", j.factory.now())
 	return errors.Join(j.writeNights(n), j.dropCandidates(r.Index.Build))
 }
 

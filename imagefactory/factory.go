@@ -89,8 +89,8 @@ type Factory struct {
 	// other images' files are skipped.
 	Reader sandbox.Reader
 	// Key signs the releases; it has its secret part, or Signer holds it.
-	// Required. Releases are verified against it and nothing else; Dir belongs
-	// to the key that it was used with first.
+	// Required. Releases are verified against it and the keys that it follows; Dir belongs
+	// to the key that it was used with first, until [RotateKey] changes that.
 	Key *signing.Key
 	// Signer signs with the key. If nil, one is made from Key.
 	Signer *signing.Signer
@@ -225,32 +225,6 @@ func (f *Factory) Validate(definitions []Definition) error {
 	return errors.Join(errs...)
 }
 
-// publishKey writes the public key into the download directory. One that is
-// there already must be this one, or users could no longer verify what is there.
-func (f *Factory) publishKey() error {
-	name := filepath.Join(f.Dir, publicKeyName)
-	have, err := os.Open(name)
-	if errors.Is(err, os.ErrNotExist) {
-		if err := writeFile(name, f.Key.WritePublic); err != nil {
-			return fmt.Errorf("cannot publish the public key: %w", err)
-		}
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer have.Close()
-	keys, err := signing.ReadKeys(io.LimitReader(have, 1<<20))
-	if err != nil {
-		return fmt.Errorf("cannot read the public key %s: %w", name, err)
-	}
-	if len(keys) != 1 || keys[0].Fingerprint() != f.Key.Fingerprint() {
-		return fmt.Errorf("cannot sign with the key %s: the releases in %s are signed with another; use that one, or remove %s to change the key",
-			f.Key.Fingerprint(), f.Dir, name)
-	}
-	return nil
-}
-
 // prepare checks everything that can be checked before an image is begun.
 func (f *Factory) prepare(definitions []Definition) ([]*product, error) {
 	if f.Dir == "" || f.Key == nil {
@@ -263,7 +237,7 @@ func (f *Factory) prepare(definitions []Definition) ([]*product, error) {
 	var keyring *signing.Keyring
 	signer := f.Signer
 	err = contain(f.logger(), "the signing key", "", func() (err error) {
-		if keyring, err = signing.PinKeys(f.Key); err == nil && signer == nil {
+		if keyring, err = f.keyring(); err == nil && signer == nil {
 			signer, err = signing.NewSigner(f.Key, signing.SignerConfig{Time: f.Now})
 		}
 		return err
@@ -323,8 +297,8 @@ func (f *Factory) newProduct(parts *parts, d *Definition) (*product, error) {
 	if name, err := ParseName(d.Name); !f.AnyClass && (err != nil || name.Class == "") {
 		return nil, d.source.locate(fmt.Errorf("name: image name %q has no class: want one of %v before it", d.Name, classes))
 	}
-	if d.Name == publicKeyName {
-		return nil, d.source.locate(fmt.Errorf("name: %s is the public key's file in the factory's directory", d.Name))
+	if slices.Contains([]string{publicKeyName, keysName, keysName + ".asc"}, d.Name) {
+		return nil, d.source.locate(fmt.Errorf("name: %s is a file of keys in the factory's directory", d.Name))
 	}
 	p := &product{factory: f, def: d, name: d.Name, log: f.logger().With("image", d.Name)}
 	var err error

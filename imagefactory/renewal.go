@@ -132,7 +132,7 @@ func (r *Renewal) due(latest publish.BuildID, updates []Update, now time.Time) D
 	if !now.Before(d.Next) {
 		return yes(DueMonth, "latest was built on %s and due on %s", d.Built.Format(time.DateOnly), d.Next.Format(time.DateOnly))
 	}
-	d.Why, d.Text = NotDue, fmt.Sprintf("latest was built on %s and is due on %s; no security update that counts is known", d.Built.Format(time.DateOnly), d.Next.Format(time.DateOnly))
+	d.Why, d.Text = NotDue, fmt.Sprintf("latest was built on %s and is due on %s", d.Built.Format(time.DateOnly), d.Next.Format(time.DateOnly))
 	return d
 }
 
@@ -188,6 +188,7 @@ func (j *job) due(ctx context.Context, n *nights) (*Due, error) {
 	}
 	if unknown != nil {
 		d.UpdatesError = bounded(unknown.Error())
+		d.Text += "; which security updates it lacks is not known"
 		j.log.WarnContext(ctx, "security updates of the latest release are not known", "error", unknown)
 	}
 	return &d, ctx.Err()
@@ -351,14 +352,7 @@ func (p *product) endNight(ctx context.Context, report *ImageReport) {
 	j := &job{product: p, report: report}
 	n := j.readNights()
 	now := j.factory.now()
-	switch report.Result {
-	case Published, Unchanged:
-		n.Good, n.Failing, n.Error = now, 0, ""
-	case Failed:
-		n.Failing, n.Error = n.Failing+1, oneLine(j.report.Error)
-	default: // a candidate: the nights are well, and latest stays
-		n.Failing, n.Error = 0, ""
-	}
+	n.end(report.Result, report.Error, now)
 	if err := j.writeNights(n); err != nil {
 		j.alarm("cannot note how the night was: %v", err)
 	}
@@ -376,6 +370,18 @@ func (p *product) endNight(ctx context.Context, report *ImageReport) {
 		if err != nil {
 			j.alarm("cannot retire releases: %v", err)
 		}
+	}
+}
+
+// end notes how a night ended.
+func (n *nights) end(outcome Outcome, err string, now time.Time) {
+	switch outcome {
+	case Published, Unchanged:
+		n.Good, n.Failing, n.Error = now, 0, ""
+	case Failed:
+		n.Failing, n.Error = n.Failing+1, oneLine(err)
+	default: // a candidate: the nights are well, and latest stays
+		n.Failing, n.Error = 0, ""
 	}
 }
 

@@ -3,7 +3,9 @@
 //
 //	nightly -config FILE -out DIR [-key FILE] [-only PATTERN,…] [-until STAGE] [-from STAGE | -fresh] [-force] [-mirror URL] [-any-class] [-v]
 //	        [-jobs N [-builds N] [-tests N] [-uploads N] [-memory SIZE]] [-time STAGE=DURATION,…] [-grace DURATION] [-site DIR] [-max-age DAYS]
+//	        [-junit FILE] [-metrics FILE] [-webhook URL -webhook-secret FILE] [-hook PROGRAM]
 //	nightly -config FILE -out DIR -task IMAGE/STAGE [-key FILE] [-force] [-mirror URL] [-any-class] [-time STAGE=DURATION,…] [-grace DURATION] [-v]
+//	nightly -config FILE -out DIR -due | -promote NAME[/BUILD] | -rotate-key FILE [-key FILE] [-advisories PATH] …
 //	nightly -config FILE -check [-out DIR] [-key FILE] [-only PATTERN,…] [-mirror URL] [-any-class]
 //
 // The stages are build, inspect, test, seal and publish. A run that was cut goes on
@@ -14,6 +16,13 @@
 // stages are for other calls, by whichever process on the same DIR. A build begins a
 // run where none goes on.
 //
+// The report goes to -junit, -metrics, -webhook and -hook too; that one of them could not
+// be told exits with 2, where nothing else was wrong.
+//
+// With -due it says of each image whether its latest is to be renewed and why. With
+// -promote it makes a candidate public that an earlier night has held. With -rotate-key
+// it changes the signing key, and keeps what the old one has signed good.
+//
 // With -check it says what is wrong with the definitions and what they refer to and, with
 // -out, which targets do not answer, whether there is room, and what would be done. It
 // neither builds nor writes anything.
@@ -22,8 +31,9 @@
 // -grace is over, and begins no others; a second one cuts them at once. The next run goes
 // on where this one was.
 //
-// It exits with 0 when every image is published or unchanged, or has come to -until,
-// 1 when one failed or the run was interrupted, and 2 on bad usage or configuration.
+// It exits with 0 when every image is published, unchanged or a candidate, or has come
+// to -until, 1 when one failed, there is an alarm or the run was interrupted, and 2 on
+// bad usage or configuration.
 // With -task: 0 when the stage was done, 1 when it failed, 3 when there is nothing to
 // do, since it is done already or an unchanged image does not need it, and 4 when it
 // has to wait, for an earlier stage or for who works on the image now. What came of
@@ -81,6 +91,8 @@ type options struct {
 	jobs, maxAge                                            int
 	limits                                                  imagefactory.Limits
 	grace                                                   time.Duration
+	policy                                                  policyFlags
+	after                                                   afterFlags
 }
 
 // parse reads the command line; what is wrong with it, flag may have said already.
@@ -114,6 +126,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.StringVar(&o.site, "site", "", "`directory` to write pages of the releases and of the run to")
 	fs.IntVar(&o.maxAge, "max-age", 0, "exit with 1 if what is latest on a target is older than so many `days`; 0 allows any age")
 	fs.BoolVar(&o.verbose, "v", false, "log every line of the builders")
+	o.policy, o.after = newPolicyFlags(fs), newAfterFlags(fs)
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
@@ -150,6 +163,9 @@ func (o *options) validate(more int) error {
 	}
 	if o.out != "" && inside(o.key, o.out) {
 		return fmt.Errorf("%w: the secret key %s must not lie in the download directory %s", errUsage, o.key, o.out)
+	}
+	if err := o.after.check(); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	return nil
 }
@@ -212,6 +228,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if made {
 		fmt.Fprintf(stdout, "made a new signing key in %s; keep it safe\nits fingerprint is %s\n", o.key, key.Fingerprint())
 	}
+	if code, done := o.policy.do(ctx, factory, definitions, stdout, stderr); done {
+		return code
+	}
 	ctx, stopping, done := onTerminate(ctx, o.grace)
 	defer done()
 	factory.Stop = stopping
@@ -229,14 +248,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if page := filepath.Join(o.site, "index.html"); o.site != "" && ctx.Err() == nil {
 		defer fmt.Fprintln(stdout, "pages to open:", page)
 	}
+	code := tell(ctx, report, filepath.Join(o.out, "report.json"), stdout, stderr)
 	select {
 	case <-stopping:
 		fmt.Fprintln(stderr, "nightly: stopped; the next run goes on")
-		_ = tell(ctx, report, filepath.Join(o.out, "report.json"), stdout, stderr)
-		return 1
+		code = 1
 	default:
-		return tell(ctx, report, filepath.Join(o.out, "report.json"), stdout, stderr)
 	}
+	if err := o.after.tell(ctx, report); err != nil {
+		return cmp.Or(code, usage(stderr, err)) // what came of the images counts first
+	}
+	return code
 }
 
 // usage says what is wrong, a line each.

@@ -19,6 +19,8 @@ const archiveSuffix = ".config.tar.gz"
 // Build builds the image of a definition and does nothing else: no test, no release. It
 // makes the directory out, which must not exist, with NAME-BUILD.qcow2, .packages,
 // .config.tar.gz and .build.log, as rebuild.Compare and rebuild.CompareBuilds take them.
+// The work directory is out/.work/NAME/build; it is left where the builder could not free
+// it (builder.Cleanup).
 // Of the factory it needs Builders, and Host and Hosts where the definition is built
 // elsewhere. A build that fails leaves its log.
 func (f *Factory) Build(ctx context.Context, d Definition, out string) error {
@@ -94,5 +96,8 @@ func (f *Factory) buildInto(ctx context.Context, d Definition, id publish.BuildI
 	}
 	j := &job{product: p, build: id, runDir: p.dir, journal: &journal{}, known: map[string]knownFile{}, report: p.newReport()}
 	err = j.runBuild(ctx, j.journal.begin(StageBuild, f.now(), nil))
-	return errors.Join(err, os.RemoveAll(filepath.Join(p.dir, outName)), os.RemoveAll(filepath.Join(p.dir, workName)))
+	// A work directory that its builder could not free is left for builder.Cleanup: no
+	// more than empty directories go.
+	_, _ = os.Remove(p.workDir()), os.Remove(filepath.Join(p.dir, workName))
+	return errors.Join(err, os.RemoveAll(filepath.Join(p.dir, outName)))
 }

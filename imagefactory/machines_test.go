@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandboxtest"
 )
@@ -27,12 +26,12 @@ func (o oneKind) Boot(ctx context.Context, image sandbox.Image) (*sandbox.Machin
 
 // A sandbox that can make one kind of machine only is asked for that.
 func TestBootOfOneKind(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "image.qcow2")
-	require.NoError(t, sandboxtest.WriteImage(path, 4<<30))
-	j := &job{
-		factory: &Factory{Sandbox: oneKind{}}, def: &Definition{User: "linux"}, built: &builder.Result{ImagePath: path},
-		runDir: t.TempDir(), log: slog.New(slog.DiscardHandler),
+	p := &product{
+		factory: &Factory{Sandbox: oneKind{}}, def: &Definition{User: "linux"}, name: "Standard_Test_1",
+		log: slog.New(slog.DiscardHandler),
 	}
+	j := &job{product: p, runDir: t.TempDir(), build: publish.NewBuildID(p.factory.now())}
+	require.NoError(t, sandboxtest.WriteImage(j.file(".qcow2"), 4<<30))
 	m, err := j.boot(t.Context(), sandbox.Variant{InstanceID: "1"})
 	require.NoError(t, err)
 	require.NoError(t, m.Close())

@@ -123,7 +123,7 @@ func (q *QEMU) setDefaults() {
 		q.CPUs = 2
 	}
 	if q.MemoryMiB == 0 {
-		q.MemoryMiB = 1024
+		q.MemoryMiB = defaultMemoryMiB
 	}
 	if q.GrowBytes == 0 {
 		q.GrowBytes = 4 << 30

@@ -213,7 +213,7 @@ func passwords(s *state) testsuite.Verdict {
 		}
 	}
 	if len(machines) < 2 && bad == nil {
-		return unknown("the passwords of two machines were not seen on their consoles")
+		return unknown("the passwords of two machines were not seen on their consoles: see boots.started")
 	}
 	for _, m := range machines {
 		length, symbols, _ := strings.Cut(s.lines["password"][m][0], " ")

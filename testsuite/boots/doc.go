@@ -44,5 +44,6 @@
 // units and tables that no package has.
 //
 // How long a boot takes depends on the host. A host that is slower for the kernel is taken
-// to be slower for what follows, so a kernel that is slower itself is not seen.
+// to be slower for what follows, so a kernel that is slower itself is not seen. A host that
+// is faster than it was hides an image that is slower.
 package boots

@@ -159,6 +159,7 @@ var (
 	suite       = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$`)
 	hostPath    = regexp.MustCompile(`^/[A-Za-z0-9._/+@-]*$`)
 	fingerprint = regexp.MustCompile(`^[0-9A-F]{40}$`)
+	sha256Text  = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
 // Validate reports all that is wrong with s. Build tools hand such values to

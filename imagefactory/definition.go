@@ -81,6 +81,14 @@ type Definition struct {
 
 	// Publish are the targets to publish on. Default: the download directory.
 	Publish []Component `yaml:"publish,omitempty"`
+	// Staging are targets for every release before it is public, if it ever will be:
+	// for tests of one's own. Only the newest and the one before stay there.
+	Staging []Component `yaml:"staging,omitempty"`
+	// Gate is what keeps an image from being released. Default: what is unsafe or
+	// broken, and every check that fails.
+	Gate Gate `yaml:"gate,omitempty"`
+	// Renewal is when latest is renewed. Default: whenever the image has changed.
+	Renewal Renewal `yaml:"renewal,omitempty"`
 
 	// Dir is the directory that relative paths refer to: the YAML file's.
 	Dir string `yaml:"-"`
@@ -212,6 +220,10 @@ type Component struct {
 	// Host is the name in [Factory.Hosts] of the machine that a builder runs on. If
 	// empty, Factory.Host.
 	Host string
+	// Name is what a report calls a publish target: up to 64 letters, digits, dots,
+	// hyphens and underscores. If empty, the driver's name and, from the second
+	// target of a kind on, its number: obs, obs-2.
+	Name string
 	// Config is a value of the driver's own type, maps and lists that say the
 	// same, or what YAML held. If nil, the driver's defaults.
 	Config any
@@ -232,6 +244,10 @@ func (c *Component) UnmarshalYAML(decode func(any) error) error {
 		case pair.Key.Text() == "host":
 			if c.Host = pair.Value.Text(); c.Host == "" {
 				return pair.Value.At(errors.New("want the name of a host"))
+			}
+		case pair.Key.Text() == "name":
+			if c.Name = pair.Value.Text(); c.Name == "" {
+				return pair.Value.At(errors.New("want a name"))
 			}
 		case c.Driver != "":
 			return pair.Key.At(errors.New("only one driver may be named here"))
@@ -254,10 +270,14 @@ func (c Component) MarshalYAML() (any, error) {
 	if c.Driver == "" {
 		return nil, errors.New("no driver is named")
 	}
+	out := map[string]any{c.Driver: config}
 	if c.Host != "" {
-		return map[string]any{c.Driver: config, "host": c.Host}, nil
+		out["host"] = c.Host
 	}
-	return map[string]any{c.Driver: config}, nil
+	if c.Name != "" {
+		out["name"] = c.Name
+	}
+	return out, nil
 }
 
 // at gives an error a position in the configuration, if that has one.
@@ -324,9 +344,19 @@ func (d *Definition) Complete() error {
 	check(d.MinDiskBytes.whole(), "min_disk: %v is no whole number of MiB or MB", d.MinDiskBytes)
 	check(d.MinDiskBytes >= d.DiskBytes, "min_disk: %v is less than the disk's %v", d.MinDiskBytes, d.DiskBytes)
 	check(d.Builder.Driver != "", "builder: missing")
-	for _, c := range d.Publish {
-		check(c.Driver != "", "publish: a driver's name is missing")
-		check(c.Host == "", "publish: a host is for builders only")
+	check(d.Builder.Name == "", "builder: a name is for publish targets only")
+	if err := d.checkTargets(); err != nil {
+		errs = append(errs, unjoin(err)...)
+	}
+	for _, c := range d.Staging {
+		check(c.Driver != "", "staging: a driver's name is missing")
+		check(c.Host == "", "staging: a host is for builders only")
+	}
+	for _, err := range unjoin(d.Gate.check(d.Test.FailFrom)) {
+		errs = append(errs, fmt.Errorf("gate: %w", err))
+	}
+	for _, err := range unjoin(d.Renewal.check()) {
+		errs = append(errs, fmt.Errorf("renewal: %w", err))
 	}
 	switch d.UVPMonitor.State {
 	case testsuite.UVPRequired:

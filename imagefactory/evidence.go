@@ -14,9 +14,9 @@ import (
 // verifyClaims holds what the definition claims against what was found in the
 // machine that the image was booted as: the architecture, the capabilities, and
 // that forbidden packages are absent.
-func (j *job) verifyClaims() error {
-	d := j.def
-	e, err := EvidenceFrom(j.facts, j.disk, d.OS.Arch)
+func (p *product) verifyClaims(facts testsuite.Facts, disk *guestdisk.Disk) error {
+	d := p.def
+	e, err := EvidenceFrom(facts, disk, d.OS.Arch)
 	if err != nil {
 		return err
 	}
@@ -79,10 +79,10 @@ func EvidenceFrom(facts testsuite.Facts, disk *guestdisk.Disk, arch string) (cap
 			e.Modules = append(e.Modules, f[0])
 		}
 	}
-	// "STATUS NAME VERSION", where the status of what is installed is "ii" or,
-	// for a package that is held, "hi".
+	// "STATUS NAME VERSION ARCH", where the status of what is installed is "ii" or,
+	// for a package that is held, "hi". Facts of before had no architecture.
 	for _, line := range lines("packages") {
-		if f := strings.Fields(line); len(f) == 3 && strings.HasSuffix(f[0], "i") {
+		if f := strings.Fields(line); len(f) >= 3 && strings.HasSuffix(f[0], "i") {
 			e.Packages = append(e.Packages, f[1])
 		}
 	}

@@ -97,9 +97,9 @@ func TestDefinitionRoundTrip(t *testing.T) {
 	require.NoError(t, err)
 	again, err := parse("again.yaml", "/x", text)
 	require.NoError(t, err, string(text))
-	one, err := (&job{def: &got[0]}).inputs()
+	one, err := (&product{def: &got[0]}).inputs()
 	require.NoError(t, err)
-	two, err := (&job{def: &again[0]}).inputs()
+	two, err := (&product{def: &again[0]}).inputs()
 	require.NoError(t, err)
 	require.Equal(t, one, two)
 }
@@ -387,7 +387,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(minimal))
 	for _, s := range []string{
 		"notes: !include x", "notes: [!env X, ~, 0755, 22.10]", "notes:\n    -", "capabilities: [kvm-virtio, ~]", "properties: {__support_kvm_gpu_type: V100, %s: d}", "<<: *a", "min_disk: 4 TiB", "x-a: &a {b: c}",
-		"publish: [{directory: }, {a: b, c: d}]", "test: {waivers: [{check: sshd.macs, expires: 2027-06-30}]}", "mirrors: {debian: \"http://u:p@h\"}", "? x\n    : y", "notes: |\n      a\n\n      b", "uvp_monitor: {state: optional, reason: r}",
+		"publish: [{directory: }, {a: b, c: d}]", "publish: [{a: b, name: c}, {name: 1, a: b}]", "test: {waivers: [{check: sshd.macs, expires: 2027-06-30}]}", "mirrors: {debian: \"http://u:p@h\"}", "? x\n    : y", "notes: |\n      a\n\n      b", "uvp_monitor: {state: optional, reason: r}",
 	} {
 		f.Add([]byte(minimal + "    " + s + "\n"))
 	}
@@ -436,7 +436,7 @@ func bare(definitions []Definition) []Definition {
 		if err := c.decode(&config); err != nil {
 			panic(err)
 		}
-		return Component{Driver: c.Driver, Host: c.Host, Config: config}
+		return Component{Driver: c.Driver, Host: c.Host, Name: c.Name, Config: config}
 	}
 	for i := range out {
 		d := &out[i]

@@ -1,6 +1,7 @@
 package imagefactory
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/nearest"
-	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/boots"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
@@ -21,15 +21,6 @@ type parts struct {
 	profiles map[string]testsuite.Profile
 	probes   []testsuite.Probe
 }
-
-// target is a place to publish on.
-type target struct {
-	name   string // of the driver and, from the second of a kind on, its number
-	driver string
-	publish.Target
-}
-
-func (t target) String() string { return "target " + t.name }
 
 // parts reports every part that definitions could not name, or not for certain.
 func (f *Factory) parts() (*parts, error) {
@@ -84,13 +75,13 @@ func byName[T any](log *slog.Logger, kind string, list []T, nameOf func(T) strin
 // newDriver makes a builder or a target from what a definition says under key.
 // A mistake in that is the error; a driver that is itself at fault fails its
 // image alone.
-func newDriver[D, T any](j *job, key string, drivers map[string]D, c Component, construct func(D, func(any) error) (T, error)) (T, error) {
+func newDriver[D, T any](p *product, key string, drivers map[string]D, c Component, construct func(D, func(any) error) (T, error)) (T, error) {
 	var made T
 	mistake := func(err error) error {
 		var errs []error
 		for _, err := range unjoin(err) {
-			config := locate(j.def.source.file, c.at(err))
-			config.Err = fmt.Errorf("image %s: %s: %w", j.name, key, config.Err)
+			config := locate(p.def.source.file, c.at(err))
+			config.Err = fmt.Errorf("image %s: %s: %w", p.name, key, config.Err)
 			errs = append(errs, config)
 		}
 		return errors.Join(errs...)
@@ -100,14 +91,14 @@ func newDriver[D, T any](j *job, key string, drivers map[string]D, c Component, 
 		return made, mistake(nearest.Unknown("driver", c.Driver, slices.Sorted(maps.Keys(drivers))))
 	}
 	who := key + " " + c.Driver
-	err := contain(j.log, who, "New", func() (err error) {
+	err := contain(p.log, who, "New", func() (err error) {
 		if made, err = construct(driver, c.decode); err == nil && any(made) == nil {
 			err = fmt.Errorf("%s: New %w", who, errNothing)
 		}
 		return err
 	})
 	if err != nil && isFault(err) {
-		j.fault = errors.Join(j.fault, err)
+		p.fault = errors.Join(p.fault, err)
 		return made, nil
 	}
 	if err != nil {
@@ -123,7 +114,11 @@ func (p *parts) suite(d *Definition, mirrors map[string]string) (*testsuite.Suit
 		err := fmt.Errorf("image %s: test: %w", d.Name, nearest.Unknown("profile", d.Test.Profile, slices.Sorted(maps.Keys(p.profiles))))
 		return nil, d.source.locateAt(err, "test", "profile")
 	}
-	s := &testsuite.Suite{Profile: profile, Probes: p.probes, FailFrom: d.Test.FailFrom, Params: testsuite.Params{
+	if err := d.Gate.checkTests(profile); err != nil {
+		return nil, d.source.locateAt(fmt.Errorf("image %s: %w", d.Name, err), "gate", "tests")
+	}
+	failFrom := cmp.Or(d.Test.FailFrom, testsuite.Severity(d.Gate.Tests.From))
+	s := &testsuite.Suite{Profile: profile, Probes: p.probes, FailFrom: failFrom, Params: testsuite.Params{
 		User: d.User, NTPServers: d.NTPServers, DiskBytes: int64(d.DiskBytes), RequiredPackages: d.Test.RequiredPackages,
 		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor), LVM: d.LVM,
 	}}

@@ -8,8 +8,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,8 +38,10 @@ type Outcome string
 // The outcomes.
 const (
 	Published Outcome = "published" // there is a new release
-	Unchanged Outcome = "unchanged" // packages and configuration are those of the latest release
+	Unchanged Outcome = "unchanged" // from what the latest release is from, or with its packages and configuration
 	Failed    Outcome = "failed"    // Stage and Error say where and why
+	Waiting   Outcome = "waiting"   // the stages that were asked for are done, others are left
+	Candidate Outcome = "candidate" // there is a new release that is not public yet: Held says why
 )
 
 // Report is what came of a run.
@@ -73,34 +77,56 @@ type ImageReport struct {
 	// definition's order; none where it came to no publication.
 	Targets []TargetReport `json:"targets,omitempty"`
 
+	// Stale says by a target's name why what is latest there is older than
+	// Factory.MaxAge, or that this cannot be told; it has no other targets.
+	Stale map[string]string `json:"stale,omitempty"`
+
 	// Notes are the known issues that the definition lists.
 	Notes []string `json:"notes,omitempty"`
 
-	// Err is the error itself, for errors.Is and errors.As; nil unless Failed.
+	// Findings are what the definition's gate judged, whether it blocked or not.
+	Findings []Finding `json:"findings,omitempty"`
+	// Due says whether latest was to be renewed, for an image that came so far.
+	Due *Due `json:"due,omitempty"`
+	// Held is why a release is a candidate, or why the gate keeps it one; otherwise "".
+	Held string `json:"held,omitempty"`
+	// Alarms are what somebody has to look at beside Error: a latest that has gone
+	// unrenewed for too long, releases that cannot be retired.
+	Alarms []string `json:"alarms,omitempty"`
+	// Retired are the releases that were removed, TARGET/BUILD.
+	Retired []string `json:"retired,omitempty"`
+
+	// Err is the error itself, for errors.Is and errors.As; nil unless Failed, and but
+	// for Do's ErrNothingToDo.
 	Err error `json:"-"`
 }
 
 // TargetReport is what came of an image on one target. What failed on it is tried there
 // again by the next run.
 type TargetReport struct {
-	// Name is the driver's and, from the second of a kind on, its number: obs, obs-2.
+	// Name is what the definition calls the target; see [Component].
 	Name  string `json:"name"`
 	Build string `json:"build"` // that was published
 	Error string `json:"error"` // otherwise ""
 }
 
-// OK reports whether there are images and each is published or unchanged, and
-// nothing is wrong with the website.
+// OK reports whether there are images and each is published, unchanged, a candidate or
+// waiting, without an alarm and nowhere stale, and nothing is wrong with the website.
 func (r *Report) OK() bool {
 	if r == nil || len(r.Images) == 0 || r.SiteError != "" {
 		return false
 	}
 	for _, i := range r.Images {
-		if i.Result != Published && i.Result != Unchanged {
+		if !i.good() {
 			return false
 		}
 	}
 	return true
+}
+
+// good reports whether nobody has to look at the image.
+func (i *ImageReport) good() bool {
+	return slices.Contains([]Outcome{Published, Unchanged, Candidate, Waiting}, i.Result) && len(i.Alarms)+len(i.Stale) == 0
 }
 
 // WriteJSON writes the report as indented JSON, with the keys that the fields
@@ -159,7 +185,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	for _, i := range r.Images {
 		var took []string
-		for _, s := range []Stage{StageBuild, StageInspect, StageTest, StageSeal, StagePublish} {
+		for _, s := range stageOrder {
 			if ms, ok := i.DurationMS[s]; ok {
 				took = append(took, fmt.Sprintf("%s %v", s, (time.Duration(ms)*time.Millisecond).Round(100*time.Millisecond)))
 			}
@@ -175,13 +201,30 @@ func (r *Report) WriteText(w io.Writer) error {
 		if c := i.Checks; c != (testsuite.Summary{}) {
 			printf("  checks: %d passed, %d failed, %d errors, %d waived, %d skipped, %d flaky\n", c.Pass, c.Fail, c.Error, c.Waived, c.Skipped, c.Flaky)
 		}
+		if i.Held != "" && i.Result == Candidate {
+			printf("  build %s is held: %s\n", i.Build, i.Held)
+		}
+		for _, f := range i.Findings {
+			if !f.Blocks {
+				printf("  finding %s (%s): %s\n", f.ID, f.Severity, f.Text)
+			}
+		}
 		if i.Release != "" {
 			printf("  latest release: %s\n", i.Release)
+		}
+		for _, text := range i.Alarms {
+			printf("  ALARM: %s\n", text)
+		}
+		if n := len(i.Retired); n > 0 {
+			printf("  retired: %s\n", strings.Join(i.Retired, ", "))
 		}
 		for _, t := range i.Targets {
 			if t.Error != "" {
 				printf("  target %s: build %s waits: %s\n", t.Name, t.Build, t.Error)
 			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(i.Stale)) {
+			printf("  target %s is stale: %s\n", name, i.Stale[name])
 		}
 		for _, note := range i.Notes {
 			printf("  note: %s\n", note)

@@ -94,12 +94,17 @@ func (g *generator) schema(typ reflect.Type) object {
 		return object{"anyOf": []object{text, {"type": "array", "items": text}}}
 	case reflect.TypeFor[testsuite.Severity]():
 		return object{"enum": []testsuite.Severity{testsuite.Low, testsuite.Medium, testsuite.High, testsuite.Critical}}
+	case reflect.TypeFor[Threshold]():
+		return object{"enum": []Threshold{"low", "medium", "high", "critical", Never}}
+	case reflect.TypeFor[Period]():
+		return object{"enum": []Period{EveryNight, EveryMonth}}
 	case reflect.TypeFor[testsuite.UVPState]():
 		return object{"enum": []testsuite.UVPState{testsuite.UVPRequired, testsuite.UVPOptional, testsuite.UVPForbidden}}
 	case reflect.TypeFor[Component]():
 		return object{
-			"type": "object", "minProperties": 1, "maxProperties": 2, "properties": object{"host": g.schema(reflect.TypeFor[string]())},
-			"if": object{"required": []string{"host"}}, "then": object{"minProperties": 2}, "else": object{"maxProperties": 1},
+			"type": "object", "minProperties": 1, "maxProperties": 2, "properties": object{"host": g.schema(reflect.TypeFor[string]()), "name": g.schema(reflect.TypeFor[string]())},
+			"if":   object{"anyOf": []object{{"required": []string{"host"}}, {"required": []string{"name"}}}},
+			"then": object{"minProperties": 2}, "else": object{"maxProperties": 1}, "not": object{"required": []string{"host", "name"}},
 		}
 	}
 	switch typ.Kind() {
@@ -107,6 +112,8 @@ func (g *generator) schema(typ reflect.Type) object {
 		return object{"$ref": "#/$defs/Text"}
 	case reflect.Bool:
 		return object{"type": "boolean"}
+	case reflect.Int:
+		return object{"type": "integer"}
 	case reflect.Slice:
 		return object{"type": "array", "items": g.schema(typ.Elem())}
 	case reflect.Map:
@@ -160,9 +167,16 @@ var docLink = regexp.MustCompile(`\[([A-Za-z.]+)\]`)
 
 // comments are the documentation of the structs' fields.
 func comments(t *testing.T) map[string]string {
-	file, err := parser.ParseFile(token.NewFileSet(), "definition.go", nil, parser.ParseComments)
-	require.NoError(t, err)
 	out := make(map[string]string)
+	for _, name := range []string{"definition.go", "gate.go", "renewal.go", "report.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		require.NoError(t, err)
+		addComments(file, out)
+	}
+	return out
+}
+
+func addComments(file *ast.File, out map[string]string) {
 	ast.Inspect(file, func(n ast.Node) bool {
 		spec, ok := n.(*ast.TypeSpec)
 		if !ok {
@@ -178,7 +192,6 @@ func comments(t *testing.T) map[string]string {
 		}
 		return false
 	})
-	return out
 }
 
 func compiled(t *testing.T) *jsonschema.Schema {
@@ -283,6 +296,7 @@ func TestSchemaAndLoaderTakeTheSameTypes(t *testing.T) {
 	require.NoError(t, json.Unmarshal(data, &document))
 	complete := map[string]string{ // a good value around each kind of struct, for its key %s
 		"Definition": "%s", "OS": "os: {%s}", "Test": "test: {%s}", "UVPMonitor": "uvp_monitor: {%s}", "Waiver": "test: {waivers: [{%s}]}", "TrustedKey": "trusted_keys: [{%s}]", "Repository": "repositories: [{%s}]",
+		"Gate": "gate: {%s}", "Rule": "gate: {versions: {%s}}", "Renewal": "renewal: {%s}",
 	}
 	others := map[string]map[string]string{
 		"Waiver": {"check": "sshd.macs", "reason": "r", "expires": "2027-06-30"}, "TrustedKey": {"file": "/f"}, "Repository": {"name": "a", "url": "http://a/"},

@@ -1,10 +1,13 @@
 package imagefactory
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -37,6 +40,30 @@ func TestWebsiteAfterRun(t *testing.T) {
 	require.NoError(t, err)
 	assert.False(t, report.OK())
 	assert.Contains(t, report.SiteError, "does not verify")
+}
+
+// How long the image took to boot is in its report, and on its page.
+func TestBootTime(t *testing.T) {
+	f, d := embedded(t)
+	var seconds atomic.Int64
+	f.Now = func() time.Time {
+		return time.Date(2026, 11, 22, 3, 15, 7, 0, time.UTC).Add(time.Duration(seconds.Add(1)) * time.Second)
+	}
+	f.Website = &website.Site{Out: filepath.Join(t.TempDir(), "site"), List: (&directory.Target{Dir: f.Dir}).List}
+	report, err := f.Run(t.Context(), []Definition{d})
+	require.NoError(t, err)
+	require.True(t, report.OK(), report.SiteError)
+	tests, err := os.ReadFile(filepath.Join(f.Dir, report.Images[0].Release, d.Name+"-"+report.Images[0].Build+".test.json"))
+	require.NoError(t, err)
+	var took struct {
+		BootMS int64 `json:"boot_ms"`
+	}
+	require.NoError(t, json.Unmarshal(tests, &took))
+	assert.GreaterOrEqual(t, took.BootMS, int64(1000))
+	page, err := os.ReadFile(filepath.Join(f.Website.Out, "images", d.Name, "index.html"))
+	require.NoError(t, err)
+	seen := (time.Duration(took.BootMS) * time.Millisecond).String()
+	assert.Contains(t, string(page), `<td class="num">`+seen+`</td>`)
 }
 
 // Each family has one group, and the groups stand together.

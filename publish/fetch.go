@@ -76,6 +76,9 @@ type Fetcher struct {
 	MaxAge time.Duration
 	// MaxBytes bounds the size of the files that are fetched; if zero, 1 TiB.
 	MaxBytes int64
+	// Rebuilds may demand that others have built the release again. That is judged
+	// before any of it is fetched.
+	Rebuilds Rebuilds
 	// Now is the clock. If nil, time.Now.
 	Now func() time.Time
 	// Logger is told when another run holds the image's lock, and what is left of
@@ -108,8 +111,9 @@ func Fetch(ctx context.Context, source Source, name string, keyring *signing.Key
 // Refused are, too, a build that the source's lifecycle.json says was withdrawn
 // (ErrWithdrawn), one older than MaxAge (ErrTooOld), one dated in the future
 // (ErrFuture), one that is not what its name says ([WrongReleaseError]), one
-// without a good signature ([signing.Error]), and one that is otherwise not as it was
-// signed (ErrNotAsSigned or signing.Error). What is not at the source is
+// without a good signature ([signing.Error]), one that too few rebuilders confirm
+// (ErrNotRebuilt), and one that is otherwise not as it was signed (ErrNotAsSigned or
+// signing.Error). What is not at the source is
 // ErrUnknownBuild.
 //
 // With Suffixes the Release has only the files that are there, and cannot be
@@ -244,7 +248,10 @@ func (f *Fetcher) offer(ctx context.Context, w wanted) (*offer, error) {
 	if err := o.index.checkIs(w.image, w.build); err != nil {
 		return nil, err
 	}
-	return o, f.judge(o)
+	if err := f.judge(o); err != nil {
+		return nil, err
+	}
+	return o, f.Rebuilds.check(ctx, o, *f.verifier())
 }
 
 // verifySmall verifies the signature of the checksums, and by them the index.

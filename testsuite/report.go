@@ -24,9 +24,12 @@ type Report struct {
 	Host       string    `json:"host"`
 	Started    time.Time `json:"started"`
 	DurationMS int64     `json:"duration_ms"`
-	RoundTrips int       `json:"round_trips"`
-	Checks     []Result  `json:"checks"` // in the profile's order
-	Summary    Summary   `json:"summary"`
+	// BootMS is how long the machine took from its start until it let its user in,
+	// where who started it sets that; 0 if it is not known.
+	BootMS     int64    `json:"boot_ms,omitempty"`
+	RoundTrips int      `json:"round_trips"`
+	Checks     []Result `json:"checks"` // in the profile's order
+	Summary    Summary  `json:"summary"`
 }
 
 // A Result is the outcome of one check.

@@ -25,6 +25,11 @@
 // Elements are programs that run as root on the host and in the image: who may
 // write a definition or its elements is trusted.
 //
+// # Rebuilding
+//
+// A result's ConfigDir has a create_appliance.sh, which builds the image with
+// diskimage-builder alone from mirrors that its user names.
+//
 // # Files
 //
 // An image of this package is held to an account of its files (package ledger).
@@ -234,13 +239,10 @@ func (r *run) build(ctx context.Context) (*builder.Result, error) {
 	if err := r.stage(ctx); err != nil {
 		return nil, err
 	}
-	var version strings.Builder
-	err := r.host.Run(ctx, builder.Command{Args: []string{program, "--version"}, Stdout: &version})
-	if err != nil {
-		return nil, fmt.Errorf("cannot use diskimage-builder (Debian's package is python3-diskimage-builder): %w", err)
+	var err error
+	if r.version, err = r.toolVersion(ctx); err != nil {
+		return nil, err
 	}
-	r.version = strings.TrimSpace(version.String())
-
 	args, env := r.args(), r.env()
 	r.log.InfoContext(ctx, "building", "tool", program, "version", r.version, "args", args)
 	log := buildlog.New(ctx, r.spec.Log, r.log, parseLine)

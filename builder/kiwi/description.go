@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -32,8 +31,17 @@ type values struct {
 
 // summary is what the driver has to know of a description.
 type summary struct {
-	manager      string   // package manager: apt, zypper, …
-	repositories []string // names of the mirrors that it builds from, sorted
+	manager      string       // package manager: apt, zypper, …
+	repositories []repository // that it builds from
+}
+
+// repository is one of a description's.
+type repository struct {
+	mirror, path string // its mirror's name, and where it is below that
+	kind         string // rpm-md, apt-deb, …
+	distribution string // apt-deb: the suite
+	components   string // apt-deb: separated by spaces; main if empty
+	profiles     string // separated by commas; those with which it is used, all if empty
 }
 
 var (
@@ -76,7 +84,7 @@ func render(src []byte, v values) ([]byte, summary, error) {
 	}
 	var out bytes.Buffer
 	r := &renderer{values: v, in: xml.NewDecoder(bytes.NewReader(src)), out: xml.NewEncoder(&out), src: src,
-		seen: map[string]int{}, profile: map[string]bool{}, mirrors: map[string]bool{}}
+		seen: map[string]int{}, profile: map[string]bool{}}
 	if err := r.run(); err != nil {
 		return nil, summary{}, err
 	}
@@ -84,7 +92,7 @@ func render(src []byte, v values) ([]byte, summary, error) {
 		return nil, summary{}, fmt.Errorf("not well-formed: %w", err)
 	}
 	out.WriteByte('\n')
-	return out.Bytes(), summary{manager: r.manager, repositories: slices.Sorted(maps.Keys(r.mirrors))}, nil
+	return out.Bytes(), summary{manager: r.manager, repositories: r.repositories}, nil
 }
 
 type renderer struct {
@@ -95,9 +103,11 @@ type renderer struct {
 	path    []string // of open elements
 	seen    map[string]int
 	profile map[string]bool // those that are declared
-	mirrors map[string]bool
 	manager string
-	errs    []error
+	// Those that have ended, and the one that is open.
+	repositories []repository
+	repository   repository
+	errs         []error
 }
 
 // fail notes what is wrong at the current place.
@@ -200,6 +210,7 @@ func (r *renderer) start(t xml.StartElement) error {
 	case r.at("image/preferences/type/oemconfig/oem-resize"):
 		return r.replaceElement("oem-resize", "false") // the first boot's cloud-init does it
 	case r.at("image/repository"):
+		r.repository = repository{kind: attr(t, "type"), distribution: attr(t, "distribution"), components: attr(t, "components"), profiles: attr(t, "profiles")}
 		setAttr(&t, "repository_gpgcheck", "true")
 		setAttr(&t, "package_gpgcheck", "true")
 	case r.at("image/repository/source"):
@@ -233,7 +244,8 @@ func (r *renderer) source(t *xml.StartElement) {
 		r.fail("<source>: %w", err)
 		return
 	}
-	r.mirrors[m[1]] = true
+	r.repository.mirror, r.repository.path = m[1], strings.Trim(m[2], "/")
+	r.repositories = append(r.repositories, r.repository)
 	setAttr(t, "path", strings.TrimRight(base, "/")+m[2])
 }
 

@@ -40,7 +40,7 @@ func TestRender(t *testing.T) {
 	v.profiles = []string{"Disk"}
 	out, sum, err := render([]byte(smallDescription), v)
 	require.NoError(t, err)
-	require.Equal(t, summary{manager: "apt", repositories: []string{"debian"}}, sum)
+	require.Equal(t, summary{manager: "apt", repositories: []repository{{mirror: "debian", path: "more", kind: "apt-deb"}}}, sum)
 	for _, want := range []string{
 		`<image schemaversion="7.5" name="Test">`,
 		"<version>1.2.3</version><rpm-check-signatures>true</rpm-check-signatures>",

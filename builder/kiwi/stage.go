@@ -207,7 +207,11 @@ func (r *run) inputs() string {
 
 // render is the description's config.xml with values in place.
 func (r *run) render(version string, mirror func(string) (string, error)) ([]byte, summary, error) {
-	src, err := readBounded(r.given(descriptionDir, "config.xml"), maxDescription)
+	return r.renderFrom(r.given(descriptionDir), version, mirror)
+}
+
+func (r *run) renderFrom(dir, version string, mirror func(string) (string, error)) ([]byte, summary, error) {
+	src, err := readBounded(filepath.Join(dir, "config.xml"), maxDescription)
 	if err != nil {
 		return nil, summary{}, fmt.Errorf("description: %w", err)
 	}

@@ -199,7 +199,7 @@ func (o *options) boot(ctx context.Context, suite *testsuite.Suite, stderr io.Wr
 		if err != nil {
 			return facts, nil, err
 		}
-		others = boots.Start(ctx, boots.Config{Sandbox: box, Image: image, Set: o.boots, UEFI: disk.BootUEFI})
+		others = boots.Start(ctx, boots.Config{Sandbox: box, Image: image, Set: o.boots, UEFI: disk.BootUEFI, Suite: suite})
 		defer func() { err = errors.Join(err, others.Close()) }()
 		image.Variant = others.First
 	}

@@ -101,13 +101,36 @@ func (c *command) list(ctx context.Context, t place) error {
 	if err != nil {
 		return err
 	}
-	if !c.json {
-		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-		for _, e := range have {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", e.ID, e.State(), strings.ReplaceAll(e.Problem+e.Withdrawn, "\n", "; "))
-		}
-		return w.Flush()
+	show := printText
+	if c.json {
+		show = printJSON
 	}
+	return worst([]error{show(have), c.fresh(t, have)})
+}
+
+// fresh exits with 1 if what is latest is older than -max-age.
+func (c *command) fresh(t place, have []publish.Entry) error {
+	if c.maxAge == 0 {
+		return nil
+	}
+	if err := publish.CheckFresh(have, c.age(), time.Now()); err != nil {
+		return exitCode{fmt.Errorf("%s: %s: %w", t.name, c.args[0], err)}
+	}
+	return nil
+}
+
+// age is -max-age.
+func (c *command) age() time.Duration { return time.Duration(c.maxAge) * 24 * time.Hour }
+
+func printText(have []publish.Entry) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, e := range have {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", e.ID, e.State(), strings.ReplaceAll(e.Problem+e.Withdrawn, "\n", "; "))
+	}
+	return w.Flush()
+}
+
+func printJSON(have []publish.Entry) error {
 	type row struct {
 		Name   string `json:"name"`
 		ID     string `json:"id"`
@@ -137,20 +160,29 @@ func (c *command) verify(ctx context.Context, t place) error {
 	if err != nil {
 		return err
 	}
-	if _, err := known(ctx, t, c.args[0]); err != nil {
+	have, err := known(ctx, t, c.args[0])
+	if err != nil {
 		return err
 	}
-	v, ok := t.Target.(verifier)
-	if !ok {
-		return fmt.Errorf("what is on %s cannot be verified from here", t.name)
+	err = problems(have)
+	if v, ok := t.Target.(verifier); ok {
+		err = v.Verify(ctx, c.args[0], keyring)
 	}
-	if err := v.Verify(ctx, c.args[0], keyring); err != nil {
-		if ctx.Err() != nil {
-			return err
+	if err != nil && ctx.Err() == nil {
+		err = exitCode{fmt.Errorf("%s: %w", t.name, err)}
+	}
+	return worst([]error{err, c.fresh(t, have)})
+}
+
+// problems are what a target that is not read itself says of its entries.
+func problems(have []publish.Entry) error {
+	var errs []error
+	for _, e := range have {
+		if e.Problem != "" {
+			errs = append(errs, fmt.Errorf("%s: %s", e.ID, e.Problem))
 		}
-		return exitCode{err}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (c *command) fetch(ctx context.Context) error {
@@ -158,9 +190,14 @@ func (c *command) fetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.rebuilders != "" {
+		if c.rebuilds.Keyring, err = signing.LoadKeyring(c.rebuilders); err != nil {
+			return err
+		}
+	}
 	f := &publish.Fetcher{
 		Source: c.source, Keyring: keyring, Dir: c.args[1],
-		Suffixes: c.only, MaxAge: time.Duration(c.maxAge) * 24 * time.Hour,
+		Suffixes: c.only, MaxAge: c.age(), Rebuilds: c.rebuilds,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
 	r, err := f.Fetch(ctx, c.args[0])

@@ -5,9 +5,9 @@
 //	publish rollback      -to TARGET -reason TEXT IMAGE BUILD  make an older build latest, withdraw newer ones
 //	publish withdraw      -to TARGET -reason TEXT IMAGE BUILD  take a build back
 //	publish retain   [-n] -to TARGET IMAGE                   remove what is out of date for two years
-//	publish list  [-json] -to TARGET IMAGE                   say what is published
-//	publish verify        -to TARGET -keyring FILE IMAGE     find what is wrong with it
-//	publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX] IMAGE[/latest|/prev|/BUILD] DIR
+//	publish list  [-json] [-max-age DAYS] -to TARGET IMAGE   say what is published
+//	publish verify [-max-age DAYS] -to TARGET -keyring FILE IMAGE  find what is wrong with it
+//	publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX] [-rebuilt-by N …] IMAGE[/latest|/prev|/BUILD] DIR
 //	                                                         bring a release to DIR/IMAGE/BUILD, verified
 //
 // RELEASE is a directory IMAGE/BUILD. TARGET is directory:DIR, obs:BUCKET[/PREFIX],
@@ -17,7 +17,10 @@
 // would be. SOURCE is directory:DIR, obs:BUCKET[/PREFIX] or the URL of a web server that
 // serves one. Fetch prints the release's directory; it continues what it could not end
 // before, and with -only, which may be repeated, it fetches only files that end so, such
-// as .qcow2. With -journal FILE each call of an object store is appended to the file, as
+// as .qcow2. With -rebuilt-by N -rebuilders KEYRING -rebuilds DIR it demands that N of the
+// keys in KEYRING have signed a statement, DIR/*.json, that they have built the release
+// again and found the same; -rebuilt-as says how much: files, content (the default) or
+// bytes. With -journal FILE each call of an object store is appended to the file, as
 // a line of JSON without secrets.
 //
 // An object store is reached with these variables of the environment; "yes" is the only
@@ -33,6 +36,9 @@
 //	OBS_ALLOW_HTTP=yes                         send over connections that anybody can read
 //	OBS_SKIP_TLS_VERIFICATION=yes              believe whoever poses as the service
 //	IMS_ALLOW_HTTP=yes                         let ims's tokens go over such connections
+//
+// With -max-age, list and verify exit with 1 and name each target on which what is latest
+// is older than so many days, or nothing is.
 //
 // It exits with 0 if all is done or good, 1 if a release is not good or may not be
 // published, and 2 for wrong usage, an unknown image or build, and what cannot be
@@ -60,9 +66,10 @@ const usage = `usage: publish push     [-n] -to TARGET -keyring FILE RELEASE
        publish rollback      -to TARGET -reason TEXT IMAGE BUILD
        publish withdraw      -to TARGET -reason TEXT IMAGE BUILD
        publish retain   [-n] -to TARGET IMAGE
-       publish list  [-json] -to TARGET IMAGE
-       publish verify        -to TARGET -keyring FILE IMAGE
-       publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX] IMAGE[/latest|/prev|/BUILD] DIR
+       publish list  [-json] [-max-age DAYS] -to TARGET IMAGE
+       publish verify [-max-age DAYS] -to TARGET -keyring FILE IMAGE
+       publish fetch         -from SOURCE -keyring FILE [-max-age DAYS] [-only SUFFIX]
+                             [-rebuilt-by N -rebuilders KEYRING -rebuilds DIR [-rebuilt-as files|content|bytes]] IMAGE[/latest|/prev|/BUILD] DIR
 TARGET is directory:DIR, obs:BUCKET[/PREFIX], glance:CLOUD or ims:CLOUD/BUCKET[/PREFIX]
 SOURCE is directory:DIR, obs:BUCKET[/PREFIX] or an http or https URL
 -journal FILE, with each command, appends the calls of an object store to the file
@@ -105,7 +112,10 @@ type command struct {
 	dryRun  bool
 	json    bool
 	journal string
-	args    []string
+
+	rebuilds   publish.Rebuilds
+	rebuilders string // the file of their keys
+	args       []string
 }
 
 func run(ctx context.Context, args []string) error {
@@ -119,9 +129,9 @@ func run(ctx context.Context, args []string) error {
 		"rollback": {(*command).rollback, 2, "reason"},
 		"withdraw": {(*command).withdraw, 2, "reason"},
 		"retain":   {(*command).retain, 1, "n"},
-		"list":     {(*command).list, 1, "json"},
-		"verify":   {(*command).verify, 1, "keyring"},
-		"fetch":    {nil, 2, "from keyring max-age only"},
+		"list":     {(*command).list, 1, "json max-age"},
+		"verify":   {(*command).verify, 1, "keyring max-age"},
+		"fetch":    {nil, 2, "from keyring max-age only rebuilt-by rebuilt-as rebuilders rebuilds"},
 	}
 	name := ""
 	if len(args) > 0 {
@@ -155,6 +165,14 @@ func run(ctx context.Context, args []string) error {
 			flags.StringVar(&from, f, "", "`source` directory:DIR, obs:BUCKET[/PREFIX] or a URL")
 		case "max-age":
 			flags.IntVar(&c.maxAge, f, 0, "refuse builds that began more than so many `days` ago")
+		case "rebuilt-by":
+			flags.IntVar(&c.rebuilds.By, f, 0, "demand that so many rebuilders confirm the release")
+		case "rebuilt-as":
+			flags.StringVar((*string)(&c.rebuilds.Same), f, string(signing.SameContent), "what must be the `same`: files, content or bytes")
+		case "rebuilders":
+			flags.StringVar(&c.rebuilders, f, "", "`file` of the rebuilders' keys")
+		case "rebuilds":
+			flags.StringVar(&c.rebuilds.Dir, f, "", "`directory` of the rebuilders' statements")
 		case "only":
 			flags.Func(f, "fetch only files whose names end in the `suffix`; may be repeated", func(s string) error {
 				c.only = append(c.only, s)
@@ -174,6 +192,8 @@ func run(ctx context.Context, args []string) error {
 		defer closeJournal()
 	}
 	wrong := !known || err != nil || len(c.args) != spec.args || c.maxAge < 0 || c.maxAge > maxDays ||
+		c.rebuilds.By < 0 || (c.rebuilds.By > 0) != (c.rebuilders != "") || (c.rebuilds.By > 0) != (c.rebuilds.Dir != "") ||
+		c.rebuilds.Same != "" && (c.rebuilds.Same == signing.Differs || !c.rebuilds.Same.Reaches(signing.Differs)) ||
 		needs("from") && c.source == nil || !needs("from") && len(c.targets) == 0 ||
 		needs("keyring") && c.keyring == "" || needs("reason") && c.reason == ""
 	if wrong {
@@ -216,7 +236,7 @@ func worst(errs []error) error {
 func refused(err error) bool {
 	for _, e := range []error{
 		publish.ErrConflict, publish.ErrOlder, publish.ErrWithdrawn, publish.ErrFuture,
-		publish.ErrRollback, publish.ErrTooOld, publish.ErrNotAsSigned,
+		publish.ErrRollback, publish.ErrTooOld, publish.ErrNotAsSigned, publish.ErrNotRebuilt,
 	} {
 		if errors.Is(err, e) {
 			return true

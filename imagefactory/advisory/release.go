@@ -10,9 +10,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -33,10 +33,10 @@ type Release struct {
 
 // ReadReleases reads what is installed in the releases below a download directory,
 // DIR/IMAGE/BUILD, sorted by image and build; of the named images only, if any are
-// named. Of each release the signature of SHA256SUMS, the index and the list of
-// packages are verified, NAME-BUILD.sources or else NAME-BUILD.cdx.json; the image
-// itself is not read. A release that does not verify has an Err, as has one that
-// has no list. What is no release is passed over.
+// named. Of each release the signature of SHA256SUMS and, by it, the list of packages are
+// verified, IMAGE-BUILD.sources or else IMAGE-BUILD.cdx.json; nothing else is read. A
+// release that does not verify has an Err, as has one without a list of its own name:
+// one of another image or build. What is no release is passed over.
 func ReadReleases(ctx context.Context, dir string, keyring *signing.Keyring, images ...string) ([]Release, error) {
 	fail := func(err error) ([]Release, error) {
 		return nil, fmt.Errorf("cannot read the releases in %s: %w", dir, err)
@@ -62,7 +62,7 @@ func ReadReleases(ctx context.Context, dir string, keyring *signing.Keyring, ima
 		}
 	}
 	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
+	g.SetLimit(atOnce)
 	for i := range releases {
 		r := &releases[i]
 		g.Go(func() error {
@@ -79,19 +79,19 @@ func ReadReleases(ctx context.Context, dir string, keyring *signing.Keyring, ima
 const (
 	maxSums = 1 << 20
 	maxList = 64 << 20
+	// atOnce is how many releases are read at once. Most of the time goes by waiting
+	// for the file system, so there are more than processors.
+	atOnce = 32
 )
 
+// readRelease reads no more than is needed: the signed checksums, which name the
+// list by image and build, and the list.
 func readRelease(ctx context.Context, dir string, r *Release, keyring *signing.Keyring) (*Installed, error) {
-	root, err := os.OpenRoot(dir)
+	sums, err := readBounded(filepath.Join(dir, signing.SumsFile), maxSums)
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
-	sums, err := readBounded(root, signing.SumsFile, maxSums)
-	if err != nil {
-		return nil, err
-	}
-	signature, err := readBounded(root, signing.SumsSig, maxSums)
+	signature, err := readBounded(filepath.Join(dir, signing.SumsSig), maxSums)
 	if err != nil {
 		return nil, err
 	}
@@ -99,47 +99,40 @@ func readRelease(ctx context.Context, dir string, r *Release, keyring *signing.K
 	if _, err := v.Detached(ctx, signing.SumsFile, bytes.NewReader(sums), bytes.NewReader(signature)); err != nil {
 		return nil, err
 	}
-	digests := map[string]string{}
-	for line := range strings.Lines(string(sums)) {
-		if digest, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  "); ok {
-			digests[name] = digest
+	base := r.Image + "-" + r.Build.String()
+	for _, list := range []struct {
+		suffix string
+		read   func(io.Reader) (*Installed, error)
+	}{{".sources", ParseSources}, {".cdx.json", readBill}} {
+		digest, ok := digestIn(string(sums), base+list.suffix)
+		if !ok {
+			continue
 		}
-	}
-	verified := func(name string) ([]byte, error) {
-		data, err := readBounded(root, name, maxList)
+		data, err := readBounded(filepath.Join(dir, base+list.suffix), maxList)
 		if err != nil {
 			return nil, err
 		}
-		if sum := sha256.Sum256(data); digests[name] != hex.EncodeToString(sum[:]) {
-			return nil, fmt.Errorf("%s is not the file that was signed", name)
+		if sum := sha256.Sum256(data); digest != hex.EncodeToString(sum[:]) {
+			return nil, fmt.Errorf("%s is not the file that was signed", base+list.suffix)
 		}
-		return data, nil
+		return list.read(bytes.NewReader(data))
 	}
-	data, err := verified(publish.IndexName)
-	if err != nil {
-		return nil, err
-	}
-	index, err := publish.ReadIndex(bytes.NewReader(data))
-	if err != nil {
-		return nil, err
-	}
-	if index.Image != r.Image || index.Build != r.Build {
-		return nil, errors.New("the release is one of another image or build")
-	}
-	base := r.Image + "-" + r.Build.String()
-	if digests[base+".sources"] != "" {
-		if data, err = verified(base + ".sources"); err != nil {
-			return nil, err
+	return nil, fmt.Errorf("%s names no %s.sources or .cdx.json: the release has no list of what is installed, or is one of another image or build", signing.SumsFile, base)
+}
+
+// digestIn returns the digest of the named file in verified checksums.
+func digestIn(sums, name string) (string, bool) {
+	for line := range strings.Lines(sums) {
+		if digest, of, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  "); ok && of == name {
+			return digest, true
 		}
-		return ParseSources(bytes.NewReader(data))
 	}
-	if digests[base+".cdx.json"] == "" {
-		return nil, errors.New("the release has no list of its packages' sources and no bill of materials")
-	}
-	if data, err = verified(base + ".cdx.json"); err != nil {
-		return nil, err
-	}
-	bill, err := sbom.Read(bytes.NewReader(data))
+	return "", false
+}
+
+// readBill takes from a bill of materials what advisories are about.
+func readBill(r io.Reader) (*Installed, error) {
+	bill, err := sbom.Read(r)
 	if err != nil {
 		return nil, err
 	}
@@ -150,22 +143,27 @@ func readRelease(ctx context.Context, dir string, r *Release, keyring *signing.K
 	return out, nil
 }
 
-func readBounded(root *os.Root, name string, most int64) ([]byte, error) {
-	if st, err := root.Lstat(name); err != nil {
-		return nil, err
-	} else if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", name)
-	}
-	f, err := root.Open(name)
+// readBounded reads a regular file; a link is none, and a named pipe is not waited for.
+func readBounded(path string, most int64) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("%s is larger than %d bytes", name, most)
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !st.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	case st.Size() > most:
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, most)
 	}
-	return data, err
+	data := make([]byte, st.Size())
+	if _, err := io.ReadFull(f, data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return data, nil // what came behind it meanwhile is not as signed
 }
 
 // ParseSources reads a release's NAME-BUILD.sources: a line "DISTRIBUTION RELEASE
@@ -188,8 +186,15 @@ func ParseSources(r io.Reader) (*Installed, error) {
 	n := 1
 	for line := range strings.Lines(rest) {
 		n++
-		f := strings.Fields(line)
-		if len(f) != 5 {
+		var f [5]string
+		more, ok := strings.TrimSuffix(line, "\n"), true
+		for i := range f {
+			last := i == len(f)-1
+			var found bool
+			f[i], more, found = strings.Cut(more, " ")
+			ok = ok && found != last && f[i] != ""
+		}
+		if !ok {
 			return nil, fmt.Errorf(`cannot read the packages' sources: line %d is not "name version arch source source-version"`, n)
 		}
 		out.Packages = append(out.Packages, Package{f[0], f[1], f[2], f[3], f[4]})

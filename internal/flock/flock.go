@@ -41,3 +41,8 @@ func Dir(ctx context.Context, root *os.Root, waiting func()) (*os.File, error) {
 		}
 	}
 }
+
+// Try takes the lock of an open file or directory, unless another open file has it.
+// Closing f, and so the end of the process, frees it. The error is
+// [errors.ErrUnsupported] where the system has no flock.
+func Try(f *os.File) (bool, error) { return try(f) }

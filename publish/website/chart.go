@@ -29,8 +29,9 @@ func (img *image) charts() []chart {
 			return f.SizeBytes, true
 		}, bytesText},
 		{"Packages", func(r *release) (int64, bool) { return int64(r.Packages), r.Packages > 0 }, plainText},
-		{"Checks passed", func(r *release) (int64, bool) { return int64(r.Index.Tests.Pass), total(r.Index.Tests) > 0 }, plainText},
+		{"Checks passed", func(r *release) (int64, bool) { return int64(r.Tests.Pass), total(r.Tests) > 0 }, plainText},
 		{"Build time", func(r *release) (int64, bool) { return r.BuildMS, r.BuildMS > 0 }, duration},
+		{"Boot time", func(r *release) (int64, bool) { return r.BootMS, r.BootMS > 0 }, duration},
 		{"Test time", func(r *release) (int64, bool) { return r.TestMS, r.TestMS > 0 }, duration},
 	} {
 		var values []int64

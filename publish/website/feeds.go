@@ -1,12 +1,15 @@
 package website
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -22,15 +25,12 @@ const schema = 1
 // maxNews bounds the Atom feeds.
 const maxNews = 50
 
-type indexJSON struct {
-	Schema int          `json:"schema"`
-	Images []indexImage `json:"images"`
-}
-
+// indexImage is what index.json says of an image.
 type indexImage struct {
-	Name     string `json:"name"`
-	Latest   string `json:"latest"` // build; "" if there is none
-	Releases string `json:"releases"`
+	Name     string          `json:"name"`
+	Latest   string          `json:"latest"`  // build; "" if there is none
+	Details  string          `json:"details"` // the file that is an imageJSON
+	Releases []lifecycleJSON `json:"releases"`
 }
 
 type imageJSON struct {
@@ -39,7 +39,7 @@ type imageJSON struct {
 	Releases []releaseJSON `json:"releases"`
 }
 
-type releaseJSON struct {
+type lifecycleJSON struct {
 	Build      string     `json:"build"`
 	Built      time.Time  `json:"built"`
 	State      string     `json:"state"`
@@ -48,6 +48,11 @@ type releaseJSON struct {
 	Withdrawn  string     `json:"withdrawn"`
 	LabelLost  *time.Time `json:"label_lost"`
 	Page       string     `json:"page"`
+}
+
+type releaseJSON struct {
+	lifecycleJSON
+
 	MinDiskGiB int        `json:"min_disk_gib"`
 	Files      []fileJSON `json:"files"`
 }
@@ -61,22 +66,9 @@ type fileJSON struct {
 func (img *image) feed() imageJSON {
 	feed := imageJSON{Schema: schema, Name: img.Name, Releases: []releaseJSON{}}
 	for _, r := range img.releases {
-		x := releaseJSON{
-			Build: r.Build.String(), Built: r.Build.Time(), State: r.state, Labels: []string{},
-			Withdrawn: visible(r.entry.Withdrawn), Files: []fileJSON{},
-		}
-		for _, l := range r.entry.Labels {
-			x.Labels = append(x.Labels, oneLine(string(l)))
-		}
-		if !r.entry.LabelLost.IsZero() {
-			lost := r.entry.LabelLost.UTC()
-			x.LabelLost = &lost
-		}
-		if img.latest != nil && img.latest != r {
-			x.ReplacedBy = img.latest.Build.String()
-		}
+		x := releaseJSON{lifecycleJSON: img.lifecycle(r), Files: []fileJSON{}}
 		if r.shown() {
-			x.Page, x.MinDiskGiB = path.Join("images", img.Name, r.Build.String()+".html"), r.Index.MinDiskGiB
+			x.MinDiskGiB = r.MinDiskGiB
 			for _, f := range r.Files {
 				x.Files = append(x.Files, fileJSON{path.Join("download", img.Name, r.Build.String(), f.Name), f.SizeBytes, f.SHA256})
 			}
@@ -86,58 +78,118 @@ func (img *image) feed() imageJSON {
 	return feed
 }
 
+func (img *image) lifecycle(r *release) lifecycleJSON {
+	x := lifecycleJSON{Build: r.Build.String(), Built: r.Build.Time(), State: r.state, Labels: []string{}, Withdrawn: visible(r.entry.Withdrawn)}
+	for _, l := range r.entry.Labels {
+		x.Labels = append(x.Labels, oneLine(string(l)))
+	}
+	if !r.entry.LabelLost.IsZero() {
+		lost := r.entry.LabelLost.UTC()
+		x.LabelLost = &lost
+	}
+	if img.latest != nil && img.latest != r {
+		x.ReplacedBy = img.latest.Build.String()
+	}
+	if r.shown() {
+		x.Page = path.Join("images", img.Name, r.Build.String()+".html")
+	}
+	return x
+}
+
+// inIndex is what index.json says of the image.
+func (img *image) inIndex() indexImage {
+	x := indexImage{Name: img.Name, Details: path.Join("images", img.Name, "index.json"), Releases: []lifecycleJSON{}}
+	if img.latest != nil {
+		x.Latest = img.latest.Build.String()
+	}
+	for _, r := range img.releases {
+		x.Releases = append(x.Releases, img.lifecycle(r))
+	}
+	return x
+}
+
+// indexJSON writes index.json image by image, so that it is never in memory whole.
+type indexJSON struct {
+	f     *os.File
+	w     *bufio.Writer
+	count int
+}
+
+func (p *part) newIndexJSON() (*indexJSON, error) {
+	_, err := p.root.Lstat("index.json")
+	temp, err := p.stage("index.json", err == nil)
+	if err != nil {
+		return nil, err
+	}
+	f, err := p.root.Create(temp)
+	if err != nil {
+		return nil, err
+	}
+	x := &indexJSON{f: f, w: bufio.NewWriter(f)}
+	fmt.Fprintf(x.w, "{\n  \"schema\": %d,\n  \"images\": [", schema) // whose error close has
+	return x, nil
+}
+
+func (x *indexJSON) add(i indexImage) error {
+	data, err := json.MarshalIndent(i, "    ", "  ")
+	separator := ""
+	if x.count++; x.count > 1 {
+		separator = ","
+	}
+	fmt.Fprintf(x.w, "%s\n    %s", separator, data)
+	return err
+}
+
+func (x *indexJSON) close() error {
+	fmt.Fprint(x.w, "\n  ]\n}\n")
+	return errors.Join(x.w.Flush(), x.f.Close())
+}
+
 func marshal(v any) ([]byte, error) {
 	data, err := json.MarshalIndent(v, "", "  ")
 	return append(data, '\n'), err
 }
 
-func (w *writer) putJSON(name string, v any) error {
+func (p *part) putJSON(name string, v any) error {
 	data, err := marshal(v)
 	if err != nil {
 		return err
 	}
-	return w.out.put(name, data)
+	return p.put(name, data)
 }
 
 // addImageFeeds puts the feeds of one image.
-func (w *writer) addImageFeeds(ctx context.Context, img *image) error {
+func (w *writer) addImageFeeds(ctx context.Context, p *part, img *image) error {
 	dir := path.Join("images", img.Name)
-	if err := w.putJSON(path.Join(dir, "index.json"), img.feed()); err != nil {
+	if err := p.putJSON(path.Join(dir, "index.json"), img.feed()); err != nil {
 		return err
 	}
 	var list []news
 	for _, r := range img.releases {
 		list = append(list, img.news(r))
 	}
-	if err := w.putAtom(path.Join(dir, "atom.xml"), img.Name, list); err != nil {
+	if err := w.putAtom(p, path.Join(dir, "atom.xml"), img.Name, list); err != nil {
 		return err
 	}
 	if releases := img.streamed(); len(releases) > 0 {
-		return w.putStream(ctx, streamName(img.Name), img.products(releases))
+		return w.putStream(ctx, p, streamName(img.Name), img.products(releases))
 	}
 	return nil
 }
 
-// addFeeds puts the feeds of all images.
-func (w *writer) addFeeds(ctx context.Context) error {
-	index := indexJSON{Schema: schema, Images: []indexImage{}}
-	for _, r := range w.rows {
-		index.Images = append(index.Images, indexImage{r.Name, r.Latest, path.Join("images", r.Name, "index.json")})
-	}
-	if err := w.addStreams(ctx); err != nil {
+// addFeeds puts the feeds of all images but index.json.
+func (w *writer) addFeeds(ctx context.Context, p *part) error {
+	if err := w.addStreams(ctx, p); err != nil {
 		return err
 	}
-	if err := w.putAtom("atom.xml", w.title(), w.news); err != nil {
+	if err := w.putAtom(p, "atom.xml", w.title(), w.news); err != nil {
 		return err
 	}
-	if err := w.addSitemap(); err != nil {
-		return err
-	}
-	return w.putJSON("index.json", index)
+	return w.addSitemap(p)
 }
 
 // A sitemap has whole addresses only, so there is none where they are not known.
-func (w *writer) addSitemap() error {
+func (w *writer) addSitemap(p *part) error {
 	robots := "User-agent: *\nDisallow: /download/\nDisallow: /latest/\n"
 	if w.URL != "" {
 		robots += "Sitemap: " + w.address("sitemap.xml") + "\n"
@@ -155,11 +207,11 @@ func (w *writer) addSitemap() error {
 			b.WriteString("</loc></url>\n")
 		}
 		b.WriteString("</urlset>\n")
-		if err := w.out.put("sitemap.xml", b.Bytes()); err != nil {
+		if err := p.put("sitemap.xml", b.Bytes()); err != nil {
 			return err
 		}
 	}
-	return w.out.put("robots.txt", []byte(robots))
+	return p.put("robots.txt", []byte(robots))
 }
 
 // address is that of a page: whole where the site's is known, else from the root.
@@ -168,17 +220,6 @@ func (w *writer) address(page string) string {
 		return page
 	}
 	return strings.TrimSuffix(w.URL, "/") + "/" + page
-}
-
-// addNews keeps an image's newest releases for the feed of all.
-func (w *writer) addNews(img *image) {
-	for i, r := range img.releases {
-		if i == maxNews {
-			break
-		}
-		w.news = append(w.news, img.news(r))
-	}
-	w.news = newest(w.news)
 }
 
 func newest(list []news) []news {
@@ -198,7 +239,7 @@ func (img *image) news(r *release) news {
 	case deleted:
 		n.Text = "The release was removed."
 	default:
-		t := r.Index.Tests
+		t := r.Tests
 		n.Text = fmt.Sprintf("%d packages; %d checks passed, %d waived, %d skipped.", r.Packages, t.Pass, t.Waived, t.Skipped)
 	}
 	return n
@@ -232,7 +273,7 @@ type atomFeed struct {
 const tag = "tag:open-telekom-cloud.com,2018-04-01:imagefactory/"
 
 // putAtom puts a feed (RFC 4287).
-func (w *writer) putAtom(name, title string, list []news) error {
+func (w *writer) putAtom(p *part, name, title string, list []news) error {
 	// A relative address counts from where the feed is.
 	up := strings.Repeat("../", strings.Count(name, "/"))
 	if w.URL != "" {
@@ -253,7 +294,7 @@ func (w *writer) putAtom(name, title string, list []news) error {
 	if err != nil {
 		return err
 	}
-	return w.out.put(name, append([]byte(xml.Header), append(data, '\n')...))
+	return p.put(name, append([]byte(xml.Header), append(data, '\n')...))
 }
 
 // contentID begins the names of simplestreams' products.
@@ -331,11 +372,11 @@ func (img *image) products(releases []*release) streamProducts {
 }
 
 // addStreams puts the index of the products.
-func (w *writer) addStreams(ctx context.Context) error {
+func (w *writer) addStreams(ctx context.Context, p *part) error {
 	index := streamIndex{Format: "index:1.0", Index: map[string]streamIndexEntry{}}
 	newest := time.Unix(0, 0)
 	for _, r := range w.rows {
-		if !w.out.has[streamName(r.Name)] {
+		if !r.Streamed {
 			continue
 		}
 		build, err := publish.ParseBuildID(r.Latest)
@@ -349,14 +390,14 @@ func (w *writer) addStreams(ctx context.Context) error {
 		index.Index[id] = streamIndexEntry{"products:1.0", "image-downloads", streamName(r.Name), streamTime(build.Time()), []string{id}}
 	}
 	index.Updated = streamTime(newest)
-	return w.putStream(ctx, "streams/v1/index.json", index)
+	return w.putStream(ctx, p, "streams/v1/index.json", index)
 }
 
 // putStream puts a file of simplestreams, and its signed copy. That has the paths
 // of the signed copies where it names other files. It is made anew only where its
 // text is new, for a signature has a time.
-func (w *writer) putStream(ctx context.Context, name string, v any) error {
-	if err := w.putJSON(name, v); err != nil || w.Signer == nil {
+func (w *writer) putStream(ctx context.Context, p *part, name string, v any) error {
+	if err := p.putJSON(name, v); err != nil || w.Signer == nil {
 		return err
 	}
 	if index, ok := v.(streamIndex); ok {
@@ -372,8 +413,8 @@ func (w *writer) putStream(ctx context.Context, name string, v any) error {
 	if err != nil {
 		return err
 	}
-	have, err := w.out.root.ReadFile(signedName(name))
-	if err == nil && w.signs(ctx, have, data) && w.out.keep(signedName(name)) {
+	have, err := p.root.ReadFile(signedName(name))
+	if err == nil && w.signs(ctx, have, data) && p.keep(signedName(name)) {
 		return nil
 	}
 	sealer := signing.Sealer{Signers: []*signing.Signer{w.Signer}}
@@ -381,7 +422,7 @@ func (w *writer) putStream(ctx context.Context, name string, v any) error {
 	if err != nil {
 		return err
 	}
-	return w.out.put(signedName(name), signed)
+	return p.put(signedName(name), signed)
 }
 
 // signs reports whether a signed text is one of data that a trusted key has signed.

@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -22,6 +24,10 @@ type image struct {
 	Image
 	releases []*release // newest first
 	latest   *release   // nil if there is none that may be shown
+	// contents are those of latest, where it was verified in this run.
+	contents *contents
+	// described is latest, or else the newest that may be shown; nil if there is none.
+	described *release
 }
 
 // cache is what is kept of an image between runs.
@@ -30,43 +36,54 @@ type cache struct {
 	Releases []*release `json:"releases"`
 }
 
+// told is what the site's own pages and feeds say of an image.
+type told struct {
+	row     row
+	inIndex indexImage
+	news    []news
+	bad     []error
+}
+
 // addImage verifies the releases of an image and puts what is said of it.
-func (w *writer) addImage(ctx context.Context, name string) error {
-	old, cacheName := w.loadCache(name)
+func (w *writer) addImage(ctx context.Context, name string) (*told, error) {
+	p := w.out.part(name)
+	old, cacheName := p.loadCache()
 	img := &image{Image: Image{Name: name}}
-	if err := w.addReleases(ctx, img, old); err != nil {
-		return err
+	if err := w.addReleases(ctx, p, img, old.Releases); err != nil {
+		return nil, err
 	}
 	known, err := w.describe(img)
 	if err != nil {
-		return err
-	}
-	key := w.key(img.Image, w.look)
-	for i, r := range img.releases {
-		if err := w.addRelease(ctx, img, i, key); err != nil {
-			return err
-		}
-		if r != img.latest {
-			r.open = nil
-		}
+		return nil, err
 	}
 	c := cache{Releases: img.releases}
-	if c.Page, err = w.addImagePages(ctx, img, key, old.Page, known); err != nil {
-		return err
+	if c.Page, err = w.addImagePages(ctx, p, img, old.Page, known); err != nil {
+		return nil, err
 	}
-	w.addRow(img)
 	data, err := json.Marshal(c)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return w.out.put(cacheName, data)
+	if err := p.put(cacheName, data); err != nil {
+		return nil, err
+	}
+	t := &told{row: img.row(), inIndex: img.inIndex()}
+	for _, r := range img.releases {
+		if len(t.news) < maxNews {
+			t.news = append(t.news, img.news(r))
+		}
+		if r.err != nil {
+			t.bad = append(t.bad, &BadReleaseError{Image: name, Build: r.Build.String(), Err: r.err})
+		}
+	}
+	return t, p.finish()
 }
 
 // loadCache reads what an earlier run kept of an image; nothing if that cannot be
 // read.
-func (w *writer) loadCache(name string) (c cache, file string) {
-	file = path.Join(privateDir, "cache", name+".json")
-	f, err := w.out.root.Open(file)
+func (p *part) loadCache() (c cache, file string) {
+	file = cacheDir + p.Name + ".json"
+	f, err := p.root.Open(file)
 	if err != nil {
 		return c, file
 	}
@@ -78,50 +95,187 @@ func (w *writer) loadCache(name string) (c cache, file string) {
 	return c, file
 }
 
-// addReleases lists the releases, and verifies what an earlier run did not.
-func (w *writer) addReleases(ctx context.Context, img *image, old cache) error {
+// addReleases puts the files and pages of the releases, the oldest first, for each
+// page names the release before.
+func (w *writer) addReleases(ctx context.Context, p *part, img *image, old []*release) error {
 	entries, err := w.List(ctx, img.Name)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
+	before := ""
+	for _, e := range slices.SortedFunc(slices.Values(entries), func(a, b publish.Entry) int { return a.Build.Compare(b.Build) }) {
 		if e.Build.IsZero() || e.Foreign {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		r := &release{Build: e.Build, entry: e}
-		dir := filepath.Join(w.Dir, img.Name, e.Build.String())
-		if r.Stamp, err = stampOf(dir, w.keyring); errors.Is(err, fs.ErrNotExist) {
+		r, c, err := w.addRelease(ctx, p, e, old, before)
+		if errors.Is(err, fs.ErrNotExist) && !isDir(filepath.Join(w.Dir, img.Name, e.Build.String())) {
 			continue // it was removed since
-		} else if err != nil {
-			return err
 		}
-		i := slices.IndexFunc(old.Releases, func(o *release) bool {
-			return o.Build == e.Build && o.Stamp == r.Stamp && o.Problem == "" && o.Index != nil
-		})
-		if i >= 0 {
-			r = old.Releases[i]
-			r.entry = e
-		} else if err := w.verify(ctx, img.Name, r); err != nil {
+		if err != nil {
 			return err
 		}
 		img.releases = append(img.releases, r)
+		if r.shown() {
+			before = r.Build.String()
+		}
+		if e.Has(publish.Latest) && r.state == active {
+			img.latest, img.contents = r, c
+		}
+		img.describedBy(r)
 	}
-	for _, o := range old.Releases {
+	for _, o := range old {
 		if !slices.ContainsFunc(img.releases, func(r *release) bool { return r.Build == o.Build }) {
-			img.releases = append(img.releases, &release{Build: o.Build})
+			img.releases = append(img.releases, &release{Build: o.Build, Gone: true, state: deleted})
 		}
 	}
 	slices.SortFunc(img.releases, func(a, b *release) int { return b.Build.Compare(a.Build) })
-	for _, r := range img.releases {
-		r.setState()
-		if r.entry.Has(publish.Latest) && r.state == active {
-			img.latest = r
+	return w.readIndex(ctx, img)
+}
+
+// describedBy sets described if r, which is newer than those before, is the one. Only
+// its index is kept.
+func (img *image) describedBy(r *release) {
+	switch {
+	case !r.shown():
+		return
+	case img.latest != nil && img.latest != r:
+		r.Index = nil
+		return
+	case img.described != nil:
+		img.described.Index = nil
+	}
+	img.described = r
+}
+
+// readIndex reads the index of what is described where it was not kept.
+func (w *writer) readIndex(ctx context.Context, img *image) error {
+	r := img.described
+	if r == nil || r.Index != nil {
+		return nil
+	}
+	c, err := w.openAgain(ctx, r)
+	if r == img.latest {
+		img.contents = c
+	}
+	return err
+}
+
+// openAgain verifies a release of which an earlier run kept the facts.
+func (w *writer) openAgain(ctx context.Context, r *release) (*contents, error) {
+	again := &release{Build: r.Build}
+	c, err := w.open(ctx, r.Image, again)
+	if err == nil && again.Digest != r.Digest {
+		err = fmt.Errorf("release %s changed while the site was written", r.Build)
+	}
+	r.Index = again.Index
+	return c, err
+}
+
+func isDir(name string) bool {
+	st, err := os.Lstat(name)
+	return err == nil && st.IsDir()
+}
+
+// addRelease puts a release's files and its page. One that an earlier run verified,
+// whose files did not change since, stays as it is if its page would be the same;
+// else it is verified before anything is made of it, and its contents are returned.
+func (w *writer) addRelease(ctx context.Context, p *part, e publish.Entry, old []*release, before string) (*release, *contents, error) {
+	build := e.Build.String()
+	from, page := filepath.Join(w.Dir, p.Name, build), path.Join("images", p.Name, build+".html")
+	files := path.Join("download", p.Name, build)
+	seen, err := look(from)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r := keptOf(old, e, stamper(seen, w.keyring)); r != nil && r.Page == w.pageKey(r, before) && p.keepIn(files, r.downloads()) && p.keep(page) {
+		return r, nil, nil
+	}
+	r := &release{Build: e.Build, entry: e}
+	c, err := w.verify(ctx, p, r, files, from, seen)
+	r.setState()
+	if err != nil || r.Problem != "" {
+		return r, nil, err
+	}
+	r.Page = w.pageKey(r, before)
+	data, err := w.pages.release(w, p.Name, r, c, before)
+	if err != nil {
+		return nil, nil, err
+	}
+	r.open = nil
+	return r, c, p.put(page, data)
+}
+
+// keptOf is the release of an earlier run that e still is; nil if there is none.
+func keptOf(old []*release, e publish.Entry, stamp func([]publish.File) string) *release {
+	i := slices.IndexFunc(old, func(o *release) bool {
+		return o.Build == e.Build && o.Problem == "" && o.Stamp != "" && o.Stamp == stamp(o.Files)
+	})
+	if i < 0 {
+		return nil
+	}
+	r := *old[i]
+	r.entry = e
+	r.setState()
+	return &r
+}
+
+func stamper(seen map[string]fs.FileInfo, keyring string) func([]publish.File) string {
+	return func(files []publish.File) string { return stampOf(seen, files, keyring) }
+}
+
+// pageKey stands for what a release's page is made of.
+func (w *writer) pageKey(r *release, before string) string {
+	return w.key(w.look, r.Digest, r.Files, r.Signers, r.state, r.entry, before)
+}
+
+// verify links a release's files to where they wait and verifies them then. They are
+// put if they are still those that were verified.
+func (w *writer) verify(ctx context.Context, p *part, r *release, files, from string, seen map[string]fs.FileInfo) (*contents, error) {
+	if err := p.linkDir(files, from, seen, map[string]string{signing.SumsSig: sumsGPG}); err != nil {
+		return nil, err
+	}
+	linked, err := look(from)
+	if err != nil {
+		return nil, err
+	}
+	c, err := w.open(ctx, p.Name, r)
+	if err != nil || r.Problem != "" {
+		return nil, errors.Join(err, p.drop(files))
+	}
+	after, err := look(from)
+	if err != nil {
+		return nil, err
+	}
+	r.Stamp = stampOf(linked, r.Files, w.keyring)
+	if r.Stamp == "" || r.Stamp != stampOf(after, r.Files, w.keyring) {
+		r.refuse(errors.New("its files changed while they were verified"))
+		return nil, p.drop(files)
+	}
+	sources := map[string]source{}
+	for _, f := range r.Files {
+		sources[f.Name] = source{after[f.Name], func() (io.ReadCloser, error) { return r.open.Open(f.Name) }}
+	}
+	if _, ok := sources[sumsGPG]; !ok {
+		sources[sumsGPG] = sources[signing.SumsSig]
+	}
+	return c, p.takeDir(files, sources)
+}
+
+// sumsGPG is the name by which systemd looks for the signature of SHA256SUMS.
+const sumsGPG = signing.SumsFile + ".gpg"
+
+// downloads are the names of the files that are offered, sumsGPG among them.
+func (r *release) downloads() []string {
+	names := []string{sumsGPG}
+	for _, f := range r.Files {
+		if f.Name != sumsGPG {
+			names = append(names, f.Name)
 		}
 	}
-	return nil
+	return names
 }
 
 // describe sets the row of the image. known says whether there is one.
@@ -130,16 +284,10 @@ func (w *writer) describe(img *image) (known bool, err error) {
 		img.Image = w.Images[i]
 		return true, nil
 	}
-	of := img.latest
-	for _, r := range img.releases {
-		if of == nil && r.shown() {
-			of = r
-		}
-	}
-	if w.Row == nil || of == nil {
+	if w.Row == nil || img.described == nil {
 		return false, nil
 	}
-	row, err := w.Row(of.Index)
+	row, err := w.Row(img.described.Index)
 	if err != nil {
 		return false, err
 	}
@@ -159,86 +307,17 @@ func (w *writer) key(values ...any) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// addRelease puts a release's files and its page.
-func (w *writer) addRelease(ctx context.Context, img *image, i int, key string) error {
-	r := img.releases[i]
-	if !r.shown() {
-		return nil
-	}
-	dir := path.Join("download", img.Name, r.Build.String())
-	if err := w.addFiles(ctx, img.Name, dir, r); err != nil {
-		return err
-	}
-	name := path.Join("images", img.Name, r.Build.String()+".html")
-	key = w.key(key, r.Stamp, r.state, r.entry, img.before(i))
-	if r.Page == key && w.out.keep(name) {
-		return nil
-	}
-	if err := w.again(ctx, img.Name, r); err != nil {
-		return err
-	}
-	data, err := w.pages.release(w, img, i)
-	if err != nil {
-		return err
-	}
-	r.Page = key
-	return w.out.put(name, data)
-}
-
-// before is the build of the release before, if it is shown.
-func (img *image) before(i int) string {
-	for _, r := range img.releases[i+1:] {
-		if r.shown() {
-			return r.Build.String()
-		}
-	}
-	return ""
-}
-
-// addFiles links the release's files below the output directory. That changes
-// the time of the inodes' last change, so the stamp is taken again; in between
-// nothing else may have changed.
-func (w *writer) addFiles(ctx context.Context, image, dir string, r *release) error {
-	type file struct{ name, from string }
-	files := []file{}
-	for _, f := range r.Files {
-		files = append(files, file{f.Name, f.Name})
-	}
-	if !slices.ContainsFunc(r.Files, func(f publish.File) bool { return f.Name == signing.SumsFile+".gpg" }) {
-		files = append(files, file{signing.SumsFile + ".gpg", signing.SumsSig})
-	}
-	there := r.open == nil // then they are as they were
-	for _, f := range files {
-		there = there && w.out.keep(path.Join(dir, f.name))
-	}
-	if there {
-		return nil
-	}
-	if err := w.again(ctx, image, r); err != nil {
-		return err
-	}
-	for _, f := range files {
-		from := filepath.Join(r.open.Dir, f.from)
-		if err := w.out.take(path.Join(dir, f.name), from, func() (io.ReadCloser, error) { return r.open.Open(f.from) }); err != nil {
-			return err
-		}
-	}
-	var err error
-	r.Stamp, err = stampOf(r.open.Dir, w.keyring)
-	return err
-}
-
 // addImagePages puts the pages and feeds of an image, and returns what stands for
 // what they are made of.
-func (w *writer) addImagePages(ctx context.Context, img *image, key, old string, known bool) (string, error) {
+func (w *writer) addImagePages(ctx context.Context, p *part, img *image, old string, known bool) (string, error) {
+	key := w.key(w.look, img.Image)
 	for _, r := range img.releases {
-		key = w.key(key, r.Build, r.Stamp, r.state, r.entry)
+		key = w.key(key, r.Build, r.Page, r.state, r.entry)
 	}
 	dir := path.Join("images", img.Name)
 	if img.latest != nil {
-		w.out.link(path.Join("latest", img.Name), path.Join("..", "download", img.Name, img.latest.Build.String()))
+		p.link(path.Join("latest", img.Name), path.Join("..", "download", img.Name, img.latest.Build.String()))
 	}
-	w.addNews(img)
 	names := []string{path.Join(dir, "index.json"), path.Join(dir, "atom.xml"), path.Join(dir, "index.html")}
 	if streams := img.streamed(); len(streams) > 0 {
 		names = append(names, streamName(img.Name))
@@ -246,39 +325,40 @@ func (w *writer) addImagePages(ctx context.Context, img *image, key, old string,
 			names = append(names, signedName(streamName(img.Name)))
 		}
 	}
-	if key == old && !slices.ContainsFunc(names, func(n string) bool { return !w.out.keep(n) }) {
+	if key == old && !slices.ContainsFunc(names, func(n string) bool { return !p.keep(n) }) {
 		return key, nil
 	}
-	if img.latest != nil {
-		if err := w.again(ctx, img.Name, img.latest); err != nil {
+	if l := img.latest; l != nil && img.contents == nil {
+		var err error
+		if img.contents, err = w.openAgain(ctx, l); err != nil {
 			return "", err
 		}
 	}
-	if err := w.addImageFeeds(ctx, img); err != nil {
+	if err := w.addImageFeeds(ctx, p, img); err != nil {
 		return "", err
 	}
 	data, err := w.pages.image(w, img, known)
 	if err != nil {
 		return "", err
 	}
-	return key, w.out.put(path.Join(dir, "index.html"), data)
+	return key, p.put(path.Join(dir, "index.html"), data)
 }
 
-// addRow keeps what the table says of the image.
-func (w *writer) addRow(img *image) {
+// row is what the table says of the image.
+func (img *image) row() row {
 	// The table needs none of these.
-	r := row{Image: img.Image, HasAny: len(img.releases) > 0}
+	r := row{Image: img.Image, HasAny: len(img.releases) > 0, Streamed: len(img.streamed()) > 0}
 	r.Properties, r.Notes, r.Waivers = nil, nil, nil
 	for _, x := range img.releases {
 		r.Bad = r.Bad || x.state == unverified
 	}
 	if l := img.latest; l != nil {
-		r.Latest, r.Tests = l.Build.String(), l.Index.Tests
+		r.Latest, r.Tests = l.Build.String(), l.Tests
 		if f := l.file(".qcow2"); f != nil {
 			r.Size = f.SizeBytes
 		}
 	}
-	w.rows = append(w.rows, r)
+	return r
 }
 
 // streamed are the releases of the simplestreams feed, newest first.

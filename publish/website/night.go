@@ -62,7 +62,7 @@ type nightImage struct {
 type logTailOf struct{ Name, Tail string }
 
 // addNight puts the page of the last run, where there is a report.
-func (w *writer) addNight() error {
+func (w *writer) addNight(p *part) error {
 	if len(w.Report) == 0 {
 		return nil
 	}
@@ -79,7 +79,7 @@ func (w *writer) addNight() error {
 		switch i.Result {
 		case "published":
 			x.Class = "pass"
-		case "unchanged":
+		case "unchanged", "candidate":
 			x.Class = "dim"
 		default:
 			x.Logs = w.logs(i)
@@ -98,7 +98,7 @@ func (w *writer) addNight() error {
 	if err != nil {
 		return err
 	}
-	return w.out.put("night.html", data)
+	return p.put("night.html", data)
 }
 
 // took says how long the stages took, those of a factory first.

@@ -2,6 +2,8 @@ package website
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,185 +12,435 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/flock"
 )
 
 const (
 	privateDir = ".website"
-	nextDir    = privateDir + "/next"
-	listName   = privateDir + "/files" // what an earlier run wrote
+	nextDir    = privateDir + "/next"   // where what is new waits
+	planDir    = nextDir + "/.plan"     // what is to be done with it
+	listDir    = privateDir + "/parts"  // what an earlier run wrote
+	sitePart   = ".site"                // the part that is no image's, whose name none can have
+	indexName  = "index.html"           // to which nothing has to lead before the rest is there
+	cacheDir   = privateDir + "/cache/" // facts of releases
 )
 
-// output is the directory that is written. Nothing outside of it is changed.
+// output is the directory that is written. Nothing outside of it is changed. Its
+// parts may be filled concurrently.
 type output struct {
 	root *os.Root
-	// files are those of the site in the order in which they are put;
-	// staged are those among them that wait below nextDir.
-	files  []string
-	has    map[string]bool
-	staged []string
-	links  []link
+	lock *os.File
+}
+
+// part is the files that belong together: those of an image, or of the site. What
+// there is to be done with it lies in a file from finish to commit.
+type part struct {
+	*output
+	plan
+	has  map[string]bool
+	made map[string]bool // directories
+}
+
+type plan struct {
+	Name string
+	// Files are all of the part; New and Changed wait below nextDir, and so do
+	// the directories Dirs, which are new as a whole, and Last, which comes after
+	// all else.
+	Files, New, Changed, Dirs, Last []string
+	Links                           []link
 }
 
 // link is a symbolic link to be.
-type link struct{ name, to string }
+type link struct{ Name, To string }
 
-func openOutput(dir string) (*output, error) {
+// openOutput waits for another run to end.
+func openOutput(ctx context.Context, dir string) (o *output, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
+	o = new(output)
+	if o.root, err = os.OpenRoot(dir); err != nil {
 		return nil, err
 	}
-	o := &output{root: root, has: map[string]bool{}}
-	err = root.RemoveAll(nextDir)
-	if err == nil {
-		err = root.MkdirAll(nextDir, 0o755)
-	}
-	if err != nil {
-		return nil, errors.Join(err, root.Close())
+	if err = o.prepare(ctx); err != nil {
+		return nil, errors.Join(err, o.close())
 	}
 	return o, nil
 }
 
-func (o *output) close() error { return errors.Join(o.root.RemoveAll(nextDir), o.root.Close()) }
+func (o *output) prepare(ctx context.Context) error {
+	if err := o.root.MkdirAll(listDir, 0o755); err != nil {
+		return err
+	}
+	private, err := o.root.OpenRoot(privateDir)
+	if err != nil {
+		return err
+	}
+	defer private.Close()
+	if o.lock, err = flock.Dir(ctx, private, nil); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	if err := o.root.RemoveAll(nextDir); err != nil {
+		return err
+	}
+	return o.root.MkdirAll(planDir, 0o755)
+}
+
+func (o *output) close() error {
+	if o.lock == nil {
+		return o.root.Close()
+	}
+	return errors.Join(o.root.RemoveAll(nextDir), o.root.Close(), o.lock.Close())
+}
+
+func (o *output) part(name string) *part {
+	return &part{output: o, plan: plan{Name: name}, has: map[string]bool{}, made: map[string]bool{}}
+}
 
 // keep says that a file stays as it is, and reports whether it is there.
-func (o *output) keep(name string) bool {
-	st, err := o.root.Lstat(name)
+func (p *part) keep(name string) bool {
+	st, err := p.root.Lstat(name)
 	if err != nil || !st.Mode().IsRegular() {
 		return false
 	}
-	o.add(name)
+	p.add(name)
 	return true
 }
 
-func (o *output) add(name string) {
-	if !o.has[name] {
-		o.has[name] = true
-		o.files = append(o.files, name)
+// keepIn is keep for files of one directory.
+func (p *part) keepIn(dir string, names []string) bool {
+	d, err := p.root.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer d.Close()
+	dirents, err := d.ReadDir(-1)
+	if err != nil {
+		return false
+	}
+	there := map[string]bool{}
+	for _, e := range dirents {
+		there[e.Name()] = e.Type().IsRegular()
+	}
+	for _, name := range names {
+		if !there[name] {
+			return false
+		}
+	}
+	for _, name := range names {
+		p.add(path.Join(dir, name))
+	}
+	return true
+}
+
+func (p *part) add(name string) {
+	if !p.has[name] {
+		p.has[name] = true
+		p.Files = append(p.Files, name)
 	}
 }
 
 // put gives a file its content.
-func (o *output) put(name string, data []byte) error {
-	if o.same(name, data) {
-		o.add(name)
-		return nil
+func (p *part) put(name string, data []byte) error {
+	st, err := p.root.Lstat(name)
+	there := err == nil
+	if there && st.Mode().IsRegular() && st.Size() == int64(len(data)) {
+		if have, err := p.root.ReadFile(name); err == nil && bytes.Equal(have, data) {
+			p.add(name)
+			return nil
+		}
 	}
-	temp, err := o.stage(name)
+	temp, err := p.stage(name, there)
 	if err != nil {
 		return err
 	}
-	return o.root.WriteFile(temp, data, 0o644)
+	return p.root.WriteFile(temp, data, 0o644)
 }
 
 // stage returns the place where a file waits.
-func (o *output) stage(name string) (string, error) {
-	if o.has[name] {
+func (p *part) stage(name string, there bool) (string, error) {
+	if p.has[name] {
 		return "", fmt.Errorf("%s is written twice", name)
 	}
-	o.add(name)
-	o.staged = append(o.staged, name)
+	p.add(name)
+	switch {
+	case name == indexName || strings.HasPrefix(name, cacheDir):
+		p.Last = append(p.Last, name)
+	case there:
+		p.Changed = append(p.Changed, name)
+	default:
+		p.New = append(p.New, name)
+	}
 	temp := path.Join(nextDir, name)
-	return temp, o.root.MkdirAll(path.Dir(temp), 0o755)
+	return temp, p.mkdir(path.Dir(temp))
 }
 
-// same reports whether a file has the content already.
-func (o *output) same(name string, data []byte) bool {
-	st, err := o.root.Lstat(name)
-	if err != nil || !st.Mode().IsRegular() || st.Size() != int64(len(data)) {
-		return false
+func (p *part) mkdir(dir string) error {
+	if p.made[dir] || dir == "." {
+		return nil
 	}
-	have, err := o.root.ReadFile(name)
-	return err == nil && bytes.Equal(have, data)
-}
-
-// take links a file from elsewhere, or copies what open reads where it cannot.
-func (o *output) take(name, from string, open func() (io.ReadCloser, error)) error {
-	if src, err := os.Lstat(from); err == nil {
-		if st, err := o.root.Lstat(name); err == nil && os.SameFile(src, st) {
-			o.add(name)
-			return nil
-		}
-	}
-	// Into its place at once, where nothing links to it yet: a later rename would
-	// change the inode's time again, by which the next run knows the file.
-	if err := o.root.MkdirAll(path.Dir(name), 0o755); err != nil {
+	p.made[dir] = true
+	if err := p.mkdir(path.Dir(dir)); err != nil {
 		return err
 	}
-	if err := o.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := p.root.Mkdir(dir, 0o755); !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if os.Link(from, path.Join(o.root.Name(), name)) == nil {
-		if st, err := o.root.Lstat(name); err == nil && st.Mode().IsRegular() {
-			o.add(name)
-			return nil
-		}
-		if err := o.root.Remove(name); err != nil {
-			return err
-		}
-	}
-	temp, err := o.stage(name)
-	if err != nil {
-		return err
-	}
-	r, err := open()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	f, err := o.root.Create(temp)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, r)
-	return errors.Join(err, f.Close())
+	return nil
 }
 
 // link makes a relative symbolic link at commit.
-func (o *output) link(name, to string) {
-	o.add(name)
-	o.links = append(o.links, link{name, to})
+func (p *part) link(name, to string) {
+	p.add(name)
+	p.Links = append(p.Links, link{name, to})
 }
 
-// commit renames what waits into place, in the order in which it was put, and
-// removes what an earlier run wrote and this one did not.
-func (o *output) commit() error {
-	old, err := o.root.ReadFile(listName)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// linkDir links files of a directory elsewhere to where dir waits, apart from those
+// that dir has already. That is done before they are verified, for a link changes
+// the time of an inode. What cannot be linked is left out.
+func (p *part) linkDir(dir, from string, files map[string]fs.FileInfo, rename map[string]string) error {
+	temp := path.Join(nextDir, dir)
+	if err := p.mkdir(temp); err != nil {
 		return err
 	}
-	// What may have to be removed is written down before it is made.
-	all := append(strings.Fields(string(old)), o.files...)
-	slices.Sort(all)
-	if err := o.replace(listName, []byte(strings.Join(slices.Compact(all), "\n")+"\n")); err != nil {
+	have, err := p.in(dir)
+	if err != nil {
 		return err
 	}
-	isDownload := func(name string) bool { return strings.HasPrefix(name, "download/") }
-	pages := slices.DeleteFunc(slices.Clone(o.staged), isDownload)
-	for _, name := range o.staged {
-		if isDownload(name) {
-			if err := o.place(name); err != nil {
-				return err
+	defer have.close()
+	for name, info := range files {
+		for _, to := range []string{name, rename[name]} {
+			if to == "" || have.is(to, info) {
+				continue
+			}
+			if os.Link(path.Join(from, name), path.Join(p.root.Name(), temp, to)) != nil {
+				return nil // it will be copied
 			}
 		}
 	}
-	if err := o.makeLinks(); err != nil {
+	return nil
+}
+
+// openDir is a directory of the output; without a root if there is none.
+type openDir struct{ *os.Root }
+
+func (o *output) in(dir string) (openDir, error) {
+	root, err := o.root.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return openDir{}, nil
+	}
+	return openDir{root}, err
+}
+
+func (d openDir) close() {
+	if d.Root != nil {
+		_ = d.Close()
+	}
+}
+
+// is reports whether a file of the directory is the one that info is of.
+func (d openDir) is(name string, info fs.FileInfo) bool {
+	if d.Root == nil {
+		return false
+	}
+	st, err := d.Lstat(name)
+	return err == nil && os.SameFile(st, info)
+}
+
+// source is a file that was verified: what it was then, and how to read it.
+type source struct {
+	info fs.FileInfo
+	open func() (io.ReadCloser, error)
+}
+
+// takeDir puts the files that were linked by linkDir and verified after that, each
+// only if it is the one that was verified; else its verified content is copied.
+func (p *part) takeDir(dir string, files map[string]source) error {
+	temp := path.Join(nextDir, dir)
+	have, err := p.in(dir)
+	if err != nil {
 		return err
 	}
-	for _, name := range pages {
+	defer have.close()
+	waiting, err := p.in(temp)
+	if err != nil {
+		return err
+	}
+	defer waiting.close()
+	for name, f := range files {
+		final := path.Join(dir, name)
+		if have.is(name, f.info) {
+			p.add(final)
+			continue
+		}
+		if !waiting.is(name, f.info) {
+			if err := p.copy(path.Join(temp, name), f.open); err != nil {
+				return err
+			}
+		}
+		if have.Root == nil {
+			p.add(final)
+			continue
+		}
+		_, err := have.Lstat(name)
+		if _, err := p.stage(final, err == nil); err != nil {
+			return err
+		}
+	}
+	if have.Root == nil {
+		p.Dirs = append(p.Dirs, dir)
+	}
+	return waiting.removeExcept(files)
+}
+
+// drop removes the files that were linked by linkDir.
+func (p *part) drop(dir string) error { return p.root.RemoveAll(path.Join(nextDir, dir)) }
+
+func (d openDir) removeExcept(files map[string]source) error {
+	f, err := d.Open(".")
+	if err != nil {
+		return err
+	}
+	names, err := f.Readdirnames(-1)
+	err = errors.Join(err, f.Close())
+	for _, name := range names {
+		if _, ok := files[name]; !ok {
+			err = errors.Join(err, d.RemoveAll(name))
+		}
+	}
+	return err
+}
+
+func (p *part) copy(name string, open func() (io.ReadCloser, error)) error {
+	if err := p.root.RemoveAll(name); err != nil {
+		return err
+	}
+	in, err := open()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := p.root.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+// finish writes down what is to be done with the part, which needs no memory then.
+func (p *part) finish() error {
+	slices.Sort(p.Files)
+	slices.Sort(p.Dirs)
+	return p.save(path.Join(planDir, p.Name+".json"), p.plan)
+}
+
+func (o *output) save(name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	temp := path.Join(planDir, ".file")
+	if strings.HasPrefix(name, planDir) {
+		temp = name
+	}
+	if err := o.root.WriteFile(temp, data, 0o644); err != nil || temp == name {
+		return err
+	}
+	return o.root.Rename(temp, name)
+}
+
+func (o *output) load(name string, v any) error {
+	data, err := o.root.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, v)
+}
+
+// commit puts the parts' files into their places: what is new first, to which no
+// page leads yet, then what replaces another, then index.html and the facts that
+// the next run relies on. What no page leads to any more is removed at the end. So
+// every link leads somewhere at every moment, also if the run ends in between.
+func (o *output) commit(names []string) error {
+	if err := o.writeDown(names); err != nil {
+		return err
+	}
+	for _, step := range []func(*plan) error{o.placeNew, o.placeChanged, o.placeLast} {
+		if err := o.each(names, step); err != nil {
+			return err
+		}
+	}
+	return o.removeOld(names)
+}
+
+// each calls do with the plan of each part.
+func (o *output) each(names []string, do func(*plan) error) error {
+	for _, name := range names {
+		var p plan
+		if err := o.load(path.Join(planDir, name+".json"), &p); err != nil {
+			return err
+		}
+		if err := do(&p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func listName(part string) string { return path.Join(listDir, part+".json") }
+
+// listed is what an earlier run wrote of a part.
+func (o *output) listed(part string) (files []string, err error) {
+	err = o.load(listName(part), &files)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return files, err
+}
+
+// writeDown lists what may have to be removed before it is there.
+func (o *output) writeDown(names []string) error {
+	return o.each(names, func(p *plan) error {
+		old, err := o.listed(p.Name)
+		if err != nil {
+			return err
+		}
+		all := append(old, p.Files...)
+		slices.Sort(all)
+		return o.save(listName(p.Name), slices.Compact(all))
+	})
+}
+
+func (o *output) placeNew(p *plan) error {
+	for _, dir := range p.Dirs {
+		if err := o.place(dir); err != nil {
+			return err
+		}
+	}
+	if err := o.placeAll(p.New); err != nil {
+		return err
+	}
+	for _, l := range p.Links {
+		if err := o.makeLink(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *output) placeChanged(p *plan) error { return o.placeAll(p.Changed) }
+
+func (o *output) placeLast(p *plan) error { return o.placeAll(p.Last) }
+
+func (o *output) placeAll(names []string) error {
+	for _, name := range names {
 		if err := o.place(name); err != nil {
 			return err
 		}
 	}
-	for _, name := range strings.Fields(string(old)) {
-		if !o.has[name] && fs.ValidPath(name) {
-			o.remove(name)
-		}
-	}
-	slices.Sort(o.files)
-	return o.replace(listName, []byte(strings.Join(o.files, "\n")+"\n"))
+	return nil
 }
 
 // place renames what waits into its place.
@@ -199,37 +451,82 @@ func (o *output) place(name string) error {
 	return o.root.Rename(path.Join(nextDir, name), name)
 }
 
-func (o *output) makeLinks() error {
-	for _, l := range o.links {
-		if have, err := o.root.Readlink(l.name); err == nil && have == l.to {
+func (o *output) makeLink(l link) error {
+	if have, err := o.root.Readlink(l.Name); err == nil && have == l.To {
+		return nil
+	}
+	temp := path.Join(planDir, ".link")
+	if err := o.root.MkdirAll(path.Dir(l.Name), 0o755); err != nil {
+		return err
+	}
+	if err := o.root.Symlink(l.To, temp); err != nil {
+		return err
+	}
+	return o.root.Rename(temp, l.Name)
+}
+
+// removeOld removes what earlier runs wrote and this one did not, also of parts that
+// are no more.
+func (o *output) removeOld(names []string) error {
+	err := o.each(names, func(p *plan) error {
+		old, err := o.listed(p.Name)
+		if err != nil {
+			return err
+		}
+		o.removeExcept(old, p.Files)
+		if slices.Equal(old, p.Files) {
+			return nil
+		}
+		return o.save(listName(p.Name), p.Files)
+	})
+	if err != nil {
+		return err
+	}
+	d, err := o.root.Open(listDir)
+	if err != nil {
+		return err
+	}
+	lists, err := d.Readdirnames(-1)
+	if err := errors.Join(err, d.Close()); err != nil {
+		return err
+	}
+	for _, list := range lists {
+		name := strings.TrimSuffix(list, ".json")
+		if slices.Contains(names, name) {
 			continue
 		}
-		temp := path.Join(nextDir, "link")
-		if err := o.root.MkdirAll(path.Dir(l.name), 0o755); err != nil {
+		old, err := o.listed(name)
+		if err != nil {
 			return err
 		}
-		if err := o.root.Symlink(l.to, temp); err != nil {
-			return err
-		}
-		if err := o.root.Rename(temp, l.name); err != nil {
+		o.removeExcept(old, nil)
+		if err := o.root.Remove(path.Join(listDir, list)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (o *output) replace(name string, data []byte) error {
-	temp := path.Join(nextDir, "file")
-	if err := o.root.WriteFile(temp, data, 0o644); err != nil {
-		return err
+// removeExcept removes files to which nothing leads, pages before downloads, and the
+// directories that are empty then. One that cannot be removed hinders nobody.
+func (o *output) removeExcept(old, files []string) {
+	keep := map[string]bool{}
+	for _, name := range files {
+		keep[name] = true
 	}
-	return o.root.Rename(temp, name)
-}
-
-// remove removes a file, which nothing links to, and the directories that are empty
-// then. One that cannot be removed hinders nobody.
-func (o *output) remove(name string) {
-	for err := error(nil); err == nil && name != "."; name = path.Dir(name) {
-		err = o.root.Remove(name)
+	var gone, downloads []string
+	for _, name := range old {
+		switch {
+		case keep[name] || !fs.ValidPath(name):
+		case strings.HasPrefix(name, "download/"):
+			downloads = append(downloads, name)
+		default:
+			gone = append(gone, name)
+		}
+	}
+	for _, name := range append(gone, downloads...) {
+		for err := error(nil); err == nil && name != "."; name = path.Dir(name) {
+			err = o.root.Remove(name)
+		}
 	}
 }

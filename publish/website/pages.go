@@ -165,8 +165,9 @@ type flavorGroup struct {
 }
 
 type releaseRow struct {
-	Page, Build, State, Class, Why              string
-	Size, Packages, Checks, BuildTime, TestTime string
+	Page, Build, State, Class, Why string
+	Size, Packages, Checks         string
+	BuildTime, TestTime, BootTime  string
 }
 
 func (p *pages) image(w *writer, img *image, known bool) ([]byte, error) {
@@ -180,15 +181,12 @@ func (p *pages) image(w *writer, img *image, known bool) ([]byte, error) {
 	}
 	properties := img.Properties
 	if l := img.latest; l != nil {
-		page.Latest, page.LatestPage, page.Built, page.Tests = l.Build.String(), l.Build.String()+".html", when(l.Build.Time()), l.Index.Tests
+		page.Latest, page.LatestPage, page.Built, page.Tests = l.Build.String(), l.Build.String()+".html", when(l.Build.Time()), l.Tests
 		properties = l.Index.Properties
 		if known && l.Index.Capabilities != "" && img.Mask != "" && l.Index.Capabilities != img.Mask {
 			page.Differs = fmt.Sprintf("The latest release has the capabilities %s instead of %s, of which the flavors below are.", oneLine(l.Index.Capabilities), oneLine(img.Mask))
 		}
-		var err error
-		if page.Release, err = img.section(l); err != nil {
-			return nil, err
-		}
+		page.Release = newSection(img.Name, l, img.contents)
 	}
 	page.Facts = img.facts()
 	for _, name := range slices.Sorted(maps.Keys(properties)) {
@@ -214,7 +212,7 @@ func (p *pages) image(w *writer, img *image, known bool) ([]byte, error) {
 func (img *image) facts() []pair {
 	minDisk := img.MinDiskGiB
 	if img.latest != nil {
-		minDisk = img.latest.Index.MinDiskGiB
+		minDisk = img.latest.MinDiskGiB
 	}
 	facts := []pair{
 		{"Distribution", strings.TrimSpace(img.Distribution + " " + img.Version)}, {"Class", img.Class}, {"Architecture", img.Arch}, {"Login user", img.User},
@@ -254,7 +252,7 @@ func (img *image) flavors(flavors []Flavor) []flavorGroup {
 
 // row is the release's in the table of releases.
 func (r *release) row() releaseRow {
-	x := releaseRow{Build: r.Build.String(), State: r.state, Class: "dim", Size: "—", Packages: "—", Checks: "—", BuildTime: "—", TestTime: "—"}
+	x := releaseRow{Build: r.Build.String(), State: r.state, Class: "dim", Size: "—", Packages: "—", Checks: "—", BuildTime: "—", TestTime: "—", BootTime: "—"}
 	switch r.state {
 	case active:
 		x.Class, x.State = "pass", labels(r.entry.Labels)
@@ -266,7 +264,7 @@ func (r *release) row() releaseRow {
 	if !r.shown() {
 		return x
 	}
-	x.Page, x.Checks = x.Build+".html", fmt.Sprintf("%d of %d", r.Index.Tests.Pass, total(r.Index.Tests))
+	x.Page, x.Checks = x.Build+".html", fmt.Sprintf("%d of %d", r.Tests.Pass, total(r.Tests))
 	if f := r.file(".qcow2"); f != nil {
 		x.Size = bytesText(f.SizeBytes)
 	}
@@ -278,6 +276,9 @@ func (r *release) row() releaseRow {
 	}
 	if r.TestMS > 0 {
 		x.TestTime = duration(r.TestMS)
+	}
+	if r.BootMS > 0 {
+		x.BootTime = duration(r.BootMS)
 	}
 	return x
 }
@@ -298,18 +299,13 @@ type releasePage struct {
 	Release                                       *releaseSection
 }
 
-func (p *pages) release(w *writer, img *image, i int) ([]byte, error) {
-	r := img.releases[i]
+func (p *pages) release(w *writer, image string, r *release, c *contents, before string) ([]byte, error) {
 	row := r.row()
-	page := releasePage{
-		Head: w.head(img.Name+" "+row.Build, "../../", path.Join("images", img.Name, "atom.xml")),
-		Name: img.Name, Build: row.Build, Built: when(r.Build.Time()), State: row.State, Class: row.Class, Why: row.Why, Before: img.before(i),
-	}
-	var err error
-	if page.Release, err = img.section(r); err != nil {
-		return nil, err
-	}
-	return p.make("release", page)
+	return p.make("release", releasePage{
+		Head: w.head(image+" "+row.Build, "../../", path.Join("images", image, "atom.xml")),
+		Name: image, Build: row.Build, Built: when(r.Build.Time()), State: row.State, Class: row.Class, Why: row.Why, Before: before,
+		Release: newSection(image, r, c),
+	})
 }
 
 // releaseSection is what is told of the content of a release.
@@ -326,7 +322,8 @@ type releaseSection struct {
 	MoreChecks  int
 	Changes     []change
 	MoreChanges int
-	Packages    []pkg
+	PackageRows template.HTML
+	Packages    int
 }
 
 // FewChanges reports whether they are shown at once.
@@ -337,14 +334,15 @@ type fileRow struct{ Name, Href, Size, SHA256 string }
 type testGroup struct {
 	Name, Count string
 	Open        bool
-	Checks      []checkRow
+	Rows        template.HTML
 }
 
-type checkRow struct{ ID, Title, Status, Class, Reason, Expected, Found string }
-
-func (img *image) section(r *release) (*releaseSection, error) {
-	s := &releaseSection{Base: r.base(), Signers: r.Signers, Definition: r.Index.DefinitionSHA256, Tests: r.Index.Tests}
-	dir := path.Join("..", "..", "download", img.Name, r.Build.String())
+func newSection(image string, r *release, c *contents) *releaseSection {
+	s := &releaseSection{
+		Base: r.base(), Signers: r.Signers, Definition: r.Index.DefinitionSHA256, Tests: r.Tests,
+		Changes: c.changes, MoreChanges: c.moreChanges, Packages: len(c.packages), PackageRows: packageRows(c.packages),
+	}
+	dir := path.Join("..", "..", "download", image, r.Build.String())
 	for _, f := range r.Files {
 		s.Files = append(s.Files, fileRow{oneLine(f.Name), path.Join(dir, f.Name), bytesText(f.SizeBytes), f.SHA256})
 	}
@@ -352,16 +350,8 @@ func (img *image) section(r *release) (*releaseSection, error) {
 		s.Config = f.Name
 	}
 	s.register(r)
-	tests, err := r.tests()
-	if err != nil {
-		return nil, err
-	}
-	s.addTests(tests)
-	if s.Changes, s.MoreChanges, err = r.changes(); err != nil {
-		return nil, err
-	}
-	s.Packages, err = r.packages()
-	return s, err
+	s.addTests(c.tests)
+	return s
 }
 
 func (s *releaseSection) addTests(t testReport) {
@@ -369,33 +359,26 @@ func (s *releaseSection) addTests(t testReport) {
 	if len(t.Checks) > maxChecks {
 		t.Checks, s.MoreChecks = t.Checks[:maxChecks], len(t.Checks)-maxChecks
 	}
+	var names []string
+	groups := map[string][]testResult{}
 	for _, c := range t.Checks {
 		name := oneLine(c.Group)
-		i := slices.IndexFunc(s.Groups, func(g testGroup) bool { return g.Name == name })
-		if i < 0 {
-			i, s.Groups = len(s.Groups), append(s.Groups, testGroup{Name: name})
+		if groups[name] == nil {
+			names = append(names, name)
 		}
-		x := checkRow{oneLine(c.ID), oneLine(c.Title), oneLine(c.Status), "fail", visible(c.Reason), visible(c.Expected), visible(c.Found)}
-		switch c.Status {
-		case "pass", "waived":
-			x.Class = c.Status
-		case "skipped":
-			x.Class = "dim"
-		case "flaky": // a released image has those only that could first not be decided
-			x.Class = "waived"
-		}
-		g := &s.Groups[i]
-		g.Checks = append(g.Checks, x)
-		g.Open = g.Open || x.Class == "fail" || x.Class == "waived"
+		groups[name] = append(groups[name], c)
 	}
-	for i := range s.Groups {
-		g, pass := &s.Groups[i], 0
-		for _, c := range g.Checks {
-			if c.Class == "pass" {
+	for _, name := range names {
+		g, pass := testGroup{Name: name}, 0
+		for _, c := range groups[name] {
+			if c.Status == "pass" {
 				pass++
 			}
+			g.Open = g.Open || c.class() == "fail" || c.class() == "waived"
 		}
-		g.Count = fmt.Sprintf("%d of %d passed", pass, len(g.Checks))
+		g.Count = fmt.Sprintf("%d of %d passed", pass, len(groups[name]))
+		g.Rows = checkRows(groups[name])
+		s.Groups = append(s.Groups, g)
 	}
 }
 
@@ -403,14 +386,14 @@ func (s *releaseSection) addTests(t testReport) {
 func (s *releaseSection) register(r *release) {
 	file := r.base() + ".qcow2"
 	var b strings.Builder
-	fmt.Fprintf(&b, "openstack image create --disk-format qcow2 --container-format bare \\\n  --min-disk %d \\\n", r.Index.MinDiskGiB)
+	fmt.Fprintf(&b, "openstack image create --disk-format qcow2 --container-format bare \\\n  --min-disk %d \\\n", r.MinDiskGiB)
 	for _, name := range slices.Sorted(maps.Keys(r.Index.Properties)) {
 		fmt.Fprintf(&b, "  --property %s \\\n", shell(name+"="+r.Index.Properties[name]))
 	}
 	fmt.Fprintf(&b, "  --file %s %s", shell(file), shell(r.Index.Image))
 	s.Glance = b.String()
 	body, _ := json.MarshalIndent(map[string]any{ // of which each can be encoded
-		"name": r.Index.Image, "image_url": "BUCKET:" + file, "min_disk": max(r.Index.MinDiskGiB, 1), "os_version": oneLine(r.Index.Properties["__os_version"]),
+		"name": r.Index.Image, "image_url": "BUCKET:" + file, "min_disk": max(r.MinDiskGiB, 1), "os_version": oneLine(r.Index.Properties["__os_version"]),
 	}, "", "  ")
 	s.IMS = "curl --fail --header \"X-Auth-Token: $OS_TOKEN\" --json @- \\\n  https://ims.eu-de.otc.t-systems.com/v2/cloudimages/action <<'END'\n" + string(body) + "\nEND"
 }

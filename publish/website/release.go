@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,21 +36,28 @@ const (
 // release is what is kept of a release between runs.
 type release struct {
 	Build   publish.BuildID `json:"build"`
-	Stamp   string          `json:"stamp"`   // of the files and the keyring; "" if it is gone
+	Stamp   string          `json:"stamp"`   // of the files and the keyring; "" if it is not to be relied on
+	Gone    bool            `json:"gone"`    // it was there at an earlier run
 	Problem string          `json:"problem"` // why it does not verify; then all below is empty
 
-	Index    *publish.Index `json:"index"`
-	Digest   string         `json:"digest"`
-	Files    []publish.File `json:"files"`
-	Signers  []string       `json:"signers"`
-	Packages int            `json:"packages"` // how many
-	BuildMS  int64          `json:"build_ms"` // 0 where it is not known, as are these
-	TestMS   int64          `json:"test_ms"`
-	Page     string         `json:"page"` // what its page was made of
+	// Index is kept of one release of an image, which tells of the image.
+	Index      *publish.Index `json:"index,omitempty"`
+	Image      string         `json:"image"`
+	MinDiskGiB int            `json:"min_disk_gib"`
+	Tests      publish.Tests  `json:"tests"`
+	Digest     string         `json:"digest"`
+	Files      []publish.File `json:"files"`
+	Signers    []string       `json:"signers"`
+	Packages   int            `json:"packages"` // how many
+	BuildMS    int64          `json:"build_ms"` // 0 where it is not known, as are these
+	TestMS     int64          `json:"test_ms"`
+	BootMS     int64          `json:"boot_ms"`
+	Page       string         `json:"page"` // what its page was made of
 
 	entry publish.Entry
 	state string
-	open  *publish.Release // where it was opened in this run
+	open  *publish.Release // while it is shown
+	err   error            // why it does not verify
 }
 
 // The states of a release in the feeds.
@@ -63,7 +71,7 @@ const (
 
 // File returns the release's file with the suffix after its IMAGE-BUILD.
 func (r *release) file(suffix string) *publish.File {
-	if r.Index == nil {
+	if r.Image == "" {
 		return nil
 	}
 	name := r.base() + suffix
@@ -74,14 +82,14 @@ func (r *release) file(suffix string) *publish.File {
 	return &r.Files[i]
 }
 
-func (r *release) base() string { return r.Index.Image + "-" + r.Build.String() }
+func (r *release) base() string { return r.Image + "-" + r.Build.String() }
 
 func (r *release) shown() bool { return r.state != unverified && r.state != deleted }
 
 // setState sets the state from the target's entry.
 func (r *release) setState() {
 	switch {
-	case r.Stamp == "":
+	case r.Gone:
 		r.state = deleted
 	case r.Problem != "":
 		r.state = unverified
@@ -94,39 +102,61 @@ func (r *release) setState() {
 	}
 }
 
-// stampOf stands for the files of a directory without reading them: names, sizes,
-// times and inodes. The time of an inode's last change is one that its owner cannot
-// set.
-func stampOf(dir, keyring string) (string, error) {
+// look tells what the regular files of a directory are.
+func look(dir string) (map[string]fs.FileInfo, error) {
 	dirents, err := os.ReadDir(dir)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	h := sha256.New()
-	fmt.Fprintln(h, keyring)
+	files := map[string]fs.FileInfo{}
 	for _, d := range dirents {
-		info, err := d.Info()
-		if err != nil {
-			return "", err
+		if !d.Type().IsRegular() {
+			continue
 		}
-		fmt.Fprintf(h, "%q %d %v %d %s\n", d.Name(), info.Size(), info.Mode(), info.ModTime().UnixNano(), inode(info))
+		if info, err := d.Info(); err == nil { // else it was removed since
+			files[d.Name()] = info
+		}
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return files, nil
 }
 
-// verify opens a release and takes what is shown of it from its files.
-func (w *writer) verify(ctx context.Context, image string, r *release) error {
+// stampOf stands for files without reading them: sizes, modes, times and inodes. The
+// time of an inode's last change is one that its owner cannot set. It is empty if a
+// file is missing.
+func stampOf(seen map[string]fs.FileInfo, files []publish.File, keyring string) string {
+	h := sha256.New()
+	fmt.Fprintln(h, keyring)
+	for _, f := range files {
+		info, ok := seen[f.Name]
+		if !ok {
+			return ""
+		}
+		fmt.Fprintf(h, "%q %d %v %d %s\n", f.Name, info.Size(), info.Mode(), info.ModTime().UnixNano(), inode(info))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// contents are what pages show of a release besides its index.
+type contents struct {
+	tests       testReport
+	packages    []pkg
+	changes     []change
+	moreChanges int
+}
+
+// open verifies a release and reads what is shown of it. An error is that of
+// ctx or of reading what was verified; what does not verify is in r.Problem.
+func (w *writer) open(ctx context.Context, image string, r *release) (*contents, error) {
 	opened, err := publish.Open(ctx, filepath.Join(w.Dir, image, r.Build.String()), w.Keyring)
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 	if err != nil {
-		// Not a word of what it holds is shown, also none that the error quotes.
-		r.Problem = "its files are not what a trusted key has signed"
-		w.bad = append(w.bad, &BadReleaseError{Image: image, Build: r.Build.String(), Err: err})
-		return nil //nolint:nilerr // kept in w.bad: the site is written all the same
+		r.refuse(err)
+		return nil, nil // the site is written all the same
 	}
-	r.open, r.Index, r.Digest, r.Files = opened, &opened.Index, opened.Digest, opened.Files
+	r.open, r.Index, r.Digest, r.Files, r.Signers = opened, &opened.Index, opened.Digest, opened.Files, nil
+	r.Image, r.MinDiskGiB, r.Tests = image, opened.Index.MinDiskGiB, opened.Index.Tests
 	for _, f := range opened.Signatures.Files {
 		for _, s := range f.Signatures {
 			if id := string(s.Fingerprint); id != "" && !slices.Contains(r.Signers, id) {
@@ -134,34 +164,25 @@ func (w *writer) verify(ctx context.Context, image string, r *release) error {
 			}
 		}
 	}
-	list, err := r.read(".packages", maxList)
-	if err != nil {
-		return err
+	c := new(contents)
+	if c.tests, err = r.tests(); err != nil {
+		return nil, err
 	}
-	r.Packages = bytes.Count(list, []byte("\n"))
-	tests, err := r.tests()
-	if err != nil {
-		return err
+	if c.packages, err = r.packages(); err != nil {
+		return nil, err
 	}
-	r.TestMS = tests.DurationMS
+	if c.changes, c.moreChanges, err = r.changes(); err != nil {
+		return nil, err
+	}
+	r.TestMS, r.BootMS = c.tests.DurationMS, c.tests.BootMS
 	r.BuildMS, err = r.buildTime()
-	return err
+	return c, err
 }
 
-// again opens a release whose facts are from an earlier run.
-func (w *writer) again(ctx context.Context, image string, r *release) error {
-	if r.open != nil {
-		return nil
-	}
-	fresh := &release{Build: r.Build}
-	if err := w.verify(ctx, image, fresh); err != nil {
-		return err
-	}
-	if fresh.Problem != "" {
-		return fmt.Errorf("release %s changed while the site was written", r.Build)
-	}
-	r.open = fresh.open
-	return nil
+// refuse makes a release one that does not verify. Not a word of what it holds is
+// shown, also none that the error quotes.
+func (r *release) refuse(err error) {
+	*r = release{Build: r.Build, entry: r.entry, err: err, Problem: "its files are not what a trusted key has signed"}
 }
 
 // read reads a small file of a release that was opened; none if it is not there or
@@ -181,8 +202,8 @@ func (r *release) read(suffix string, most int64) ([]byte, error) {
 
 // testReport is what is shown of a test report; see package testsuite.
 type testReport struct {
-	Profile    string       `json:"profile"`
 	DurationMS int64        `json:"duration_ms"`
+	BootMS     int64        `json:"boot_ms"`
 	Checks     []testResult `json:"checks"`
 	Unreadable bool         `json:"-"`
 }
@@ -231,8 +252,10 @@ func (r *release) buildTime() (int64, error) {
 // pkg is a line of a list of packages.
 type pkg struct{ Name, Version, Arch string }
 
+// packages sets how many there are, and returns those that are shown.
 func (r *release) packages() ([]pkg, error) {
 	data, err := r.read(".packages", maxList)
+	r.Packages = bytes.Count(data, []byte("\n"))
 	var list []pkg
 	for line := range strings.Lines(string(data)) {
 		f := strings.Fields(line)

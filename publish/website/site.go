@@ -11,9 +11,12 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
@@ -34,7 +37,8 @@ type Site struct {
 	// Dir is the download directory: releases are Dir/NAME/BUILD. Required.
 	Dir string
 	// List lists the releases of an image with their labels and fate, such as
-	// the List of a directory.Target. Required.
+	// the List of a directory.Target. It may be called for several images at
+	// once, as may Row. Required.
 	List func(ctx context.Context, image string) ([]publish.Entry, error)
 	// Keyring verifies the releases. Required.
 	Keyring *signing.Keyring
@@ -135,9 +139,10 @@ type writer struct {
 	// keyring stands for what verifies releases, and look for everything but
 	// data that pages depend on.
 	keyring, look string
-	bad           []error
-	rows          []row
-	news          []news
+
+	bad  []error
+	rows []row
+	news []news
 }
 
 func (w *writer) write(ctx context.Context) (err error) {
@@ -151,25 +156,93 @@ func (w *writer) write(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if w.out, err = openOutput(w.Out); err != nil {
+	if w.out, err = openOutput(ctx, w.Out); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.out.close()) }()
-	if err := w.addKeys(); err != nil {
+	p := w.out.part(sitePart)
+	index, err := p.newIndexJSON()
+	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := w.addImage(ctx, name); err != nil {
-			return fmt.Errorf("image %s: %w", name, err)
-		}
-	}
-	if err := w.addNight(); err != nil {
+	err = w.addImages(ctx, names, index)
+	if err := errors.Join(err, index.close()); err != nil {
 		return err
 	}
-	if err := w.addFeeds(ctx); err != nil {
+	if err := w.addSitePages(ctx, p); err != nil {
+		return err
+	}
+	if err := p.finish(); err != nil {
+		return err
+	}
+	return w.out.commit(append(names, sitePart))
+}
+
+// addImages adds some images at a time, and what is told of them in the order of
+// their names. It panics where List or Row does.
+func (w *writer) addImages(ctx context.Context, names []string, index *indexJSON) error {
+	g, ctx := errgroup.WithContext(ctx)
+	inTurn := make(chan chan *told, runtime.GOMAXPROCS(0))
+	panics := make(chan any, len(names))
+	g.Go(func() error {
+		defer close(inTurn)
+		for _, name := range names {
+			done := make(chan *told, 1)
+			select {
+			case inTurn <- done:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			g.Go(func() (err error) {
+				defer func() {
+					if v := recover(); v != nil { // of List or Row
+						panics <- v
+						err = errors.New("panic")
+					}
+				}()
+				t, err := w.addImage(ctx, name)
+				if err != nil {
+					return fmt.Errorf("image %s: %w", name, err)
+				}
+				done <- t
+				return nil
+			})
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for done := range inTurn {
+			select {
+			case t := <-done:
+				w.rows, w.bad = append(w.rows, t.row), append(w.bad, t.bad...)
+				w.news = newest(append(w.news, t.news...))
+				if err := index.add(t.inIndex); err != nil {
+					return err
+				}
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	err := g.Wait()
+	select {
+	case v := <-panics: // where the caller can recover
+		panic(v)
+	default:
+		return err
+	}
+}
+
+// addSitePages adds what is of no single image.
+func (w *writer) addSitePages(ctx context.Context, p *part) error {
+	if err := w.addKeys(p); err != nil {
+		return err
+	}
+	if err := w.addNight(p); err != nil {
+		return err
+	}
+	if err := w.addFeeds(ctx, p); err != nil {
 		return err
 	}
 	for _, name := range []string{"site.css", "site.js", "icon.svg"} {
@@ -177,7 +250,7 @@ func (w *writer) write(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := w.out.put(name, data); err != nil {
+		if err := p.put(name, data); err != nil {
 			return err
 		}
 	}
@@ -185,10 +258,7 @@ func (w *writer) write(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := w.out.put("index.html", data); err != nil {
-		return err
-	}
-	return w.out.commit()
+	return p.put(indexName, data)
 }
 
 // fingerprint sets what cached facts and pages depend on.
@@ -253,16 +323,16 @@ func (w *writer) hasBuild(name string) bool {
 	})
 }
 
-func (w *writer) addKeys() error {
+func (w *writer) addKeys(p *part) error {
 	var b strings.Builder
-	for _, p := range w.Keyring.Pins() {
-		if key := w.Keyring.Key(p.Fingerprint); key != nil {
+	for _, pin := range w.Keyring.Pins() {
+		if key := w.Keyring.Key(pin.Fingerprint); key != nil {
 			if err := key.WritePublic(&b); err != nil {
 				return err
 			}
 		}
 	}
-	return w.out.put("imagefactory.pub", []byte(b.String()))
+	return p.put("imagefactory.pub", []byte(b.String()))
 }
 
 // title is the site's.
@@ -281,6 +351,8 @@ type row struct {
 	Size   int64  // of the latest image, in bytes
 	Tests  publish.Tests
 	HasAny bool // there are releases, of whatever state
+	// Streamed is that simplestreams has the image.
+	Streamed bool
 }
 
 // news is an entry of the Atom feed of all.

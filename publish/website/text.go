@@ -16,6 +16,9 @@ func visible(s string) string { return visibleUpTo(s, maxText) }
 
 func visibleUpTo(s string, most int) string {
 	size := len(s)
+	if size <= most && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0 {
+		return s
+	}
 	if size > most {
 		for n := 0; n < utf8.UTFMax-1 && !utf8.RuneStart(s[most]); n++ {
 			most--

@@ -68,8 +68,8 @@ done <"$tmp/keyfiles"
 X
 
 fact packages 60 <<'X'
-if command -v dpkg-query >/dev/null; then dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\n'
-else rpm -qa --qf 'ii %{NAME} %{VERSION}-%{RELEASE}\n'; fi
+if command -v dpkg-query >/dev/null; then dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version} ${Architecture}\n'
+else rpm -qa --qf 'ii %{NAME} %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE} %{ARCH}\n'; fi
 X
 
 # What apt and dpkg find amiss, and what they would do about it. Nothing is done.

@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,11 +47,11 @@ func ProbeAccel(ctx context.Context, binary string) string {
 var errProbe = errors.New("the probe guest did not run to its end")
 
 func probe(ctx context.Context, binary, accel string) error {
-	dir, err := os.MkdirTemp("", "imagefactory-probe-")
+	dir, remove, err := newWorkDir("", "probe", slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = remove() }()
 	disk := filepath.Join(dir, "probe.raw")
 	if err := os.WriteFile(disk, probeSector, 0o600); err != nil {
 		return err

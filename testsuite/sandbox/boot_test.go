@@ -54,9 +54,12 @@ func assertNothingLeft(t *testing.T, dir string) {
 	assert.Empty(t, processesWith(dir))
 }
 
-func processesWith(word string) []int {
+func processesWith(word string) []int { return processesOf("cmdline", word) }
+
+// processesOf are the processes that have a word in a file of theirs in /proc.
+func processesOf(file, word string) []int {
 	var pids []int
-	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	lines, _ := filepath.Glob("/proc/[0-9]*/" + file)
 	for _, path := range lines {
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), word) {
@@ -215,7 +218,8 @@ func TestArguments(t *testing.T) {
 	args, err := q.args(&guest{Machine: new(Machine), variant: v, image: "/images/a,b.qcow2", dir: "/tmp/x", network: network.Config{MAC: mac}})
 	require.NoError(t, err)
 	line := strings.Join(args, " ")
-	assert.Contains(t, line, "-netdev stream,id=net0,server=off,addr.type=fd,addr.str=3 -device virtio-net-pci,netdev=net0,romfile=,mac=fa:16:3e:01:02:03")
+	assert.Contains(t, line, "-netdev stream,id=net0,server=off,addr.type=fd,addr.str=3")
+	assert.Contains(t, line, "-device virtio-net-pci,netdev=net0,romfile=,addr=0x10,mac=fa:16:3e:01:02:03")
 	assert.Contains(t, line, `"filename":"/images/a,b.qcow2","read-only":true`)
 	assert.Contains(t, line, "-nodefaults -no-user-config")
 	assert.Contains(t, line, "-sandbox on")

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -133,11 +132,11 @@ func (r Reader) open(ctx context.Context, disk *qcow2.Image, size int64, files .
 	if r.Accel == "" {
 		r.Accel = ProbeAccel(ctx, r.Binary)
 	}
-	dir, err := os.MkdirTemp(r.WorkDir, "imagefactory-reader-")
+	dir, remove, err := newWorkDir(r.WorkDir, "reader", r.Logger)
 	if err != nil {
 		return nil, nil, err
 	}
-	a := &diskArchive{dir: dir, files: files}
+	a := &diskArchive{dir: dir, remove: remove, files: files}
 	// ctx ends the reading, and so does Close.
 	a.ctx, a.cancel = context.WithTimeoutCause(ctx, r.Timeout, fmt.Errorf("%w within %v", ErrNotRead, r.Timeout))
 	if err := a.start(r, size, volumes); err != nil {
@@ -201,6 +200,7 @@ type diskArchive struct {
 	ctx     context.Context //nolint:containedctx // lives for one reading
 	cancel  context.CancelFunc
 	dir     string
+	remove  func() error // removes dir
 	files   []string
 	process *process
 	output  *io.PipeReader
@@ -291,7 +291,7 @@ func (a *diskArchive) Close() error {
 	if a.process != nil {
 		<-a.process.done // the one who watches it stops it
 	}
-	return os.RemoveAll(a.dir)
+	return a.remove()
 }
 
 func (r *Reader) args(files []string, secret string, volumes []Volume) ([]string, error) {

@@ -9,7 +9,7 @@ const matrix = document.getElementById("matrix");
 if (matrix) {
   const body = matrix.tBodies[0];
   const rows = [...body.rows];
-  const heads = [...matrix.tHead.rows[1].cells];
+  const heads = [matrix.tHead.rows[0].cells[0], ...matrix.tHead.rows[1].cells];
   const form = document.querySelector("form.filters");
   const reason = document.getElementById("reason");
   const answer = (cell) => (cell.classList.contains("yes") ? 2 : cell.classList.contains("unknown") ? 1 : 0);
@@ -102,6 +102,10 @@ if (matrix) {
     const cell = e.target.closest("td");
     if (cell && cell.querySelector(".vh")) tell(cell);
   };
+  body.addEventListener("toggle", (e) => {
+    // One reason at a time lies above the table.
+    if (e.target.open) for (const other of body.querySelectorAll("details[open]")) other.open = other === e.target;
+  }, true);
   body.addEventListener("focusin", about);
   body.addEventListener("mouseover", about);
 }

@@ -120,7 +120,10 @@ func judgeSockets(sockets []socket, expected string) Verdict {
 	return judgeNone(bad, expected, names(good))
 }
 
-// goodRoutes begin the routes that the kernel, a DHCP client or a router gave.
+// goodRoute reports whether the kernel, a DHCP client or a router gave the route.
+// The scripts of dhclient do not say that they did: where the default route says who
+// gave it, a route of nobody's is foreign; where it does not, one by way of its gateway
+// may be dhclient's.
 func goodRoute(l []string, gateways []string) bool {
 	if slices.Contains([]string{"local", "broadcast", "anycast", "multicast"}, l[0]) {
 		return valueAfter(l, "proto") == "kernel"
@@ -131,7 +134,7 @@ func goodRoute(l []string, gateways []string) bool {
 	switch valueAfter(l, "proto") {
 	case "kernel", "ra", "dhcp":
 		return valueAfter(l, "table") == ""
-	case "": // dhclient's scripts
+	case "":
 		via := valueAfter(l, "via")
 		return valueAfter(l, "table") == "" && (l[0] == "default" && via != "" || slices.Contains(gateways, cmpOr(via, l[0])))
 	}
@@ -155,7 +158,7 @@ func judgeNetState(f Facts, _ Params) Verdict {
 	devices := 0
 	lines := f.lines("net-state")
 	for _, l := range lines {
-		if l[0] == "route" && len(l) > 3 && l[1] == "default" {
+		if l[0] == "route" && len(l) > 3 && l[1] == "default" && valueAfter(l, "proto") == "" {
 			gateways = append(gateways, valueAfter(l, "via"))
 		}
 	}

@@ -230,6 +230,7 @@ var spoils = []struct {
 	{checks: []string{"net.state"}, fact: "net-state", old: "device lo ", new: "device wg0 virtual 0x91\ndevice lo "},
 	{checks: []string{"net.state"}, fact: "net-state", old: "hardware 0x1003", new: "hardware 0x1103"},
 	{checks: []string{"net.state"}, fact: "net-state", old: "route default via 192.168.0.1", new: "route 203.0.113.0/24 via 192.168.0.66 dev enp0s4\nroute default via 192.168.0.1"},
+	{checks: []string{"net.state"}, fact: "net-state", old: "route default via 192.168.0.1", new: "route 203.0.113.0/24 via 192.168.0.1 dev enp0s4\nroute default via 192.168.0.1"},
 	{checks: []string{"net.state"}, fact: "net-state", old: "qdisc noqueue lo", new: "qdisc clsact enp0s4"},
 	{checks: []string{"net.state"}, fact: "net-state", old: "bpf bpf-prog /usr/lib/systemd/systemd", new: "bpf bpf-prog /usr/bin/evil"},
 	{checks: []string{"net.state"}, fact: "net-state", old: "qdisc noqueue lo", new: "nft table inet filter {"},

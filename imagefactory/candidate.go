@@ -21,8 +21,8 @@ var ErrNotYet = errors.New("nobody has approved it yet")
 const candidateName = ".candidate"
 
 // candidateDir holds the image's newest candidate.
-func (j *job) candidateDir() string {
-	return filepath.Join(j.dir, workName, candidateName, j.name)
+func (p *product) candidateDir() string {
+	return filepath.Join(p.dir, workName, candidateName, p.name)
 }
 
 // admit decides whether a sealed release becomes public now. It brings it to the
@@ -86,7 +86,7 @@ func (j *job) approve(ctx context.Context) error {
 	if j.factory.Approve == nil {
 		return ErrNotYet
 	}
-	return contain(j.log, "Approve", "", func() error { return j.factory.Approve(ctx, j.report) })
+	return contain(j.log, "Approve", "", func() error { return j.factory.Approve(ctx, *j.report) })
 }
 
 // hold keeps a sealed release as the image's only candidate.
@@ -133,10 +133,10 @@ func (j *job) candidates() ([]publish.BuildID, error) {
 }
 
 // newStaging makes the targets that candidates go to.
-func (f *Factory) newStaging(parts *parts, j *job) ([]target, error) {
+func (f *Factory) newStaging(parts *parts, p *product) ([]target, error) {
 	var targets []target
-	for n, c := range j.def.Staging {
-		t, err := newDriver(j, "staging", parts.targets, c, TargetDriver.New)
+	for n, c := range p.def.Staging {
+		t, err := newDriver(p, "staging", parts.targets, c, TargetDriver.New)
 		if err != nil {
 			return nil, err
 		}
@@ -187,12 +187,12 @@ func pruneStaging(ctx context.Context, t publish.Target, image string) error {
 // neither the calendar nor Factory.Approve is asked. To promote again what is public
 // changes nothing. The report is complete also after an error.
 func (f *Factory) Promote(ctx context.Context, definition Definition, build publish.BuildID) (*ImageReport, error) {
-	jobs, err := f.prepare([]Definition{definition})
+	products, err := f.prepare([]Definition{definition})
 	if err != nil {
 		return nil, err
 	}
-	j := jobs[0]
-	j.report = ImageReport{Name: j.name, Result: Failed, Stage: StagePublish, DurationMS: map[Stage]int64{}, Artifacts: []string{}, Notes: j.def.Notes}
+	j := &job{product: products[0], report: products[0].newReport()}
+	j.report.Result, j.report.Stage = Failed, StagePublish
 	err = contain(j.log, "the promotion of "+j.name, "", func() error { return j.promote(ctx, build) })
 	if err != nil {
 		if ctx.Err() != nil {
@@ -200,10 +200,10 @@ func (f *Factory) Promote(ctx context.Context, definition Definition, build publ
 		}
 		err = fmt.Errorf("cannot promote a candidate of %s: %w", j.name, err)
 		j.report.Err, j.report.Error = err, bounded(err.Error())
-		return &j.report, err
+		return j.report, err
 	}
 	j.report.Result, j.report.Stage = Published, ""
-	return &j.report, nil
+	return j.report, nil
 }
 
 func (j *job) promote(ctx context.Context, build publish.BuildID) error {
@@ -229,8 +229,9 @@ func (j *job) promote(ctx context.Context, build publish.BuildID) error {
 	if err := j.publishOpened(ctx, r); err != nil {
 		return err
 	}
+	j.remove(r.Dir)
 	n = j.readNights()
-	n.Good, n.Failing, n.Error = j.factory.now(), 0, ""
+	n.end(Published, "", j.factory.now())
 	return errors.Join(j.writeNights(n), j.dropCandidates(r.Index.Build))
 }
 

@@ -177,8 +177,8 @@ func bad(t *testing.T, d *Definition, m machine) []string {
 }
 
 func claims(d *Definition, m machine) error {
-	j := &job{def: d, facts: m.facts(), disk: &guestdisk.Disk{BootBIOS: !m.uefi, BootUEFI: m.uefi}}
-	return j.verifyClaims()
+	p := &product{def: d}
+	return p.verifyClaims(m.facts(), &guestdisk.Disk{BootBIOS: !m.uefi, BootUEFI: m.uefi})
 }
 
 // registrations are the definitions of an entry: with its capabilities, and

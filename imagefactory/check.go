@@ -18,11 +18,11 @@ import (
 // be empty, and Key nil for one that is yet to be made. Check only reads.
 func (f *Factory) Check(definitions []Definition) error {
 	errs := []error{f.Validate(definitions), f.checkKey()}
-	jobs, _ := f.jobs(definitions) // what that reports, Validate did
-	for _, j := range jobs {
-		for _, err := range unjoin(errors.Join(j.def.checkTrustedKeys(), j.checkSpec())) {
-			config := j.def.source.locate(err)
-			config.Err = fmt.Errorf("image %s: %w", j.name, config.Err)
+	products, _ := f.products(definitions) // what that reports, Validate did
+	for _, p := range products {
+		for _, err := range unjoin(errors.Join(p.def.checkTrustedKeys(), p.checkSpec())) {
+			config := p.def.source.locate(err)
+			config.Err = fmt.Errorf("image %s: %w", p.name, config.Err)
 			errs = append(errs, config)
 		}
 	}
@@ -47,23 +47,23 @@ func (f *Factory) checkKey() error {
 }
 
 // checkSpec holds what the builder would be told to what it can use.
-func (j *job) checkSpec() error {
-	if j.builder == nil {
+func (p *product) checkSpec() error {
+	if p.builder == nil {
 		return nil // the driver's fault, which Validate reports
 	}
-	spec := j.def.spec(j.mirrors)
+	spec := p.def.spec(p.mirrors)
 	spec.WorkDir, spec.OutputDir = "/work", "." // some
 	errs := unjoin(spec.Validate())
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	checker, ok := j.builder.(builder.Checker)
+	checker, ok := p.builder.(builder.Checker)
 	if !ok {
 		return nil
 	}
-	err := contain(j.log, "builder "+j.def.Builder.Driver, "Check", func() error { return checker.Check(spec) })
+	err := contain(p.log, "builder "+p.def.Builder.Driver, "Check", func() error { return checker.Check(spec) })
 	for _, err := range unjoin(err) {
-		errs = append(errs, j.def.Builder.about(err))
+		errs = append(errs, p.def.Builder.about(err))
 	}
 	return errors.Join(errs...)
 }

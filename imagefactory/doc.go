@@ -29,13 +29,14 @@
 //	.work/NAME/BUILD/       logs, test report and console of a run that failed
 //	.work/NAME/BUILD/out/   what a builder wrote and nobody took over
 //	.work/NAME/build/       what the builder works in
+//	.work/.journal/NAME/    what is recorded of each run, BUILD.json
 //	.work/.release/NAME/    releases that are sealed and not yet published everywhere
 //	.work/.cache/           what tests of any image need again: see Factory.Reader
 //
 // A failed run keeps its files until the next one of the same image begins: then
 // images, sandboxes and what the builder wrote go, and of the rest the ten newest
-// runs stay. A run that is published leaves nothing in .work. Releases are
-// removed by [Factory.Retire] alone.
+// runs stay, and thirty journals. A run that is published leaves its journal in
+// .work and nothing else. Releases are removed by [Factory.Retire] alone.
 //
 // An image is compared with its latest release here or, where there is none, with that of
 // the first of its targets that is a [publish.Source] and has one.
@@ -65,8 +66,19 @@
 // Signer whose key is in an agent (signing.NewAgentSigner) that process has no key
 // to lose, yet what is signed is still its own word; level 3 takes a signer outside
 // that makes the statement itself. Its materials are the configuration, which holds
-// the elements and the keys of the packages, the list of packages and the mirrors;
-// the build machine's own packages are not in it.
+// the elements and the keys of the packages, the list of packages and the mirrors, with
+// the signed indexes that they had; the build machine's own packages are not in it.
+//
+// # Nothing to build
+//
+// Where a builder can tell (builder.Stater), the signed indexes of the mirrors are
+// read and verified before a build. If the definition, what it refers to, the tool and
+// the indexes are those of the latest release, whose configuration has them in
+// mirrors.json, the image is unchanged and nothing is built, until that release is older
+// than RebuildAfter. What else a build reads from a network, such as an element that
+// fetches files, is not known. A mirror whose index has expired or is signed by a
+// foreign key, that is in the middle of an update or has gone back in time, fails the
+// image by that name.
 //
 // # Failures and interruption
 //
@@ -78,6 +90,19 @@
 // work on one image at a time: the second fails with [ErrBusy]. A target that
 // fails keeps the release from no other target, and fails the image; the next
 // run publishes where it is missing.
+//
+// # Tasks
+//
+// Each [Stage] reads what is recorded of the earlier ones and records what it leaves,
+// so a [Task], one stage of one image's run, can be done by any process:
+// [Factory.Tasks] plans them, a queue or another scheduler carries them as JSON, and
+// [Factory.Do] does one; [Factory.Run] is both. The record is the run's journal: of
+// each stage when it began and ended, the digests of what it read and wrote, and the
+// result. It is replaced in one step and durable before the next stage begins. What is
+// read from it is bounded, and one that is damaged or of another version is passed
+// over: that run is begun anew. A stage is done again when what it would read now is
+// not what it read, and after Do was killed in it. Builds of one image do not overlap:
+// of two plans made at once the one that is begun first counts.
 //
 // When the context ends, the stage in hand is cut, nothing new is begun, and the
 // report is complete: each error tells what was cut and the context's cause.

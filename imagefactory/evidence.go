@@ -14,9 +14,9 @@ import (
 // verifyClaims holds what the definition claims against what was found in the
 // machine that the image was booted as: the architecture, the capabilities, and
 // that forbidden packages are absent.
-func (j *job) verifyClaims() error {
-	d := j.def
-	e, err := EvidenceFrom(j.facts, j.disk, d.OS.Arch)
+func (p *product) verifyClaims(facts testsuite.Facts, disk *guestdisk.Disk) error {
+	d := p.def
+	e, err := EvidenceFrom(facts, disk, d.OS.Arch)
 	if err != nil {
 		return err
 	}

@@ -55,8 +55,8 @@ func TestClaimsAreHeldAgainstTheImage(t *testing.T) {
 		{"virtio network missing", claim, without(t, without(t, facts, "modules", "virtio_net"), "initrd", "virtio_net.ko"), capabilities.KVMVirtio},
 		{"cloud-init removed", claim, without(t, facts, "packages", "ii  cloud-init"), capabilities.CloudInit},
 	} {
-		j := &job{disk: &guestdisk.Disk{BootBIOS: true}, def: &Definition{OS: OS{Arch: "amd64"}, Capabilities: tt.claim}, facts: tt.facts}
-		err := j.verifyClaims()
+		p := &product{def: &Definition{OS: OS{Arch: "amd64"}, Capabilities: tt.claim}}
+		err := p.verifyClaims(tt.facts, &guestdisk.Disk{BootBIOS: true})
 		if tt.lacks == 0 {
 			assert.NoError(t, err, tt.name)
 			continue
@@ -67,9 +67,9 @@ func TestClaimsAreHeldAgainstTheImage(t *testing.T) {
 	}
 
 	delete(facts.Facts, "initrd")
-	j := &job{disk: &guestdisk.Disk{BootBIOS: true}, def: &Definition{OS: OS{Arch: "amd64"}, Capabilities: claim}, facts: facts}
+	p := &product{def: &Definition{OS: OS{Arch: "amd64"}, Capabilities: claim}}
 	var missing *testsuite.FactError
-	assert.ErrorAs(t, j.verifyClaims(), &missing, "a fact that was not read proves nothing")
+	assert.ErrorAs(t, p.verifyClaims(facts, &guestdisk.Disk{BootBIOS: true}), &missing, "a fact that was not read proves nothing")
 }
 
 // What the image is for is told by what ran and by what boots it.
@@ -124,10 +124,10 @@ func TestArchitectureIsTheGuests(t *testing.T) {
 }
 
 func TestForbiddenPackagesFail(t *testing.T) {
-	j := &job{disk: &guestdisk.Disk{BootBIOS: true}, def: &Definition{OS: OS{Arch: "amd64"}, Test: Test{ForbiddenPackages: []string{"uvp-monitor", "otc-tools"}}}, facts: debian12()}
-	require.NoError(t, j.verifyClaims())
-	j.def.Test.ForbiddenPackages = append(j.def.Test.ForbiddenPackages, "chrony")
-	assert.ErrorContains(t, j.verifyClaims(), "forbidden packages are installed: chrony")
+	p, disk := &product{def: &Definition{OS: OS{Arch: "amd64"}, Test: Test{ForbiddenPackages: []string{"uvp-monitor", "otc-tools"}}}}, &guestdisk.Disk{BootBIOS: true}
+	require.NoError(t, p.verifyClaims(debian12(), disk))
+	p.def.Test.ForbiddenPackages = append(p.def.Test.ForbiddenPackages, "chrony")
+	assert.ErrorContains(t, p.verifyClaims(debian12(), disk), "forbidden packages are installed: chrony")
 }
 
 // A release says what its image can do.
@@ -146,7 +146,7 @@ func TestReleaseCarriesFlagsAndNotes(t *testing.T) {
 		assert.Contains(t, string(index), want)
 	}
 	var b strings.Builder
-	report := Report{Images: []ImageReport{j.report}}
+	report := Report{Images: []ImageReport{*j.report}}
 	report.Images[0].Notes = j.def.Notes
 	require.NoError(t, report.WriteText(&b))
 	assert.Contains(t, b.String(), "note: a known issue\n")

@@ -89,8 +89,8 @@ type Factory struct {
 	// other images' files are skipped.
 	Reader sandbox.Reader
 	// Key signs the releases; it has its secret part, or Signer holds it.
-	// Required. Releases are verified against it and nothing else; Dir belongs
-	// to the key that it was used with first.
+	// Required. Releases are verified against it and the keys that it follows; Dir belongs
+	// to the key that it was used with first, until [RotateKey] changes that.
 	Key *signing.Key
 	// Signer signs with the key. If nil, one is made from Key.
 	Signer *signing.Signer
@@ -113,6 +113,10 @@ type Factory struct {
 	// what this machine's own package manager uses.
 	HostMirrors map[string]string
 
+	// RebuildAfter is the age from which the latest release of an image is built again
+	// although nothing that is known of has changed (builder.Stater). If zero, 7 days.
+	RebuildAfter time.Duration
+
 	// Updates tells the security updates in an image's registered repositories for what
 	// is installed in one of its releases: see [UpdatesFrom]. If nil, none is known: only
 	// the calendar renews latest, and the gate has no versions to judge.
@@ -127,6 +131,23 @@ type Factory struct {
 
 	Jobs  int  // images at once; if less than 1, one
 	Force bool // release also what is unchanged
+
+	// Until is the last stage to be done; if empty, all are. From is the stage from
+	// which on the newest run of each image that came so far is done again; if empty,
+	// a run that was cut goes on where it was. Fresh begins new runs, whatever was
+	// cut.
+	Until, From Stage
+	Fresh       bool
+	// Definitions are those that tasks from elsewhere may name: see [Factory.Do].
+	Definitions []Definition
+
+	// Limits are what images share and how long stages may take.
+	Limits Limits
+	// Stop, once closed, ends Run gracefully: no stage is begun any more, and those in
+	// hand end, or are cut when ctx ends, for which the caller sets a limit. An image
+	// that is not finished is Waiting, and the next run goes on with it. If nil, only
+	// ctx ends Run.
+	Stop <-chan struct{}
 
 	// MaxAge is how old what is latest on a target may be before the report says that
 	// it is stale, whatever the run itself made; see [publish.CheckFresh]. If 0, it may
@@ -144,14 +165,41 @@ type Factory struct {
 	Now func() time.Time
 }
 
-// Run runs all definitions and returns what came of each. The error is a
+// Run plans the [Factory.Tasks] of all definitions, does them, and returns what
+// came of each image. The error is a
 // mistake in the factory or a definition, found before anything is begun: a
 // *ConfigError where it is the configuration's. What goes wrong later is in the
 // report, which is complete also when ctx ends: Run then waits for the drivers
 // to clean up and return. It waits as long as they take, for a directory that
 // somebody still writes into cannot be used.
 func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, error) {
-	jobs, err := f.prepare(definitions)
+	products, err := f.begin(definitions)
+	if err != nil {
+		return nil, err
+	}
+	report := &Report{Started: f.now(), Images: make([]ImageReport, len(products))}
+	var group errgroup.Group
+	group.SetLimit(max(f.Jobs, 1))
+	room := f.Limits.room()
+	for _, i := range longestFirst(products) {
+		p := products[i]
+		group.Go(func() error {
+			report.Images[i] = p.run(ctx, room)
+			report.Images[i].Stale = p.stale(ctx)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	report.Finished = f.now()
+	if len(products) > 0 {
+		f.writeSite(ctx, report, products)
+	}
+	return report, nil
+}
+
+// begin prepares definitions and the factory's directory.
+func (f *Factory) begin(definitions []Definition) ([]*product, error) {
+	products, err := f.prepare(definitions)
 	if err != nil {
 		return nil, err
 	}
@@ -160,69 +208,25 @@ func (f *Factory) Run(ctx context.Context, definitions []Definition) (*Report, e
 	if err := errors.Join(os.MkdirAll(f.Dir, 0o755), os.MkdirAll(filepath.Join(f.Dir, workName), 0o700)); err != nil {
 		return nil, fmt.Errorf("cannot make the factory's directory: %w", err)
 	}
-	if err := f.publishKey(); err != nil {
-		return nil, err
-	}
-	report := &Report{Started: f.now(), Images: make([]ImageReport, len(jobs))}
-	var group errgroup.Group
-	group.SetLimit(max(f.Jobs, 1))
-	for i, j := range jobs {
-		group.Go(func() error {
-			report.Images[i] = j.run(ctx)
-			report.Images[i].Stale = j.stale(ctx)
-			return nil
-		})
-	}
-	_ = group.Wait()
-	report.Finished = f.now()
-	if len(jobs) > 0 {
-		f.writeSite(ctx, report, jobs)
-	}
-	return report, nil
+	return products, f.publishKey()
 }
 
 // Validate reports what is wrong with the factory and the definitions before
 // anything is begun, but for Dir and the key: mistakes in the definitions, each
 // a *ConfigError where its place is known, and drivers that are at fault.
 func (f *Factory) Validate(definitions []Definition) error {
-	jobs, err := f.jobs(definitions)
+	products, err := f.products(definitions)
 	errs := []error{err}
-	for _, j := range jobs {
-		if j.fault != nil {
-			errs = append(errs, fmt.Errorf("image %s: %w", j.name, j.fault))
+	for _, p := range products {
+		if p.fault != nil {
+			errs = append(errs, fmt.Errorf("image %s: %w", p.name, p.fault))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// publishKey writes the public key into the download directory. One that is
-// there already must be this one, or users could no longer verify what is there.
-func (f *Factory) publishKey() error {
-	name := filepath.Join(f.Dir, publicKeyName)
-	have, err := os.Open(name)
-	if errors.Is(err, os.ErrNotExist) {
-		if err := writeFile(name, f.Key.WritePublic); err != nil {
-			return fmt.Errorf("cannot publish the public key: %w", err)
-		}
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer have.Close()
-	keys, err := signing.ReadKeys(io.LimitReader(have, 1<<20))
-	if err != nil {
-		return fmt.Errorf("cannot read the public key %s: %w", name, err)
-	}
-	if len(keys) != 1 || keys[0].Fingerprint() != f.Key.Fingerprint() {
-		return fmt.Errorf("cannot sign with the key %s: the releases in %s are signed with another; use that one, or remove %s to change the key",
-			f.Key.Fingerprint(), f.Dir, name)
-	}
-	return nil
-}
-
 // prepare checks everything that can be checked before an image is begun.
-func (f *Factory) prepare(definitions []Definition) ([]*job, error) {
+func (f *Factory) prepare(definitions []Definition) ([]*product, error) {
 	if f.Dir == "" || f.Key == nil {
 		return nil, errors.New("cannot run a factory without Dir and Key")
 	}
@@ -233,7 +237,7 @@ func (f *Factory) prepare(definitions []Definition) ([]*job, error) {
 	var keyring *signing.Keyring
 	signer := f.Signer
 	err = contain(f.logger(), "the signing key", "", func() (err error) {
-		if keyring, err = signing.PinKeys(f.Key); err == nil && signer == nil {
+		if keyring, err = f.keyring(); err == nil && signer == nil {
 			signer, err = signing.NewSigner(f.Key, signing.SignerConfig{Time: f.Now})
 		}
 		return err
@@ -241,26 +245,29 @@ func (f *Factory) prepare(definitions []Definition) ([]*job, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the signing key: %w", err)
 	}
-	jobs, err := f.jobs(definitions)
+	products, err := f.products(definitions)
 	progress := newProgress(f.logger(), f.Progress)
-	for _, j := range jobs {
-		j.dir, j.keyring, j.signer, j.progress = dir, keyring, signer, progress
+	for _, p := range products {
+		p.dir, p.keyring, p.signer, p.progress = dir, keyring, signer, progress
 	}
-	return jobs, err
+	return products, err
 }
 
-// jobs instantiates the drivers of all definitions.
-func (f *Factory) jobs(definitions []Definition) ([]*job, error) {
+// products instantiates the drivers of all definitions.
+func (f *Factory) products(definitions []Definition) ([]*product, error) {
 	parts, err := f.parts()
 	if err != nil {
 		return nil, err
 	}
-	var jobs []*job
+	var products []*product
 	var errs []error
 	seen := map[string]bool{}
 	for i := range definitions {
 		d := definitions[i]
-		j, err := f.newJob(parts, &d)
+		p, err := f.newProduct(parts, &d)
+		if err == nil {
+			err = f.addTargets(parts, p)
+		}
 		if err == nil && seen[d.Name] {
 			err = fmt.Errorf("image %s is defined twice", d.Name)
 		}
@@ -269,40 +276,42 @@ func (f *Factory) jobs(definitions []Definition) ([]*job, error) {
 			continue
 		}
 		seen[d.Name] = true
-		jobs = append(jobs, j)
+		products = append(products, p)
 	}
-	return jobs, errors.Join(errs...)
+	return products, errors.Join(errs...)
 }
 
-// newJob instantiates the drivers of one definition.
-func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
+// addTargets instantiates where a product goes.
+func (f *Factory) addTargets(parts *parts, p *product) (err error) {
+	if p.targets, err = f.newTargets(parts, p); err == nil {
+		p.staging, err = f.newStaging(parts, p)
+	}
+	return err
+}
+
+// newProduct instantiates the drivers of one definition, but for its targets.
+func (f *Factory) newProduct(parts *parts, d *Definition) (*product, error) {
 	if err := d.Complete(); err != nil {
 		return nil, fmt.Errorf("image %s: %w", d.Name, err)
 	}
 	if name, err := ParseName(d.Name); !f.AnyClass && (err != nil || name.Class == "") {
 		return nil, d.source.locate(fmt.Errorf("name: image name %q has no class: want one of %v before it", d.Name, classes))
 	}
-	if d.Name == publicKeyName {
-		return nil, d.source.locate(fmt.Errorf("name: %s is the public key's file in the factory's directory", d.Name))
+	if slices.Contains([]string{publicKeyName, keysName, keysName + ".asc"}, d.Name) {
+		return nil, d.source.locate(fmt.Errorf("name: %s is a file of keys in the factory's directory", d.Name))
 	}
-	j := &job{factory: f, def: d, name: d.Name, log: f.logger().With("image", d.Name)}
+	p := &product{factory: f, def: d, name: d.Name, log: f.logger().With("image", d.Name)}
 	var err error
-	if j.builder, err = newDriver(j, "builder", parts.builders, d.Builder, BuilderDriver.New); err != nil {
+	if p.builder, err = newDriver(p, "builder", parts.builders, d.Builder, BuilderDriver.New); err != nil {
 		return nil, err
 	}
-	if j.host, err = f.host(d); err != nil {
+	if p.host, err = f.host(d); err != nil {
 		return nil, err
 	}
-	if j.targets, err = f.newTargets(parts, j); err != nil {
-		return nil, err
-	}
-	if j.staging, err = f.newStaging(parts, j); err != nil {
-		return nil, err
-	}
-	if j.mirrors, err = f.mirrors(d.Mirrors); err != nil {
+	if p.mirrors, err = f.mirrors(d.Mirrors); err != nil {
 		return nil, d.source.locate(fmt.Errorf("mirrors: %w", err))
 	}
-	if j.suite, err = parts.suite(d, j.mirrors); err != nil {
+	if p.suite, err = parts.suite(d, p.mirrors); err != nil {
 		return nil, err
 	}
 	for _, k := range d.spec(nil).TrustedKeys {
@@ -310,7 +319,7 @@ func (f *Factory) newJob(parts *parts, d *Definition) (*job, error) {
 			return nil, d.source.locate(fmt.Errorf("trusted_keys: %w", err))
 		}
 	}
-	return j, nil
+	return p, nil
 }
 
 // mirrors replaces "host" by what this machine uses.

@@ -18,6 +18,7 @@ import (
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/ledger"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
@@ -28,11 +29,11 @@ import (
 const filesSuffix = ".files.gz"
 
 // unaccountable says why the image's files cannot be accounted for, or "".
-func (j *job) unaccountable() string {
-	if _, ok := j.builder.(builder.Declarer); !ok {
-		return "the builder " + j.def.Builder.Driver + " does not declare what it brings beside packages"
+func (p *product) unaccountable() string {
+	if _, ok := p.builder.(builder.Declarer); !ok {
+		return "the builder " + p.def.Builder.Driver + " does not declare what it brings beside packages"
 	}
-	if d := j.def.OS.Distribution; d != "debian" {
+	if d := p.def.OS.Distribution; d != "debian" {
 		return "the packages of " + d + " cannot be compared with"
 	}
 	return ""
@@ -46,8 +47,8 @@ type accounted struct {
 }
 
 // asks reports whether a check of the suite needs a fact.
-func (j *job) asks(fact string) bool {
-	return slices.ContainsFunc(j.suite.Profile.Checks, func(c testsuite.Check) bool { return slices.Contains(c.Needs, fact) })
+func (p *product) asks(fact string) bool {
+	return slices.ContainsFunc(p.suite.Profile.Checks, func(c testsuite.Check) bool { return slices.Contains(c.Needs, fact) })
 }
 
 // files accounts for the image's files, if a check asks for it, or says why that is
@@ -107,8 +108,8 @@ func (j *job) accountFiles(ctx context.Context) (testsuite.Fact, *accounted, err
 }
 
 // declaredFiles are the rules of what the definition brings beside packages.
-func (j *job) declaredFiles() ([]ledger.Rule, error) {
-	lines, err := declaredText(j.log, j.def.Builder.Driver, j.builder, j.def.spec(j.mirrors))
+func (p *product) declaredFiles() ([]ledger.Rule, error) {
+	lines, err := declaredText(p.log, p.def.Builder.Driver, p.builder, p.def.spec(p.mirrors))
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +191,7 @@ func (j *job) list(ctx context.Context) (*ledger.Listing, map[string]string, []l
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	stream, volumes, err := reader.Open(ctx, j.built.ImagePath)
+	stream, volumes, err := reader.Open(ctx, j.file(".qcow2"))
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -292,15 +293,15 @@ func (j *job) writeFiles(l *ledger.Listing) error {
 }
 
 // cacheDir keeps what is made once for many images.
-func (j *job) cacheDir() string { return filepath.Join(j.dir, workName, cacheName) }
+func (p *product) cacheDir() string { return filepath.Join(p.dir, workName, cacheName) }
 
 // lockCache waits until no other run, of whatever image, writes to the cache.
-func (j *job) lockCache(ctx context.Context) (unlock func(), err error) {
+func (p *product) lockCache(ctx context.Context) (unlock func(), err error) {
 	const pause = 500 * time.Millisecond
-	if err := os.MkdirAll(j.cacheDir(), 0o755); err != nil {
+	if err := os.MkdirAll(p.cacheDir(), 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.Open(j.cacheDir())
+	f, err := os.Open(p.cacheDir())
 	if err != nil {
 		return nil, err
 	}
@@ -311,7 +312,7 @@ func (j *job) lockCache(ctx context.Context) (unlock func(), err error) {
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			f.Close()
-			return nil, fmt.Errorf("cannot lock %s: %w", j.cacheDir(), err)
+			return nil, fmt.Errorf("cannot lock %s: %w", p.cacheDir(), err)
 		}
 		select {
 		case <-ctx.Done():
@@ -386,15 +387,15 @@ func writeKeyring(name string, spec builder.Spec) error {
 }
 
 // fileChanges compares the ledger with that of the previous release.
-func (j *job) fileChanges() ([]byte, error) {
+func (j *job) fileChanges(previous *publish.Release) ([]byte, error) {
 	now, err := os.ReadFile(j.file(filesSuffix))
-	if errors.Is(err, fs.ErrNotExist) || j.previous == nil {
+	if errors.Is(err, fs.ErrNotExist) || previous == nil {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	had, err := readRelease(j.previous, j.name+"-"+j.previous.Index.Build.String()+filesSuffix)
+	had, err := readRelease(previous, j.name+"-"+previous.Index.Build.String()+filesSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // an older release without
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/opentelekomcloud/go-imagefactory/builder"
 	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
 	"github.com/opentelekomcloud/go-imagefactory/internal/needs"
 	"github.com/opentelekomcloud/go-imagefactory/internal/spoil"
@@ -40,10 +39,10 @@ func imageJob(t *testing.T) (j *job, image string) {
 	}
 	parts, err := f.parts()
 	require.NoError(t, err)
-	j, err = f.newJob(parts, &definitions[0])
+	p, err := f.newProduct(parts, &definitions[0])
 	require.NoError(t, err)
-	j.dir, j.runDir, j.build = dir, t.TempDir(), publish.NewBuildID(f.now())
-	j.built = &builder.Result{ImagePath: image}
+	p.dir = dir
+	j = &job{product: p, runDir: t.TempDir(), build: publish.NewBuildID(f.now())}
 	require.Empty(t, j.unaccountable())
 	return j, image
 }
@@ -94,7 +93,7 @@ func rows(t *testing.T, when, group string) (rows []spoil.Spoil, want []string) 
 func TestFilesOfImage(t *testing.T) {
 	j, image := imageJob(t)
 	spoils, want := rows(t, spoil.OnDisk, "files.")
-	j.built.ImagePath = spoil.Disk(t, image, spoils)
+	require.NoError(t, os.Symlink(spoil.Disk(t, image, spoils), j.file(".qcow2")))
 	fact, _, err := j.accountFiles(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, want, found(fact, "files."))
@@ -118,7 +117,7 @@ func TestFilesOfImage(t *testing.T) {
 func TestBootOfImage(t *testing.T) {
 	j, image := imageJob(t)
 	spoils, want := rows(t, spoil.AtBoot, "boot.")
-	j.built.ImagePath = spoil.Boot(t, image, spoils)
+	require.NoError(t, os.Symlink(spoil.Boot(t, image, spoils), j.file(".qcow2")))
 	listing, places, findings, err := j.list(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, findings)
@@ -156,16 +155,15 @@ func TestMountPoints(t *testing.T) {
 
 // TestFileChanges compares the ledgers of two releases.
 func TestFileChanges(t *testing.T) {
-	j := &job{name: "Standard_Test_1", runDir: t.TempDir(), build: publish.NewBuildID((&Factory{}).now())}
-	changes, err := j.fileChanges()
+	j := &job{product: &product{name: "Standard_Test_1"}, runDir: t.TempDir(), build: publish.NewBuildID((&Factory{}).now())}
+	changes, err := j.fileChanges(nil)
 	require.NoError(t, err)
 	require.Empty(t, changes, "without a ledger")
 	require.NoError(t, j.writeFiles(&ledger.Listing{Files: []ledger.File{{Path: "/a", Type: ledger.Directory}}}))
-	changes, err = j.fileChanges()
+	changes, err = j.fileChanges(nil)
 	require.NoError(t, err)
 	require.Empty(t, changes, "without a previous release")
 	require.FileExists(t, filepath.Join(j.runDir, j.name+"-"+j.build.String()+".files.gz"))
-	require.Equal(t, append([]string{".test.json", ".test.xml", ".test.log", factsSuffix}, filesSuffix), j.testedFiles())
 }
 
 // A pipe is not waited for, since nobody may write to it.

@@ -268,7 +268,10 @@ func (j *job) signingFindings() []Finding {
 		out = append(out, Finding{ID: areaSigning + "." + name, Severity: s, Text: text})
 	}
 	key, now := j.factory.Key, j.factory.now()
-	days := func(n int) bool { return key.SignsAt(now.AddDate(0, 0, n)) != nil }
+	days := func(n int) bool {
+		at := now.AddDate(0, 0, n)
+		return key.SignsAt(at) != nil || keyEnds(j.keyring, key, at)
+	}
 	switch {
 	case days(7):
 		add("key-expires", testsuite.High, fmt.Sprintf("the key %s does not sign any more in 7 days", key.Fingerprint()))

@@ -21,7 +21,7 @@ import (
 )
 
 func TestGateJudges(t *testing.T) {
-	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	now := time.Date(2026, 1, 22, 12, 0, 0, 0, time.UTC)
 	waiver := func(id, expires string) []Waiver {
 		var d Date
 		require.NoError(t, d.UnmarshalText([]byte(expires)))
@@ -46,9 +46,9 @@ func TestGateJudges(t *testing.T) {
 		"a fix, from never":               {gate: Gate{Versions: Rule{From: Never}}, id: "versions.CVE-2026-1", severity: testsuite.Critical},
 		"one fix alone":                   {gate: Gate{Versions: Rule{From: Never, Block: []string{"CVE-2026-*"}}}, id: "versions.CVE-2026-1", severity: testsuite.Low, blocks: true},
 		"another area's rule":             {gate: Gate{Signing: Rule{From: "low"}}, id: "versions.CVE-2026-1", severity: testsuite.Critical},
-		"waived":                          {gate: Gate{Versions: Rule{From: "low"}, Waivers: waiver("versions.CVE-2026-1", "2026-11-22")}, id: "versions.CVE-2026-1", severity: testsuite.High, reason: "waived until 2026-11-22: because"},
-		"waived until yesterday":          {gate: Gate{Versions: Rule{From: "low"}, Waivers: waiver("versions.CVE-2026-1", "2026-11-21")}, id: "versions.CVE-2026-1", severity: testsuite.High, blocks: true, reason: "its waiver (because) expired on 2026-11-21"},
-		"another is waived":               {gate: Gate{Versions: Rule{From: "low"}, Waivers: waiver("versions.CVE-2026-10", "2026-11-30")}, id: "versions.CVE-2026-1", severity: testsuite.High, blocks: true},
+		"waived":                          {gate: Gate{Versions: Rule{From: "low"}, Waivers: waiver("versions.CVE-2026-1", "2026-01-22")}, id: "versions.CVE-2026-1", severity: testsuite.High, reason: "waived until 2026-01-22: because"},
+		"waived until yesterday":          {gate: Gate{Versions: Rule{From: "low"}, Waivers: waiver("versions.CVE-2026-1", "2026-01-21")}, id: "versions.CVE-2026-1", severity: testsuite.High, blocks: true, reason: "its waiver (because) expired on 2026-01-21"},
+		"another is waived":               {gate: Gate{Versions: Rule{From: "low"}, Waivers: waiver("versions.CVE-2026-10", "2026-01-30")}, id: "versions.CVE-2026-1", severity: testsuite.High, blocks: true},
 		"a severity that nobody has told": {gate: Gate{Versions: Rule{From: "low"}}, id: "versions.CVE-2026-1", blocks: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -160,7 +160,7 @@ func TestNothingShownIsNotReleased(t *testing.T) {
 func changing(t *testing.T) (f *Factory, d Definition, now *time.Time, builds *int) {
 	f, d = embedded(t)
 	now, builds = new(time.Time), new(int)
-	*now = time.Date(2026, 11, 1, 3, 0, 0, 0, time.UTC)
+	*now = time.Date(2026, 1, 1, 3, 0, 0, 0, time.UTC)
 	f.Now = func() time.Time { return *now }
 	f.Targets = []TargetDriver{directory.Driver{Dir: f.Dir, Now: f.Now}}
 	f.Builders = []BuilderDriver{builderDriver{"good", func(decode func(any) error) (builder.Builder, error) {
@@ -192,22 +192,22 @@ func TestGateOfVersions(t *testing.T) {
 	got := night(t, f, d)
 	require.Equal(t, Failed, got.Result)
 	require.Equal(t, StagePublish, got.Stage)
-	require.Contains(t, got.Error, "versions.CVE-2026-1 (high): a 3 lacks the fix in 99, known since 2026-11-01")
-	require.Equal(t, "Standard_Good_1/20261102-030000", got.Release)
+	require.Contains(t, got.Error, "versions.CVE-2026-1 (high): a 3 lacks the fix in 99, known since 2026-01-01")
+	require.Equal(t, "Standard_Good_1/20260102-030000", got.Release)
 	require.Equal(t, 3, *builds)
 
 	// The candidate waits, and passes when somebody accepts it.
 	_, err := f.Promote(t.Context(), d, publish.BuildID{})
 	var blocked *GateError
 	require.ErrorAs(t, err, &blocked)
-	d.Gate.Waivers = []Waiver{{Check: "versions.CVE-2026-1", Reason: "not reachable", Expires: Date{time.Date(2026, 11, 3, 0, 0, 0, 0, time.UTC)}}}
+	d.Gate.Waivers = []Waiver{{Check: "versions.CVE-2026-1", Reason: "not reachable", Expires: Date{time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)}}}
 	promoted, err := f.Promote(t.Context(), d, publish.BuildID{})
 	require.NoError(t, err)
 	require.Equal(t, Published, promoted.Result)
 	require.Equal(t, 3, *builds)
 	target, err := os.Readlink(filepath.Join(f.Dir, d.Name, "latest"))
 	require.NoError(t, err)
-	require.Equal(t, "20261103-030000", target)
+	require.Equal(t, "20260103-030000", target)
 
 	// Who cannot tell gives no all-clear.
 	*now = now.AddDate(0, 0, 1)
@@ -228,7 +228,7 @@ func TestApproval(t *testing.T) {
 	f.Approve = func(_ context.Context, r ImageReport) error { asked = append(asked, r); return answer }
 	*now = now.AddDate(0, 0, 1)
 	require.Equal(t, Candidate, night(t, f, d).Result)
-	require.Equal(t, "20261102-030000", asked[0].Build)
+	require.Equal(t, "20260102-030000", asked[0].Build)
 	require.Greater(t, asked[0].Checks.Pass, 50)
 	require.NotNil(t, asked[0].Due)
 	left, err := os.ReadDir(filepath.Join(f.Dir, ".work", ".candidate", d.Name))
@@ -250,9 +250,9 @@ func TestApproval(t *testing.T) {
 	*now = now.AddDate(0, 0, 1)
 	got = night(t, f, d)
 	require.Equal(t, Published, got.Result, got.Error)
-	require.Equal(t, "Standard_Good_1/20261105-030000", got.Release)
+	require.Equal(t, "Standard_Good_1/20260105-030000", got.Release)
 	require.Equal(t, 5, *builds)
-	require.NoDirExists(t, filepath.Join(f.Dir, ".work", ".candidate", d.Name, "20261102-030000"), "it is older than what is public")
+	require.NoDirExists(t, filepath.Join(f.Dir, ".work", ".candidate", d.Name, "20260102-030000"), "it is older than what is public")
 }
 
 // A tested candidate goes from a staging target to the public one as it is, also from
@@ -274,18 +274,18 @@ func TestPromotionFromStaging(t *testing.T) {
 	other := *f
 	other.Dir = t.TempDir()
 	other.Targets = []TargetDriver{directory.Driver{Dir: other.Dir}}
-	third, err := publish.ParseBuildID("20261103-030000")
+	third, err := publish.ParseBuildID("20260103-030000")
 	require.NoError(t, err)
 	got, err := other.Promote(t.Context(), d, third)
 	require.NoError(t, err)
 	require.Equal(t, Published, got.Result)
-	require.Equal(t, "20261103-030000", got.Build)
+	require.Equal(t, "20260103-030000", got.Build)
 	got, err = other.Promote(t.Context(), d, publish.BuildID{})
 	require.NoError(t, err)
-	require.Equal(t, "20261104-030000", got.Build)
+	require.Equal(t, "20260104-030000", got.Build)
 	require.Equal(t, 4, *builds)
 	for _, f := range []string{".qcow2", ".provenance.json"} {
-		name := filepath.Join(d.Name, "20261104-030000", d.Name+"-20261104-030000"+f)
+		name := filepath.Join(d.Name, "20260104-030000", d.Name+"-20260104-030000"+f)
 		want, err := os.ReadFile(filepath.Join(staging, name))
 		require.NoError(t, err)
 		have, err := os.ReadFile(filepath.Join(other.Dir, name))
@@ -293,12 +293,12 @@ func TestPromotionFromStaging(t *testing.T) {
 		require.Equal(t, string(want), string(have))
 	}
 
-	first, err := publish.ParseBuildID("20261101-030000")
+	first, err := publish.ParseBuildID("20260101-030000")
 	require.NoError(t, err)
 	_, err = other.Promote(t.Context(), d, first)
 	require.ErrorIs(t, err, publish.ErrUnknownBuild)
 	// What was changed on the staging target is nobody's candidate.
-	require.NoError(t, os.WriteFile(filepath.Join(staging, d.Name, "20261104-030000", d.Name+"-20261104-030000.qcow2"), []byte("x"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(staging, d.Name, "20260104-030000", d.Name+"-20260104-030000.qcow2"), []byte("x"), 0o644))
 	third2 := other
 	third2.Dir = t.TempDir()
 	third2.Targets = []TargetDriver{directory.Driver{Dir: third2.Dir}}

@@ -101,6 +101,10 @@ func (j *job) writeSBOM(ctx context.Context, dir string) ([]string, error) {
 		j.log.WarnContext(ctx, "no bill of materials: the packages are not known")
 		return nil, nil
 	}
+	disk, err := j.disk()
+	if err != nil {
+		return nil, err
+	}
 	h := sha512.New()
 	image, err := digestFile(ctx, j.file(".qcow2"), h)
 	if err != nil {
@@ -110,7 +114,7 @@ func (j *job) writeSBOM(ctx context.Context, dir string) ([]string, error) {
 		Name: j.name, Build: j.build.String(), Created: j.build.Time(), Creator: j.maker(),
 		Filename: image.Name, SHA256: image.SHA256, SHA512: hex.EncodeToString(h.Sum(nil)),
 		Distribution: j.def.OS.Distribution, Release: j.def.OS.Version, Arch: j.def.OS.Arch,
-		Packages: v.Packages, Files: v.Files, FileSystems: fileSystems(j.disk),
+		Packages: v.Packages, Files: v.Files, FileSystems: fileSystems(disk),
 	}
 	err = j.create(dir, sbomSuffix, func(w *bufio.Writer) error { return sbom.Write(w, bill) })
 	if err != nil || v.Packages[0].Source == "" {
@@ -127,8 +131,8 @@ func (j *job) writeSBOM(ctx context.Context, dir string) ([]string, error) {
 
 // maker is who made the image: whom its provenance names. Where that is no address
 // on the web, this SDK's has to do.
-func (j *job) maker() sbom.Creator {
-	id := j.builderID()
+func (p *product) maker() sbom.Creator {
+	id := p.builderID()
 	if u, err := url.Parse(id); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return sbom.Creator{Name: id, URL: DefaultBuilderID}
 	}

@@ -32,7 +32,9 @@ func TestBillOfMaterials(t *testing.T) {
 	for _, builderID := range []string{"", "https://example.com/factory", "urn:example:factory"} {
 		f, d := newFactory(t)
 		f.BuilderID = builderID
-		j := begun(t, f, d)
+		j := beginRun(t, f, d)
+		stageDone(t, j, StageBuild)
+		stageDone(t, j, StageInspect)
 		digest := "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 		require.NoError(t, j.writeInventory(&ledger.Listing{
 			Files: []ledger.File{
@@ -41,9 +43,11 @@ func TestBillOfMaterials(t *testing.T) {
 			},
 			Contents: map[string][]byte{"/var/lib/dpkg/status": []byte(dpkgStatus)},
 		}))
-		require.Contains(t, j.recordedFiles(), inventorySuffix)
-		require.NotContains(t, j.testedFiles(), inventorySuffix)
-		dir := seal(t, j)
+		fakeTest(t, j)
+		require.NotEmpty(t, j.journal.output(StageTest, inventorySuffix))
+		require.NotContains(t, j.sealedFiles(), inventorySuffix)
+		stageDone(t, j, StageSeal)
+		dir := filepath.Join(j.sealedDir(), j.build.String())
 		base := filepath.Join(dir, "Standard_Test_1-20261122-031507")
 		sources, err := os.ReadFile(base + sourcesSuffix)
 		require.NoError(t, err)
@@ -53,7 +57,7 @@ func TestBillOfMaterials(t *testing.T) {
 		bill, err := sbom.Read(bytes.NewReader(data))
 		require.NoError(t, err)
 		require.Equal(t, "Standard_Test_1-20261122-031507.qcow2", bill.Filename)
-		require.Equal(t, j.image.SHA256, bill.SHA256)
+		require.Equal(t, j.journal.output(StageBuild, ".qcow2"), bill.SHA256)
 		require.Len(t, bill.Packages, 2)
 		require.Equal(t, []string{"libc6/2.36-9/amd64"}, bill.Packages[1].Needs)
 		require.Equal(t, []sbom.File{

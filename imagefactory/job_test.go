@@ -67,6 +67,9 @@ func (c *cannedConfig) Build(ctx context.Context, _ builder.Host, s builder.Spec
 }
 
 var testKey = func() *signing.Key {
+	if dir := os.Getenv(workerDir); dir != "" { // a process of TestKilledWorkers, which is to begin at once
+		return nil
+	}
 	key, err := signing.GenerateKey(signing.KeyConfig{Name: "test", Time: func() time.Time { return time.Unix(1.7e9, 0) }})
 	if err != nil {
 		panic(err)
@@ -96,35 +99,49 @@ func newFactory(t *testing.T) (*Factory, Definition) {
 // by a report, up to the sealed release.
 func sealed(t *testing.T, f *Factory, d Definition) (*job, string) {
 	t.Helper()
-	j := begun(t, f, d)
+	j := beginRun(t, f, d)
 	return j, seal(t, j)
 }
 
 func seal(t *testing.T, j *job) string {
 	t.Helper()
-	require.NoError(t, j.stage(t.Context(), StageBuild, j.runBuild))
-	same, err := j.unchanged(t.Context())
-	require.NoError(t, err)
-	require.False(t, same)
-	require.NoError(t, j.stage(t.Context(), StageInspect, j.runInspect))
-	j.tests = &testsuite.Report{Profile: "otc", Checks: []testsuite.Result{{ID: "a.b", Status: testsuite.Pass}}, Summary: testsuite.Summary{Pass: 59}}
-	j.facts = testsuite.Facts{Facts: map[string]testsuite.Fact{"script": {Output: "complete\n"}}, Given: testsuite.Given{Hostname: "h"}}
-	require.NoError(t, j.writeTests())
-	dir, err := j.runSeal(t.Context())
-	require.NoError(t, err)
-	return dir
+	stageDone(t, j, StageBuild)
+	stageDone(t, j, StageInspect)
+	require.False(t, j.journal.unchanged())
+	fakeTest(t, j)
+	stageDone(t, j, StageSeal)
+	return filepath.Join(j.sealedDir(), j.build.String())
 }
 
-func begun(t *testing.T, f *Factory, d Definition) *job {
+// stageDone does a stage as Do does.
+func stageDone(t *testing.T, j *job, s Stage) {
 	t.Helper()
-	jobs, err := f.prepare([]Definition{d})
+	require.NoError(t, j.do(t.Context(), Task{Stage: s}))
+}
+
+// fakeTest is a test that an image has passed.
+func fakeTest(t *testing.T, j *job) {
+	t.Helper()
+	require.NoError(t, j.perform(t.Context(), StageTest, func(ctx context.Context, r *record) error {
+		tests := &testsuite.Report{Profile: "otc", Checks: []testsuite.Result{{ID: "a.b", Status: testsuite.Pass}}, Summary: testsuite.Summary{Pass: 59}}
+		facts := testsuite.Facts{Facts: map[string]testsuite.Fact{"script": {Output: "complete\n"}}, Given: testsuite.Given{Hostname: "h"}}
+		return errors.Join(j.writeTests(tests, facts), j.wroteTests(ctx, r))
+	}))
+}
+
+// beginRun is a run of which nothing is done yet.
+func beginRun(t *testing.T, f *Factory, d Definition) *job {
+	t.Helper()
+	products, err := f.begin([]Definition{d})
 	require.NoError(t, err)
-	j := jobs[0]
-	j.report = ImageReport{Name: j.name, DurationMS: map[Stage]int64{}}
-	require.NoError(t, os.MkdirAll(j.workDir(), 0o755))
-	j.digest, err = j.inputs()
+	p := products[0]
+	unlock, err := p.enter(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, j.begin())
+	unlock() // the test is alone
+	runs, err := p.journals()
+	require.NoError(t, err)
+	j, err := p.open(p.newBuild(runs), p.newReport())
+	require.NoError(t, err)
 	return j
 }
 
@@ -141,9 +158,9 @@ func TestReleaseIsCompleteAndRotates(t *testing.T) {
 	require.NoError(t, err)
 	latest := filepath.Join(f.Dir, d.Name, "latest")
 
-	j, dir := sealed(t, f, d)
+	j, _ := sealed(t, f, d)
 	require.NoFileExists(t, latest)
-	require.NoError(t, j.publishSealed(t.Context(), dir))
+	stageDone(t, j, StagePublish)
 	first, err := publish.Open(t.Context(), latest, keyring)
 	require.NoError(t, err)
 	require.Equal(t, "20261122-031507", first.Index.Build.String())
@@ -169,8 +186,8 @@ func TestReleaseIsCompleteAndRotates(t *testing.T) {
 	require.Equal(t, "+a 1 all\n+b 2 amd64\n", string(changes))
 
 	// The same second, other packages: the next build ID.
-	j, dir = sealed(t, f, withPackages(d, "a 1.1 all", "c 1 all"))
-	require.NoError(t, j.publishSealed(t.Context(), dir))
+	j, _ = sealed(t, f, withPackages(d, "a 1.1 all", "c 1 all"))
+	stageDone(t, j, StagePublish)
 	second, err := publish.Open(t.Context(), latest, keyring)
 	require.NoError(t, err)
 	require.Equal(t, "20261122-031508", second.Index.Build.String())
@@ -184,9 +201,8 @@ func TestReleaseIsCompleteAndRotates(t *testing.T) {
 
 func TestUnchanged(t *testing.T) {
 	f, d := newFactory(t)
-	j, dir := sealed(t, f, d)
-	require.NoError(t, j.publishSealed(t.Context(), dir))
-	require.NoError(t, os.RemoveAll(j.runDir))
+	j, _ := sealed(t, f, d)
+	stageDone(t, j, StagePublish)
 
 	report, err := f.Run(t.Context(), []Definition{d})
 	require.NoError(t, err)
@@ -206,22 +222,21 @@ func TestUnchanged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := d
 			change(&d)
-			j := begun(t, f, d)
-			require.NoError(t, j.runBuild(t.Context()))
-			same, err := j.unchanged(t.Context())
-			require.NoError(t, err)
-			require.False(t, same)
+			j := beginRun(t, f, d)
+			stageDone(t, j, StageBuild)
+			stageDone(t, j, StageInspect)
+			require.False(t, j.journal.unchanged())
+			require.Equal(t, "20261122-031507", j.journal.stage(StageInspect).Previous)
 		})
 	}
 	t.Run("a latest release that was tampered with is not compared with", func(t *testing.T) {
 		name := filepath.Join(f.Dir, d.Name, "latest", "Standard_Test_1-20261122-031507.packages")
 		require.NoError(t, os.WriteFile(name, []byte("evil 1 all\n"), 0o644))
-		j := begun(t, f, d)
-		require.NoError(t, j.runBuild(t.Context()))
-		same, err := j.unchanged(t.Context())
-		require.NoError(t, err)
-		require.False(t, same)
-		require.Nil(t, j.previous)
+		j := beginRun(t, f, d)
+		stageDone(t, j, StageBuild)
+		stageDone(t, j, StageInspect)
+		require.False(t, j.journal.unchanged())
+		require.Empty(t, j.journal.stage(StageInspect).Previous)
 	})
 }
 
@@ -244,12 +259,19 @@ func TestCutRunIsTakenUp(t *testing.T) {
 	for name, test := range map[string]struct {
 		tested bool
 		spoil  func(t *testing.T, f *Factory, j *job)
-		taken  bool
+		first  Stage // that is done again; "" for a run of its own
 	}{
-		"after the build":    {taken: true},
-		"after the test":     {tested: true, taken: true},
-		"image changed":      {spoil: func(t *testing.T, _ *Factory, j *job) { require.NoError(t, os.Truncate(j.file(".qcow2"), 1<<20)) }},
-		"record damaged":     {spoil: func(t *testing.T, _ *Factory, j *job) { require.NoError(t, os.Truncate(j.recordFile(), 20)) }},
+		"after the build": {first: StageInspect},
+		"after the test":  {tested: true, first: StageSeal},
+		"image changed": {tested: true, first: StageBuild, spoil: func(t *testing.T, _ *Factory, j *job) {
+			require.NoError(t, os.Truncate(j.file(".qcow2"), 1<<20))
+		}},
+		"report gone": {tested: true, first: StageTest, spoil: func(t *testing.T, _ *Factory, j *job) {
+			require.NoError(t, os.Remove(j.file(".test.xml")))
+		}},
+		"journal damaged": {spoil: func(t *testing.T, _ *Factory, j *job) {
+			require.NoError(t, os.Truncate(j.journalFile(j.build), 20))
+		}},
 		"definition changed": {spoil: func(_ *testing.T, _ *Factory, j *job) { j.def.NTPServers = []string{"other"} }},
 		"too old": {spoil: func(_ *testing.T, f *Factory, _ *job) {
 			then := f.Now()
@@ -258,39 +280,40 @@ func TestCutRunIsTakenUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, d := newFactory(t)
-			j := begun(t, f, d)
-			require.NoError(t, j.runBuild(t.Context()))
+			var begun []Stage
+			f.Progress = func(e Event) {
+				if !e.Done {
+					begun = append(begun, e.Stage)
+				}
+			}
+			f.Sandbox = boxFunc(func(context.Context, sandbox.Image) (*sandbox.Machine, error) { return nil, io.ErrNoProgress })
+			j := beginRun(t, f, d)
+			stageDone(t, j, StageBuild)
 			if test.tested {
-				j.tests = &testsuite.Report{Checks: []testsuite.Result{{ID: "a.b", Status: testsuite.Pass}}, Summary: testsuite.Summary{Pass: 1}}
-				require.NoError(t, j.writeTests())
-				require.NoError(t, j.save(t.Context(), testedFiles))
+				stageDone(t, j, StageInspect)
+				fakeTest(t, j)
 			}
 			if test.spoil != nil {
 				test.spoil(t, f, j)
 				d = *j.def
 			}
-			jobs, err := f.prepare([]Definition{d})
-			require.NoError(t, err)
-			jobs[0].digest, err = jobs[0].inputs()
-			require.NoError(t, err)
-			taken, err := jobs[0].takeUp(t.Context())
-			require.NoError(t, err)
-			require.Equal(t, test.taken, taken)
-			if !taken {
-				return
-			}
-			require.Equal(t, "20261122-031507", jobs[0].report.Build)
-			done, err := jobs[0].tested()
-			require.NoError(t, err)
-			require.Equal(t, test.tested, done)
-			if !done {
-				return
-			}
+			begun = nil
 			report, err := f.Run(t.Context(), []Definition{d})
 			require.NoError(t, err)
-			require.Equal(t, Published, report.Images[0].Result, report.Images[0].Error)
-			require.Equal(t, "Standard_Test_1/20261122-031507", report.Images[0].Release)
-			require.NotContains(t, report.Images[0].DurationMS, StageBuild)
+			got := report.Images[0]
+			if test.first == "" {
+				require.NotEqual(t, "20261122-031507", got.Build)
+				require.Equal(t, StageBuild, begun[0])
+				return
+			}
+			require.Equal(t, "20261122-031507", got.Build)
+			require.Equal(t, test.first, begun[0])
+			if test.first != StageSeal {
+				require.ErrorIs(t, got.Err, io.ErrNoProgress, "it comes to the test")
+				return
+			}
+			require.Equal(t, Published, got.Result, got.Error)
+			require.Equal(t, "Standard_Test_1/20261122-031507", got.Release)
 			left, err := filepath.Glob(filepath.Join(f.Dir, ".work", d.Name, "*"))
 			require.NoError(t, err)
 			require.Empty(t, left)
@@ -301,16 +324,12 @@ func TestCutRunIsTakenUp(t *testing.T) {
 func TestFailedRunIsNotTakenUp(t *testing.T) {
 	f, d := newFactory(t)
 	d.DiskBytes = 32 * MiB // the image has 16 MiB: it fails in inspect
-	report, err := f.Run(t.Context(), []Definition{d})
-	require.NoError(t, err)
-	require.Equal(t, StageInspect, report.Images[0].Stage)
-	jobs, err := f.prepare([]Definition{d})
-	require.NoError(t, err)
-	jobs[0].digest, err = jobs[0].inputs()
-	require.NoError(t, err)
-	taken, err := jobs[0].takeUp(t.Context())
-	require.NoError(t, err)
-	require.False(t, taken)
+	for _, build := range []string{"20261122-031507", "20261122-031508"} {
+		report, err := f.Run(t.Context(), []Definition{d})
+		require.NoError(t, err)
+		require.Equal(t, StageInspect, report.Images[0].Stage)
+		require.Equal(t, build, report.Images[0].Build)
+	}
 }
 
 func TestSealedReleaseOfAnotherDefinitionIsDiscarded(t *testing.T) {
@@ -330,13 +349,23 @@ func TestSealedReleaseOfAnotherDefinitionIsDiscarded(t *testing.T) {
 
 func TestImageThatChangesAfterTheTestIsNotSealed(t *testing.T) {
 	f, d := newFactory(t)
-	j := begun(t, f, d)
-	require.NoError(t, j.runBuild(t.Context()))
-	require.NoError(t, j.runInspect(t.Context()))
-	j.tests = &testsuite.Report{}
-	require.NoError(t, j.writeTests())
-	require.NoError(t, os.Truncate(j.built.ImagePath, 1<<20))
-	_, err := j.runSeal(t.Context())
+	j := beginRun(t, f, d)
+	stageDone(t, j, StageBuild)
+	stageDone(t, j, StageInspect)
+	fakeTest(t, j)
+	require.NoError(t, os.Truncate(j.file(".qcow2"), 1<<20))
+	require.ErrorIs(t, j.do(t.Context(), Task{Stage: StageSeal}), ErrWaits, "it is built again")
+	require.False(t, j.journal.done(StageBuild))
+
+	f, d = newFactory(t)
+	j = beginRun(t, f, d)
+	stageDone(t, j, StageBuild)
+	stageDone(t, j, StageInspect)
+	fakeTest(t, j)
+	err := j.perform(t.Context(), StageSeal, func(ctx context.Context, r *record) error { // and changes now
+		require.NoError(t, os.Truncate(j.file(".qcow2"), 1<<20))
+		return j.runSeal(ctx, r)
+	})
 	require.ErrorContains(t, err, "changed after it was inspected")
 }
 
@@ -415,8 +444,8 @@ func TestInterruptionLeavesNothingPublished(t *testing.T) {
 
 func TestOneFailureStopsNoOther(t *testing.T) {
 	f, d := newFactory(t)
-	j, dir := sealed(t, f, d)
-	require.NoError(t, j.publishSealed(t.Context(), dir))
+	j, _ := sealed(t, f, d)
+	stageDone(t, j, StagePublish)
 	bad := d
 	bad.Name = "Standard_Test_2"
 	bad.Builder.Config = cannedConfig{Fail: "no space left on device"}
@@ -449,7 +478,7 @@ func TestFullDisk(t *testing.T) {
 
 func TestTwoRunsDoNotWorkOnOneImage(t *testing.T) {
 	f, d := newFactory(t)
-	j := begun(t, f, d)
+	j := beginRun(t, f, d)
 	unlock, err := j.lock()
 	require.NoError(t, err)
 	report, err := f.Run(t.Context(), []Definition{d})
@@ -466,8 +495,8 @@ func TestConfigArchiveIsReproducible(t *testing.T) {
 	f, d := newFactory(t)
 	for i := range archives {
 		f.Dir = t.TempDir()
-		j := begun(t, f, d)
-		require.NoError(t, j.runBuild(t.Context()))
+		j := beginRun(t, f, d)
+		stageDone(t, j, StageBuild)
 		var err error
 		archives[i], err = os.ReadFile(j.file(".config.tar.gz"))
 		require.NoError(t, err)
@@ -514,17 +543,22 @@ func TestOpenKey(t *testing.T) {
 	require.Error(t, err)
 }
 
+func inspectNow(t *testing.T, j *job) error {
+	_, err := j.inspect(t.Context())
+	return err
+}
+
 // TestInspectCrossChecks reads the image with another reader too.
 func TestInspectCrossChecks(t *testing.T) {
 	f, d := newFactory(t)
 	f.CrossCheck = qcow2reader.CrossCheck
-	j := begun(t, f, d)
-	require.NoError(t, j.runBuild(t.Context()))
-	require.NoError(t, j.runInspect(t.Context()))
+	j := beginRun(t, f, d)
+	stageDone(t, j, StageBuild)
+	require.NoError(t, inspectNow(t, j))
 	f.CrossCheck = func(_ context.Context, _ io.ReaderAt, size int64) error { return fmt.Errorf("other bytes in %d", size) }
-	require.ErrorContains(t, j.runInspect(t.Context()), "other bytes in")
+	require.ErrorContains(t, inspectNow(t, j), "other bytes in")
 	f.CrossCheck = func(context.Context, io.ReaderAt, int64) error { panic("no reader") }
-	require.EqualError(t, j.runInspect(t.Context()), "CrossCheck panicked: no reader")
+	require.EqualError(t, inspectNow(t, j), "CrossCheck panicked: no reader")
 }
 
 // TestInspectRefusesAnImageInTheDisk builds a disk that begins as an image.
@@ -536,7 +570,7 @@ func TestInspectRefusesAnImageInTheDisk(t *testing.T) {
 	header := filepath.Join(t.TempDir(), "header")
 	require.NoError(t, os.WriteFile(header, inner[:512], 0o600))
 	require.NoError(t, exec.Command("qemu-io", "-f", "qcow2", "-c", "write -s "+header+" 0 512", c.Image).Run())
-	j := begun(t, f, d)
-	require.NoError(t, j.runBuild(t.Context()))
-	require.ErrorContains(t, j.runInspect(t.Context()), "content_format")
+	j := beginRun(t, f, d)
+	stageDone(t, j, StageBuild)
+	require.ErrorContains(t, inspectNow(t, j), "content_format")
 }

@@ -97,9 +97,9 @@ func TestDefinitionRoundTrip(t *testing.T) {
 	require.NoError(t, err)
 	again, err := parse("again.yaml", "/x", text)
 	require.NoError(t, err, string(text))
-	one, err := (&job{def: &got[0]}).inputs()
+	one, err := (&product{def: &got[0]}).inputs()
 	require.NoError(t, err)
-	two, err := (&job{def: &again[0]}).inputs()
+	two, err := (&product{def: &again[0]}).inputs()
 	require.NoError(t, err)
 	require.Equal(t, one, two)
 }

@@ -75,13 +75,13 @@ func byName[T any](log *slog.Logger, kind string, list []T, nameOf func(T) strin
 // newDriver makes a builder or a target from what a definition says under key.
 // A mistake in that is the error; a driver that is itself at fault fails its
 // image alone.
-func newDriver[D, T any](j *job, key string, drivers map[string]D, c Component, construct func(D, func(any) error) (T, error)) (T, error) {
+func newDriver[D, T any](p *product, key string, drivers map[string]D, c Component, construct func(D, func(any) error) (T, error)) (T, error) {
 	var made T
 	mistake := func(err error) error {
 		var errs []error
 		for _, err := range unjoin(err) {
-			config := locate(j.def.source.file, c.at(err))
-			config.Err = fmt.Errorf("image %s: %s: %w", j.name, key, config.Err)
+			config := locate(p.def.source.file, c.at(err))
+			config.Err = fmt.Errorf("image %s: %s: %w", p.name, key, config.Err)
 			errs = append(errs, config)
 		}
 		return errors.Join(errs...)
@@ -91,14 +91,14 @@ func newDriver[D, T any](j *job, key string, drivers map[string]D, c Component, 
 		return made, mistake(nearest.Unknown("driver", c.Driver, slices.Sorted(maps.Keys(drivers))))
 	}
 	who := key + " " + c.Driver
-	err := contain(j.log, who, "New", func() (err error) {
+	err := contain(p.log, who, "New", func() (err error) {
 		if made, err = construct(driver, c.decode); err == nil && any(made) == nil {
 			err = fmt.Errorf("%s: New %w", who, errNothing)
 		}
 		return err
 	})
 	if err != nil && isFault(err) {
-		j.fault = errors.Join(j.fault, err)
+		p.fault = errors.Join(p.fault, err)
 		return made, nil
 	}
 	if err != nil {

@@ -29,7 +29,7 @@ func (j *job) predecessor(ctx context.Context) (*publish.Release, error) {
 		return r, nil
 	}
 	for _, t := range j.targets {
-		r, err := j.fetchLatest(ctx, t, ".packages", ".config.tar.gz", filesSuffix)
+		r, err := j.fetchLatest(ctx, t, ".packages", ".config.tar.gz", filesSuffix, factsSuffix)
 		switch {
 		case ctx.Err() != nil:
 			return nil, errors.Join(err, ctx.Err())
@@ -66,21 +66,21 @@ func (j *job) fetchLatest(ctx context.Context, t target, suffixes ...string) (r 
 
 // publishPrevious brings the predecessor to the targets that lack it. If it came from a
 // target, the whole of it is fetched only where one does.
-func (j *job) publishPrevious(ctx context.Context) error {
-	if filepath.Dir(filepath.Dir(j.previous.Dir)) != j.previousDir() {
-		return j.publishAll(ctx, j.previous)
+func (j *job) publishPrevious(ctx context.Context, previous *publish.Release) error {
+	if filepath.Dir(filepath.Dir(previous.Dir)) != j.previousDir() {
+		return j.publishAll(ctx, previous)
 	}
-	if j.everywhere(ctx, j.previous) {
+	if j.everywhere(ctx, previous) {
 		j.report.Targets = nil
 		for _, t := range j.targets {
-			j.report.Targets = append(j.report.Targets, TargetReport{Name: t.name, Build: j.previous.Index.Build.String()})
+			j.report.Targets = append(j.report.Targets, TargetReport{Name: t.name, Build: previous.Index.Build.String()})
 		}
 		return nil
 	}
 	var errs []error
 	for _, t := range j.targets {
 		r, err := j.fetchLatest(ctx, t)
-		if err == nil && r != nil && r.Digest == j.previous.Digest {
+		if err == nil && r != nil && r.Digest == previous.Digest {
 			return j.publishAll(ctx, r)
 		}
 		errs = append(errs, err)

@@ -23,7 +23,8 @@ const (
 
 // writeProvenance writes two signed statements about the image into the
 // release: how it was built (SLSA provenance) and how its tests ended.
-func (j *job) writeProvenance(ctx context.Context, dir string, digests map[string]signing.FileDigest) error {
+func (j *job) writeProvenance(ctx context.Context, dir string, digests map[string]signing.FileDigest, tests *testsuite.Report) error {
+	built := j.journal.stage(StageBuild).Built
 	sealer := signing.Sealer{Signers: []*signing.Signer{j.signer}}
 	resource := func(suffix string) signing.Resource {
 		d := digests[suffix]
@@ -34,24 +35,29 @@ func (j *job) writeProvenance(ctx context.Context, dir string, digests map[strin
 	for _, name := range slices.Sorted(maps.Keys(j.mirrors)) {
 		materials = append(materials, signing.Resource{Name: name, URI: j.mirrors[name]})
 	}
-	built, err := signing.Provenance{
+	indexes, err := j.indexMaterials()
+	if err != nil {
+		return err
+	}
+	materials = append(materials, indexes...)
+	statement, err := signing.Provenance{
 		Subjects: subjects, BuildType: buildType, BuilderID: j.builderID(),
-		BuilderVersions: map[string]string{j.built.Tool: j.built.ToolVersion},
+		BuilderVersions: map[string]string{built.Tool: built.ToolVersion},
 		External:        map[string]any{"image": j.name, "builder": j.def.Builder.Driver, "definition_sha256": j.digest},
-		Internal:        map[string]any{"args": j.anywhere(j.built.Args), "env": j.anywhere(j.built.Env)},
+		Internal:        map[string]any{"args": j.anywhere(built.Args), "env": j.anywhere(built.Env)},
 		Materials:       materials,
-		InvocationID:    j.name + "/" + j.build.String(), Started: j.build.Time(), Finished: j.builtAt,
+		InvocationID:    j.name + "/" + j.build.String(), Started: j.journal.stage(StageBuild).Begun, Finished: built.At,
 		Byproducts: []signing.Resource{resource(".build.log")},
 	}.Statement()
 	if err != nil {
 		return err
 	}
 	result := signing.TestResult{Subjects: subjects, Configuration: []signing.Resource{resource(".test.json")}}
-	for _, c := range j.tests.Checks {
+	for _, c := range tests.Checks {
 		switch c.Status {
 		case testsuite.Pass:
 			result.Passed = append(result.Passed, c.ID)
-		case testsuite.Waived:
+		case testsuite.Waived, testsuite.Flaky: // what is flaky and bad is not released
 			result.Warned = append(result.Warned, c.ID)
 		case testsuite.Skipped: // says nothing
 		default:
@@ -62,8 +68,8 @@ func (j *job) writeProvenance(ctx context.Context, dir string, digests map[strin
 	if err != nil {
 		return err
 	}
-	for suffix, statement := range map[string]*signing.Statement{".provenance.json": built, ".test.provenance.json": tested} {
-		envelope, err := sealer.Envelope(ctx, statement)
+	for suffix, s := range map[string]*signing.Statement{".provenance.json": statement, ".test.provenance.json": tested} {
+		envelope, err := sealer.Envelope(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -74,13 +80,13 @@ func (j *job) writeProvenance(ctx context.Context, dir string, digests map[strin
 	return nil
 }
 
-func (j *job) builderID() string { return cmp.Or(j.factory.BuilderID, DefaultBuilderID) }
+func (p *product) builderID() string { return cmp.Or(p.factory.BuilderID, DefaultBuilderID) }
 
 // anywhere replaces the paths of this factory, which say nothing to others.
-func (j *job) anywhere(values []string) []string {
+func (p *product) anywhere(values []string) []string {
 	out := make([]string, len(values))
 	for i, v := range values {
-		out[i] = strings.ReplaceAll(v, filepath.Join(j.workDir(), "build"), "$WORK")
+		out[i] = strings.ReplaceAll(v, filepath.Join(p.workDir(), "build"), "$WORK")
 	}
 	return out
 }

@@ -132,7 +132,7 @@ func (r *Renewal) due(latest publish.BuildID, updates []Update, now time.Time) D
 	if !now.Before(d.Next) {
 		return yes(DueMonth, "latest was built on %s and due on %s", d.Built.Format(time.DateOnly), d.Next.Format(time.DateOnly))
 	}
-	d.Why, d.Text = NotDue, fmt.Sprintf("latest was built on %s and is due on %s; no security update that counts is known", d.Built.Format(time.DateOnly), d.Next.Format(time.DateOnly))
+	d.Why, d.Text = NotDue, fmt.Sprintf("latest was built on %s and is due on %s", d.Built.Format(time.DateOnly), d.Next.Format(time.DateOnly))
 	return d
 }
 
@@ -151,11 +151,11 @@ func (r *Renewal) next(built time.Time) time.Time {
 // Due tells whether the image's latest is to be renewed now, and why or why not. It
 // needs what [Factory.Run] does and changes nothing.
 func (f *Factory) Due(ctx context.Context, definition Definition) (*Due, error) {
-	jobs, err := f.prepare([]Definition{definition})
+	products, err := f.prepare([]Definition{definition})
 	if err != nil {
 		return nil, err
 	}
-	j := jobs[0]
+	j := &job{product: products[0], report: products[0].newReport()}
 	if j.fault != nil {
 		return nil, fmt.Errorf("image %s: %w", j.name, j.fault)
 	}
@@ -188,6 +188,7 @@ func (j *job) due(ctx context.Context, n *nights) (*Due, error) {
 	}
 	if unknown != nil {
 		d.UpdatesError = bounded(unknown.Error())
+		d.Text += "; which security updates it lacks is not known"
 		j.log.WarnContext(ctx, "security updates of the latest release are not known", "error", unknown)
 	}
 	return &d, ctx.Err()
@@ -311,25 +312,25 @@ const (
 	maxFixes   = 100_000
 )
 
-func (j *job) nightsFile() string {
-	return filepath.Join(j.dir, workName, nightsName, j.name+".json")
+func (p *product) nightsFile() string {
+	return filepath.Join(p.dir, workName, nightsName, p.name+".json")
 }
 
 // readNights is empty where the file is missing or damaged.
-func (j *job) readNights() *nights {
+func (p *product) readNights() *nights {
 	n := &nights{}
-	f, err := os.Open(j.nightsFile())
+	f, err := os.Open(p.nightsFile())
 	if err == nil {
 		err = errors.Join(json.NewDecoder(io.LimitReader(f, maxNights)).Decode(n), f.Close())
 	}
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			j.log.Warn("what was known of earlier nights is lost", "error", err)
+			p.log.Warn("what was known of earlier nights is lost", "error", err)
 		}
 		n = &nights{}
 	}
 	if n.First.IsZero() {
-		n.First = j.factory.now()
+		n.First = p.factory.now()
 	}
 	if n.Fixes == nil || len(n.Fixes) > maxFixes {
 		n.Fixes = map[string]time.Time{}
@@ -337,8 +338,8 @@ func (j *job) readNights() *nights {
 	return n
 }
 
-func (j *job) writeNights(n *nights) error {
-	file := j.nightsFile()
+func (p *product) writeNights(n *nights) error {
+	file := p.nightsFile()
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
@@ -347,17 +348,11 @@ func (j *job) writeNights(n *nights) error {
 
 // endNight accounts for a night of the image that was not cut, retires what is old,
 // and raises the alarms.
-func (j *job) endNight(ctx context.Context, outcome Outcome) {
+func (p *product) endNight(ctx context.Context, report *ImageReport) {
+	j := &job{product: p, report: report}
 	n := j.readNights()
 	now := j.factory.now()
-	switch outcome {
-	case Published, Unchanged:
-		n.Good, n.Failing, n.Error = now, 0, ""
-	case Failed:
-		n.Failing, n.Error = n.Failing+1, oneLine(j.report.Error)
-	default: // a candidate: the nights are well, and latest stays
-		n.Failing, n.Error = 0, ""
-	}
+	n.end(report.Result, report.Error, now)
 	if err := j.writeNights(n); err != nil {
 		j.alarm("cannot note how the night was: %v", err)
 	}
@@ -375,6 +370,18 @@ func (j *job) endNight(ctx context.Context, outcome Outcome) {
 		if err != nil {
 			j.alarm("cannot retire releases: %v", err)
 		}
+	}
+}
+
+// end notes how a night ended.
+func (n *nights) end(outcome Outcome, err string, now time.Time) {
+	switch outcome {
+	case Published, Unchanged:
+		n.Good, n.Failing, n.Error = now, 0, ""
+	case Failed:
+		n.Failing, n.Error = n.Failing+1, oneLine(err)
+	default: // a candidate: the nights are well, and latest stays
+		n.Failing, n.Error = 0, ""
 	}
 }
 

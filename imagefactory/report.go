@@ -38,8 +38,9 @@ type Outcome string
 // The outcomes.
 const (
 	Published Outcome = "published" // there is a new release
-	Unchanged Outcome = "unchanged" // packages and configuration are those of the latest release
+	Unchanged Outcome = "unchanged" // from what the latest release is from, or with its packages and configuration
 	Failed    Outcome = "failed"    // Stage and Error say where and why
+	Waiting   Outcome = "waiting"   // the stages that were asked for are done, others are left
 	Candidate Outcome = "candidate" // there is a new release that is not public yet: Held says why
 )
 
@@ -95,7 +96,8 @@ type ImageReport struct {
 	// Retired are the releases that were removed, TARGET/BUILD.
 	Retired []string `json:"retired,omitempty"`
 
-	// Err is the error itself, for errors.Is and errors.As; nil unless Failed.
+	// Err is the error itself, for errors.Is and errors.As; nil unless Failed, and but
+	// for Do's ErrNothingToDo.
 	Err error `json:"-"`
 }
 
@@ -108,8 +110,8 @@ type TargetReport struct {
 	Error string `json:"error"` // otherwise ""
 }
 
-// OK reports whether there are images and each is published, unchanged or a candidate,
-// without an alarm and nowhere stale, and nothing is wrong with the website.
+// OK reports whether there are images and each is published, unchanged, a candidate or
+// waiting, without an alarm and nowhere stale, and nothing is wrong with the website.
 func (r *Report) OK() bool {
 	if r == nil || len(r.Images) == 0 || r.SiteError != "" {
 		return false
@@ -124,7 +126,7 @@ func (r *Report) OK() bool {
 
 // good reports whether nobody has to look at the image.
 func (i *ImageReport) good() bool {
-	return (i.Result == Published || i.Result == Unchanged || i.Result == Candidate) && len(i.Alarms)+len(i.Stale) == 0
+	return slices.Contains([]Outcome{Published, Unchanged, Candidate, Waiting}, i.Result) && len(i.Alarms)+len(i.Stale) == 0
 }
 
 // WriteJSON writes the report as indented JSON, with the keys that the fields
@@ -183,7 +185,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	for _, i := range r.Images {
 		var took []string
-		for _, s := range []Stage{StageBuild, StageInspect, StageTest, StageSeal, StagePublish} {
+		for _, s := range stageOrder {
 			if ms, ok := i.DurationMS[s]; ok {
 				took = append(took, fmt.Sprintf("%s %v", s, (time.Duration(ms)*time.Millisecond).Round(100*time.Millisecond)))
 			}
@@ -197,7 +199,7 @@ func (r *Report) WriteText(w io.Writer) error {
 			printf("  build %s: %s\n", i.Build, strings.Join(took, ", "))
 		}
 		if c := i.Checks; c != (testsuite.Summary{}) {
-			printf("  checks: %d passed, %d failed, %d errors, %d waived, %d skipped\n", c.Pass, c.Fail, c.Error, c.Waived, c.Skipped)
+			printf("  checks: %d passed, %d failed, %d errors, %d waived, %d skipped, %d flaky\n", c.Pass, c.Fail, c.Error, c.Waived, c.Skipped, c.Flaky)
 		}
 		if i.Held != "" && i.Result == Candidate {
 			printf("  build %s is held: %s\n", i.Build, i.Held)

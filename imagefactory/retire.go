@@ -18,32 +18,32 @@ func (f *Factory) Retire(ctx context.Context, definitions []Definition) ([]publi
 	if err != nil {
 		return nil, err
 	}
-	var jobs []*job
+	var products []*product
 	var errs []error
 	for i := range definitions {
 		d := definitions[i]
 		err := d.Complete()
-		j := &job{factory: f, def: &d, name: d.Name, log: f.logger().With("image", d.Name)}
+		p := &product{factory: f, def: &d, name: d.Name, log: f.logger().With("image", d.Name)}
 		if err == nil {
-			j.targets, err = f.newTargets(parts, j)
+			p.targets, err = f.newTargets(parts, p)
 		}
-		if err = errors.Join(err, j.fault); err != nil {
+		if err = errors.Join(err, p.fault); err != nil {
 			err = fmt.Errorf("image %s: %w", d.Name, err)
 		}
 		errs = append(errs, err)
-		jobs = append(jobs, j)
+		products = append(products, p)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 
 	var done []publish.Step
-	for _, j := range jobs {
-		for _, t := range j.targets {
+	for _, p := range products {
+		for _, t := range p.targets {
 			if ctx.Err() != nil {
 				return done, interrupted(ctx, errors.Join(errs...))
 			}
-			steps, err := j.retire(ctx, t)
+			steps, err := p.retire(ctx, t)
 			done = append(done, steps...)
 			errs = append(errs, err)
 		}
@@ -51,16 +51,16 @@ func (f *Factory) Retire(ctx context.Context, definitions []Definition) ([]publi
 	return done, errors.Join(errs...)
 }
 
-func (j *job) retire(ctx context.Context, t target) (steps []publish.Step, err error) {
-	err = contain(j.log, t.String(), "", func() (err error) {
-		steps, err = publish.Retire(ctx, t.Target, j.name, j.factory.now())
+func (p *product) retire(ctx context.Context, t target) (steps []publish.Step, err error) {
+	err = contain(p.log, t.String(), "", func() (err error) {
+		steps, err = publish.Retire(ctx, t.Target, p.name, p.factory.now())
 		return err
 	})
 	for _, s := range steps {
-		j.log.InfoContext(ctx, "retired a release", "target", t.driver, "build", s.Entry.Build)
+		p.log.InfoContext(ctx, "retired a release", "target", t.driver, "build", s.Entry.Build)
 	}
 	if err != nil {
-		err = fmt.Errorf("image %s: %v: %w", j.name, t, err)
+		err = fmt.Errorf("image %s: %v: %w", p.name, t, err)
 		if ctx.Err() != nil {
 			err = interrupted(ctx, err)
 		}

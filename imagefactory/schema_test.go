@@ -168,7 +168,7 @@ var docLink = regexp.MustCompile(`\[([A-Za-z.]+)\]`)
 // comments are the documentation of the structs' fields.
 func comments(t *testing.T) map[string]string {
 	out := make(map[string]string)
-	for _, name := range []string{"definition.go", "gate.go", "renewal.go"} {
+	for _, name := range []string{"definition.go", "gate.go", "renewal.go", "report.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		require.NoError(t, err)
 		addComments(file, out)

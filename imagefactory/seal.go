@@ -19,51 +19,64 @@ import (
 	"syscall"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/configtar"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
 // inputs stands for the definition as it was given, with its defaults, and what
 // it refers to, as far as the builder can tell.
-func (j *job) inputs() (string, error) {
+func (p *product) inputs() (string, error) {
 	h := sha256.New()
-	data, err := MarshalDefinitions([]Definition{*j.def})
+	data, err := MarshalDefinitions([]Definition{*p.def})
 	if err != nil {
-		return "", fmt.Errorf("cannot write the definition of %s: %w", j.name, err)
+		return "", fmt.Errorf("cannot write the definition of %s: %w", p.name, err)
 	}
 	h.Write(data)
-	if b, ok := j.builder.(builder.Digester); ok {
+	if b, ok := p.builder.(builder.Digester); ok {
 		var digest string
-		err := contain(j.log, "builder "+j.def.Builder.Driver, "InputsDigest", func() (err error) {
-			digest, err = b.InputsDigest(j.spec())
+		err := contain(p.log, "builder "+p.def.Builder.Driver, "InputsDigest", func() (err error) {
+			digest, err = b.InputsDigest(p.spec())
 			return err
 		})
 		if err != nil {
-			return "", fmt.Errorf("cannot read what %s is built from: %w", j.name, err)
+			return "", fmt.Errorf("cannot read what %s is built from: %w", p.name, err)
 		}
 		fmt.Fprintf(h, "\n%s\n", digest)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
+// readInputs sets the digest, as what the definition refers to is now.
+func (p *product) readInputs() (err error) {
+	if p.builder != nil { // or the driver is at fault
+		p.digest, err = p.inputs()
+	}
+	return err
+}
+
 // rebuildReadme is the first file of a configuration's archive.
-const rebuildReadme = `This is everything that %[1]s was built from. To build it again, unpack this
-archive and run the image factory's example program in its directory:
+const rebuildReadme = `This is everything that %[1]s was built from. The image factory's example
+program builds it again from this archive, with your mirrors in place of ours:
 
-    nightly -config nightly.yaml -out DIR
+    build rebuild -archive ARCHIVE -mirror NAME=URL OUT
 
-Packages come from the mirrors in nightly.yaml ("host" is what your machine's
-own package manager uses); replace them by yours. Signatures are verified with
-keyring.gpg.
+The mirrors' names are those in nightly.yaml; without -mirror its URLs are used
+("host" is what your machine's own package manager uses). Signatures are verified
+with keyring.gpg. Where there is a create_appliance.sh, it builds the image with
+nothing of the image factory: unpack the archive and see what it says at its top.
+mirrors.json, where it is, says which signed indexes the mirrors had when this
+image was built.
 `
 
 // writeConfig writes NAME-BUILD.config.tar.gz: a definition file with the
 // builder's inputs beside it. The same inputs give the same bytes: entries are
 // sorted, carry no times or owners, and are stored without compression, since
 // a compressor's output changes with its version.
-func (j *job) writeConfig(dir *os.Root) (err error) {
+func (j *job) writeConfig(dir *os.Root, config any) (err error) {
 	d := *j.def
-	d.Builder = Component{Driver: d.Builder.Driver, Config: j.built.Config}
+	d.Builder = Component{Driver: d.Builder.Driver, Config: config}
 	d.TrustedKeys = nil
 	if _, err := dir.Lstat(keyringName); err == nil {
 		d.TrustedKeys = []TrustedKey{{File: keyringName}}
@@ -88,10 +101,17 @@ func (j *job) writeConfig(dir *os.Root) (err error) {
 		return err
 	}
 	t := tar.NewWriter(z)
+	state, err := j.stateText()
+	if err != nil {
+		return err
+	}
 	for _, file := range []struct {
 		name string
 		data []byte
-	}{{"README", fmt.Appendf(nil, rebuildReadme, j.name)}, {"nightly.yaml", definition}} {
+	}{{"README", fmt.Appendf(nil, rebuildReadme, j.name)}, {configtar.Mirrors, state}, {"nightly.yaml", definition}} {
+		if file.data == nil {
+			continue
+		}
 		if _, err := dir.Lstat(file.name); err == nil {
 			return fmt.Errorf("the builder's configuration has a %s, which is the archive's own", file.name)
 		}
@@ -152,83 +172,121 @@ func addFile(t *tar.Writer, name string, mode, size int64, r io.Reader) error {
 	return err
 }
 
+// sealedFiles are the files of the run that are released, beside those that are
+// made for the release.
+func (j *job) sealedFiles() []string {
+	files := slices.Clone(builtFiles)
+	for _, suffix := range slices.Sorted(maps.Keys(j.journal.stage(StageTest).Outputs)) {
+		if suffix != inventorySuffix {
+			files = append(files, suffix)
+		}
+	}
+	return append(files, ".changes")
+}
+
 // runSeal makes the release directory beside its place, signs and syncs it,
 // and renames it there.
-func (j *job) runSeal(ctx context.Context) (string, error) {
+func (j *job) runSeal(ctx context.Context, r *record) error {
+	tests, err := j.tests()
+	if err != nil {
+		return err
+	}
+	j.report.Checks = tests.Summary
+	previous, err := j.previous(ctx)
+	if err != nil {
+		return err
+	}
 	packages, err := j.packageList()
 	if err != nil {
-		return "", fmt.Errorf("cannot list the packages: %w", err)
+		return fmt.Errorf("cannot list the packages: %w", err)
 	}
-	if err := j.writeChanges(packages); err != nil {
-		return "", fmt.Errorf("cannot write the list of changes: %w", err)
+	if err := j.writeChanges(previous, packages); err != nil {
+		return fmt.Errorf("cannot write the list of changes: %w", err)
 	}
 	parent := j.sealedDir()
 	staging := filepath.Join(j.runDir, "release")
 	sealed := filepath.Join(parent, j.build.String())
-	if err := errors.Join(os.RemoveAll(staging), os.MkdirAll(parent, 0o755), os.Mkdir(staging, 0o755)); err != nil {
-		return "", err
+	if err := errors.Join(os.RemoveAll(staging), os.RemoveAll(sealed), os.MkdirAll(parent, 0o755), os.Mkdir(staging, 0o755)); err != nil {
+		return err
 	}
+	if err := j.stageRelease(ctx, staging, packages, tests); err != nil {
+		return err
+	}
+	if err := syncTree(staging); err != nil {
+		return err
+	}
+	sums, err := digestFile(ctx, filepath.Join(staging, sumsName))
+	if err != nil {
+		return err
+	}
+	r.Outputs[sumsName] = sums.SHA256
+	if err := os.Rename(staging, sealed); err != nil {
+		return err
+	}
+	return syncDir(parent)
+}
+
+// sumsName is the file of a release that has the digests of all others.
+const sumsName = "SHA256SUMS"
+
+// stageRelease makes the release in a directory.
+func (j *job) stageRelease(ctx context.Context, staging string, packages []byte, tests *testsuite.Report) error {
 	digests := map[string]signing.FileDigest{}
-	for _, suffix := range slices.Concat(builtFiles, j.testedFiles(), []string{".changes"}) {
-		name := filepath.Base(j.file(suffix))
-		if suffix == ".packages" {
-			if err := os.WriteFile(filepath.Join(staging, name), packages, 0o644); err != nil {
-				return "", err
-			}
-			// Linked, so that a run that is cut here can be taken up.
-		} else if err := os.Link(j.file(suffix), filepath.Join(staging, name)); err != nil {
-			return "", err
-		}
-		d, err := digestFile(ctx, filepath.Join(staging, name))
+	digest := func(suffix string) error {
+		d, err := digestFile(ctx, filepath.Join(staging, filepath.Base(j.file(suffix))))
 		if err != nil {
-			return "", err
-		}
-		if suffix == ".qcow2" && d.SHA256 != j.image.SHA256 {
-			return "", errors.New("the image changed after it was inspected")
+			return err
 		}
 		digests[suffix] = *d
+		return nil
+	}
+	for _, suffix := range j.sealedFiles() {
+		name := filepath.Join(staging, filepath.Base(j.file(suffix)))
+		var err error
+		if suffix == ".packages" {
+			err = os.WriteFile(name, packages, 0o644)
+		} else {
+			err = os.Link(j.file(suffix), name) // so that a run that is cut here can be taken up
+		}
+		if err != nil {
+			return err
+		}
+		if err := digest(suffix); err != nil {
+			return err
+		}
+	}
+	if digests[".qcow2"].SHA256 != j.journal.output(StageBuild, ".qcow2") {
+		return errors.New("the image changed after it was inspected")
 	}
 	bill, err := j.writeSBOM(ctx, staging)
 	if err != nil {
-		return "", err
+		return err
 	}
 	for _, suffix := range bill {
-		d, err := digestFile(ctx, filepath.Join(staging, filepath.Base(j.file(suffix))))
-		if err != nil {
-			return "", err
+		if err := digest(suffix); err != nil {
+			return err
 		}
-		digests[suffix] = *d
 	}
-	if err := j.writeIndex(staging, digests); err != nil {
-		return "", err
+	if err := j.writeIndex(staging, digests, tests); err != nil {
+		return err
 	}
-	err = contain(j.log, "signer", "", func() error {
-		if err := j.writeProvenance(ctx, staging, digests); err != nil {
+	return contain(j.log, "signer", "", func() error {
+		if err := j.writeProvenance(ctx, staging, digests, tests); err != nil {
 			return fmt.Errorf("cannot write the provenance: %w", err)
 		}
 		_, err := signing.SignDir(ctx, staging, j.signer)
 		return err
 	})
-	if err != nil {
-		return "", err
-	}
-	if err := syncTree(staging); err != nil {
-		return "", err
-	}
-	if err := os.Rename(staging, sealed); err != nil {
-		return "", err
-	}
-	return sealed, syncDir(parent)
 }
 
-func (j *job) writeIndex(dir string, digests map[string]signing.FileDigest) error {
+func (j *job) writeIndex(dir string, digests map[string]signing.FileDigest, tests *testsuite.Report) error {
 	properties, err := j.def.properties()
 	if err != nil {
 		return err
 	}
 	index := &publish.Index{
 		Image: j.name, Build: j.build, DefinitionSHA256: j.digest, Properties: properties,
-		MinDiskGiB: j.def.MinDiskBytes.CeilGiB(), Tests: publish.Tests(j.tests.Summary),
+		MinDiskGiB: j.def.MinDiskBytes.CeilGiB(), Tests: publish.Tests(tests.Summary),
 	}
 	for _, suffix := range slices.Sorted(maps.Keys(digests)) {
 		d := digests[suffix]
@@ -247,15 +305,15 @@ func (j *job) writeIndex(dir string, digests map[string]signing.FileDigest) erro
 // writeChanges compares the packages with those of the previous release: a
 // line "-name version arch" for each that went and "+name version arch" for
 // each that came, an update being both. Without a previous release all came.
-func (j *job) writeChanges(have []byte) error {
+func (j *job) writeChanges(previous *publish.Release, have []byte) error {
 	var had []byte
-	if j.previous != nil {
+	if previous != nil {
 		var err error
-		if had, err = readRelease(j.previous, j.name+"-"+j.previous.Index.Build.String()+".packages"); err != nil {
+		if had, err = readRelease(previous, j.name+"-"+previous.Index.Build.String()+".packages"); err != nil {
 			return err
 		}
 	}
-	files, err := j.fileChanges()
+	files, err := j.fileChanges(previous)
 	if err != nil {
 		return err
 	}

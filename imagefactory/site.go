@@ -148,7 +148,7 @@ func flavorGroup(f capabilities.Flavor) string {
 }
 
 // writeSite writes the website of a run, and its failure into the report.
-func (f *Factory) writeSite(ctx context.Context, report *Report, jobs []*job) {
+func (f *Factory) writeSite(ctx context.Context, report *Report, products []*product) {
 	if f.Website == nil || ctx.Err() != nil {
 		return
 	}
@@ -163,15 +163,15 @@ func (f *Factory) writeSite(ctx context.Context, report *Report, jobs []*job) {
 		}
 		site.Report = data.Bytes()
 		if site.Keyring == nil {
-			site.Keyring = jobs[0].keyring
+			site.Keyring = products[0].keyring
 		}
 		if site.Signer == nil {
-			site.Signer = jobs[0].signer
+			site.Signer = products[0].signer
 		}
 		if site.Flavors == nil {
 			var definitions []Definition
-			for _, j := range jobs {
-				definitions = append(definitions, *j.def)
+			for _, p := range products {
+				definitions = append(definitions, *p.def)
 			}
 			FillSite(&site, nil, definitions)
 		}

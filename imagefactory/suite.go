@@ -29,14 +29,14 @@ func (f *Factory) Suite(d Definition) (*testsuite.Suite, error) {
 	if _, ok := parts.builders[d.Builder.Driver]; !ok {
 		return suite, nil
 	}
-	j := &job{factory: f, def: &d, name: d.Name, log: f.logger().With("image", d.Name)}
-	if j.builder, err = newDriver(j, "builder", parts.builders, d.Builder, BuilderDriver.New); err != nil {
+	p := &product{factory: f, def: &d, name: d.Name, log: f.logger().With("image", d.Name)}
+	if p.builder, err = newDriver(p, "builder", parts.builders, d.Builder, BuilderDriver.New); err != nil {
 		return nil, err
 	}
-	if j.fault != nil {
-		return nil, j.fault
+	if p.fault != nil {
+		return nil, p.fault
 	}
-	suite.Params.Declared, err = declaredText(j.log, d.Builder.Driver, j.builder, d.spec(mirrors))
+	suite.Params.Declared, err = declaredText(p.log, d.Builder.Driver, p.builder, d.spec(mirrors))
 	return suite, err
 }
 

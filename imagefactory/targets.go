@@ -19,11 +19,11 @@ type target struct {
 
 func (t target) String() string { return "target " + t.name }
 
-func (f *Factory) newTargets(parts *parts, j *job) ([]target, error) {
+func (f *Factory) newTargets(parts *parts, p *product) ([]target, error) {
 	var targets []target
-	names := targetNames(j.def.Publish)
-	for n, c := range j.def.Publish {
-		t, err := newDriver(j, "publish", parts.targets, c, TargetDriver.New)
+	names := targetNames(p.def.Publish)
+	for n, c := range p.def.Publish {
+		t, err := newDriver(p, "publish", parts.targets, c, TargetDriver.New)
 		if err != nil {
 			return nil, err
 		}
@@ -73,30 +73,30 @@ func (d *Definition) checkTargets() error {
 
 // stale says for each target on which what is latest is too old, why, or why that
 // cannot be told. It has a minute for each, also where nothing else has time.
-func (j *job) stale(ctx context.Context) map[string]string {
-	if j.factory.MaxAge <= 0 {
+func (p *product) stale(ctx context.Context) map[string]string {
+	if p.factory.MaxAge <= 0 {
 		return nil
 	}
 	const patience = time.Minute
 	stale := make(map[string]string)
-	for _, t := range j.targets {
-		err := contain(j.log, t.String(), "List", func() error {
+	for _, t := range p.targets {
+		err := contain(p.log, t.String(), "List", func() error {
 			if t.Target == nil {
 				return errNothing
 			}
 			ctx, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
-			have, err := t.List(ctx, j.name)
+			have, err := t.List(ctx, p.name)
 			if err != nil {
 				return err
 			}
-			return publish.CheckFresh(have, j.factory.MaxAge, j.factory.now())
+			return publish.CheckFresh(have, p.factory.MaxAge, p.factory.now())
 		})
 		if ctx.Err() != nil {
 			return nil // the run was interrupted
 		}
 		if err != nil {
-			j.log.Warn("what is latest on a target is too old, or cannot be asked for", "target", t.name, "error", err)
+			p.log.Warn("what is latest on a target is too old, or cannot be asked for", "target", t.name, "error", err)
 			stale[t.name] = bounded(err.Error())
 		}
 	}

@@ -48,6 +48,7 @@ type Tests struct {
 	Error   int `json:"error"`
 	Waived  int `json:"waived"`
 	Skipped int `json:"skipped"`
+	Flaky   int `json:"flaky,omitempty"` // passed when they were tried again
 }
 
 // A File is one file of a release.
@@ -186,7 +187,7 @@ func (x *Index) check() error {
 		wrong("minimal disk of %d GiB: want at least 1", x.MinDiskGiB)
 	}
 	t := x.Tests
-	if min(t.Pass, t.Fail, t.Error, t.Waived, t.Skipped) < 0 {
+	if min(t.Pass, t.Fail, t.Error, t.Waived, t.Skipped, t.Flaky) < 0 {
 		wrong("negative count of tests")
 	}
 	if len(x.Files) == 0 {

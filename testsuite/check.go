@@ -10,13 +10,15 @@ import (
 // Status is the outcome of one check.
 type Status string
 
-// The five outcomes. Only Pass, Waived and Skipped let an image through.
+// The six outcomes. Only Pass, Waived and Skipped let an image through, and Flaky
+// where the first run had not decided: see [Suite.Rerun].
 const (
 	Pass    Status = "pass"    // as expected
 	Fail    Status = "fail"    // read, and not as expected
 	Error   Status = "error"   // could not be read or judged
 	Waived  Status = "waived"  // fails, and a valid waiver says why that is accepted
 	Skipped Status = "skipped" // does not apply, for the reason given
+	Flaky   Status = "flaky"   // passed when it was tried again, and not before
 )
 
 // Severity says how much a failing check matters.

@@ -36,13 +36,13 @@ type Change struct {
 	// Course has the check's status in each report, the oldest first; it is empty where
 	// the check was not made.
 	Course []Status `json:"course"`
-	// Flapping says that the check went from good to bad or back more than once: its
-	// last change says little of the last release.
+	// Flapping says that the check went from good to bad or back more than once, or is
+	// flaky: its last change says little of the last release.
 	Flapping bool `json:"flapping,omitempty"`
 }
 
-// ChangeKind is what has become of a check. Bad is what failed or ended in an error;
-// what passed, is waived or does not apply is good.
+// ChangeKind is what has become of a check. Bad is what failed or ended in an error, or
+// failed and then passed; what passed, is waived or does not apply is good.
 type ChangeKind string
 
 // The kinds of changes, the worst first.
@@ -86,7 +86,7 @@ func Compare(before, after *Report, earlier ...*Report) *Comparison {
 			}
 			change.Course = append(change.Course, status)
 		}
-		change.Flapping = flaps(change.Course)
+		change.Flapping = flaps(byID, r.ID)
 		if change.Kind = change.kind(); change.Kind == "" {
 			c.Same++
 			continue
@@ -103,8 +103,6 @@ func (r *Report) head() ReportHead {
 	return ReportHead{Profile: r.Profile, Host: r.Host, Started: r.Started, OK: r.OK()}
 }
 
-func isBad(s Status) bool { return s == Fail || s == Error }
-
 // kind is what the change is, or "" for none.
 func (c *Change) kind() ChangeKind {
 	switch {
@@ -112,11 +110,11 @@ func (c *Change) kind() ChangeKind {
 		return ChangeNew
 	case c.Is == nil:
 		return ChangeGone
-	case isBad(c.Is.Status) && !isBad(c.Was.Status):
+	case c.Is.bad() && !c.Was.bad():
 		return ChangeBroken
-	case isBad(c.Was.Status) && !isBad(c.Is.Status):
+	case c.Was.bad() && !c.Is.bad():
 		return ChangeFixed
-	case isBad(c.Is.Status):
+	case c.Is.bad():
 		return ChangeStill
 	case c.Is.Status != c.Was.Status:
 		return ChangeOther
@@ -126,21 +124,22 @@ func (c *Change) kind() ChangeKind {
 	return ""
 }
 
-// flaps reports whether good and bad changed more than once. Where the check was not
-// made, nothing changed.
-func flaps(course []Status) bool {
+// flaps reports whether good and bad changed more than once, or within the last of the
+// reports. Where the check was not made, nothing changed.
+func flaps(reports []map[string]*Result, id string) bool {
 	turns := 0
-	var last Status
-	for _, s := range course {
-		if s == "" {
+	var last *Result
+	for _, results := range reports {
+		r := results[id]
+		if r == nil {
 			continue
 		}
-		if last != "" && isBad(s) != isBad(last) {
+		if last != nil && r.bad() != last.bad() {
 			turns++
 		}
-		last = s
+		last = r
 	}
-	return turns > 1
+	return turns > 1 || last != nil && last.Status == Flaky
 }
 
 // lines are what there is to be said of a change: name and text, safe to show.
@@ -244,7 +243,7 @@ func (c *Comparison) WriteHTML(w io.Writer) error {
 		k := htmlKind{Kind: kind, Title: titles[kind], Number: c.count(kind)}
 		for _, change := range c.Changes {
 			if change.Kind == kind {
-				k.Changes = append(k.Changes, htmlChange{change, kind == ChangeBroken || kind == ChangeNew && isBad(change.Is.Status), change.course()})
+				k.Changes = append(k.Changes, htmlChange{change, kind == ChangeBroken || kind == ChangeNew && change.Is.bad(), change.course()})
 			}
 		}
 		kinds = append(kinds, k)

@@ -11,7 +11,9 @@
 //
 // A check passes only on what was read. What timed out, was cut or could not
 // be read is an error, never a pass. A waiver accepts a failing check for a
-// reason and until a date; it does not hide an error.
+// reason and until a date; it does not hide an error. What is bad may be tried once
+// more ([Suite.Rerun], or Again where Gather and Judge are called apart); the first
+// outcome stays beside the second, and what changes is flaky.
 //
 // # Facts
 //

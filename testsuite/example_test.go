@@ -136,5 +136,5 @@ func ExampleReport_WriteText() {
 	//         expected: one time daemon, active and enabled
 	//         found:    none
 	//
-	// 1 checks: 0 pass, 1 fail, 0 error, 0 waived, 0 skipped
+	// 1 checks: 0 pass, 1 fail, 0 error, 0 waived, 0 skipped, 0 flaky
 }

@@ -46,6 +46,13 @@ func TestGatherRefusesReplay(t *testing.T) {
 
 func startGuest(t *testing.T, output string, status int) *fakeGuest {
 	t.Helper()
+	return startChangingGuest(t, func(int) string { return output }, status)
+}
+
+// startChangingGuest starts a guest whose script says something else each time, the
+// first time being 1.
+func startChangingGuest(t *testing.T, says func(time int) string, status int) *fakeGuest {
+	t.Helper()
 	g := &fakeGuest{}
 	signer := sshtest.Signer(t)
 	g.Server = sshtest.Start(t, sshtest.Options{
@@ -59,9 +66,9 @@ func startGuest(t *testing.T, output string, status int) *fakeGuest {
 			in, _ := io.ReadAll(ch)
 			g.mu.Lock()
 			g.stdin = append(g.stdin, string(in))
-			first := len(g.stdin) == 1
+			output := says(len(g.stdin))
 			g.mu.Unlock()
-			if !first { // the script that puts root's file back
+			if string(in) == restoreScript {
 				return 0
 			}
 			if !strings.HasPrefix(output, "@@begin") {

@@ -45,6 +45,17 @@ type Result struct {
 	References []string `json:"references"`
 	Advisory   bool     `json:"advisory,omitempty"` // bad, but below the suite's FailFrom: it does not count
 	DurationMS int64    `json:"duration_ms"`        // how long gathering the facts it needs took
+	// First is what the first run found, where the check was tried again. It is there
+	// if the status is Flaky.
+	First *First `json:"first,omitempty"`
+}
+
+// First is what a check found before it was tried again.
+type First struct {
+	Status   Status `json:"status"` // Fail or Error
+	Reason   string `json:"reason"`
+	Expected string `json:"expected"`
+	Found    string `json:"found"`
 }
 
 // Summary counts a report's checks by status.
@@ -54,23 +65,30 @@ type Summary struct {
 	Error   int `json:"error"`
 	Waived  int `json:"waived"`
 	Skipped int `json:"skipped"`
+	Flaky   int `json:"flaky"` // those that count as failed among them
 }
 
 // OK reports whether the machine may be released: at least one check passed
 // and none failed or ended in an error, those left aside that are advisory.
 func (r *Report) OK() bool {
-	return r.Summary.Pass > 0 && len(r.Bad()) == 0 && r.Summary.Fail+r.Summary.Error <= len(r.Checks)
+	return r.Summary.Pass > 0 && len(r.Bad()) == 0 && r.Summary.Fail+r.Summary.Error+r.Summary.Flaky <= len(r.Checks)
 }
 
-// Bad returns the checks that failed or ended in an error and count, in order.
+// Bad returns the checks that failed or ended in an error and count, in order. What
+// failed and then passed is one of them: it was once seen to be wrong.
 func (r *Report) Bad() []Result {
-	var bad []Result
-	for _, c := range r.Checks {
-		if (c.Status == Fail || c.Status == Error) && !c.Advisory {
-			bad = append(bad, c)
-		}
+	return filter(r.Checks, func(c Result) bool { return c.bad() && !c.Advisory })
+}
+
+// bad reports whether the check found something wrong, or could not tell.
+func (r *Result) bad() bool {
+	switch r.Status {
+	case Fail, Error:
+		return true
+	case Flaky:
+		return r.First == nil || r.First.Status != Error
 	}
-	return bad
+	return false
 }
 
 // WriteJSON writes the report as indented JSON.
@@ -114,6 +132,8 @@ func LoadReport(r io.Reader) (*Report, error) {
 			return nil, fmt.Errorf("cannot load report: check %d has no ID, or that of another", i+1)
 		case counts == before:
 			return nil, fmt.Errorf("cannot load report: check %d has no status that is known", i+1)
+		case c.Status == Flaky && c.First == nil || c.First != nil && c.First.Status != Fail && c.First.Status != Error:
+			return nil, fmt.Errorf("cannot load report: check %d does not say how it first failed", i+1)
 		}
 		known[c.ID] = true
 	}
@@ -156,9 +176,9 @@ func (r *Report) WriteText(w io.Writer) error {
 		}
 	}
 	s := r.Summary
-	fmt.Fprintf(&b, "\n%d checks: %d pass, %d fail, %d error, %d waived, %d skipped\n",
-		len(r.Checks), s.Pass, s.Fail, s.Error, s.Waived, s.Skipped)
-	if n := s.Fail + s.Error - len(r.Bad()); n > 0 {
+	fmt.Fprintf(&b, "\n%d checks: %d pass, %d fail, %d error, %d waived, %d skipped, %d flaky\n",
+		len(r.Checks), s.Pass, s.Fail, s.Error, s.Waived, s.Skipped, s.Flaky)
+	if n := len(filter(r.Checks, func(c Result) bool { return c.Advisory })); n > 0 {
 		fmt.Fprintf(&b, "%d of these are below the severity that counts\n", n)
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
@@ -190,7 +210,21 @@ func (r Result) details() [][2]string {
 			lines = append(lines, [2]string{l[0], visible.Line(l[1])})
 		}
 	}
+	if r.First != nil {
+		lines = append(lines, [2]string{"first", r.First.line()})
+	}
 	return lines
+}
+
+// line is the first outcome, safe to show.
+func (f *First) line() string {
+	words := []string{string(f.Status)}
+	for _, l := range [][2]string{{"reason", f.Reason}, {"expected", f.Expected}, {"found", f.Found}} {
+		if l[1] != "" {
+			words = append(words, l[0]+" "+l[1])
+		}
+	}
+	return visible.Line(strings.Join(words, "; "))
 }
 
 // oneLine makes one line of what a guest said in several.

@@ -38,15 +38,17 @@ type htmlCount struct {
 // WriteHTML writes the report as one page that refers to nothing outside of it and
 // runs no script: what is bad comes first, what passed last.
 func (r *Report) WriteHTML(w io.Writer) error {
-	sections := []htmlSection{{Title: "Bad"}, {Title: "Bad, below what counts"}, {Title: "Waived"}, {Title: "Skipped"}, {Title: "Passed"}}
+	sections := []htmlSection{{Title: "Bad"}, {Title: "Bad, below what counts"}, {Title: "Flaky: passed when tried again"}, {Title: "Waived"}, {Title: "Skipped"}, {Title: "Passed"}}
 	for _, c := range r.Checks {
 		at := 0
 		switch {
 		case c.Status == Pass:
-			at = 4
+			at = 5
 		case c.Status == Skipped:
-			at = 3
+			at = 4
 		case c.Status == Waived:
+			at = 3
+		case !c.bad():
 			at = 2
 		case c.Advisory:
 			at = 1
@@ -59,7 +61,7 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		"Report":  r,
 		"Started": shownTime(r.Started),
 		"Seconds": fmt.Sprintf("%.1f", float64(r.DurationMS)/1000),
-		"Counts":  []htmlCount{{Fail, s.Fail}, {Error, s.Error}, {Waived, s.Waived}, {Skipped, s.Skipped}, {Pass, s.Pass}},
+		"Counts":  []htmlCount{{Fail, s.Fail}, {Error, s.Error}, {Flaky, s.Flaky}, {Waived, s.Waived}, {Skipped, s.Skipped}, {Pass, s.Pass}},
 		"Sections": filter(sections, func(s htmlSection) bool {
 			return len(s.Results) > 0
 		}),

@@ -32,6 +32,10 @@ type junitCase struct {
 	Failure *junitOutcome `xml:"failure"`
 	Error   *junitOutcome `xml:"error"`
 	Skipped *junitOutcome `xml:"skipped"`
+
+	FlakyError   *junitOutcome `xml:"flakyError"`
+	RerunFailure *junitOutcome `xml:"rerunFailure"`
+	RerunError   *junitOutcome `xml:"rerunError"`
 }
 
 type junitOutcome struct {
@@ -40,12 +44,15 @@ type junitOutcome struct {
 }
 
 // WriteJUnit writes the report as JUnit XML. JUnit knows no waiver: a waived
-// check is written as skipped, its message begins with "waived: ".
+// check is written as skipped, its message begins with "waived: ". A first outcome is
+// written as Maven's Surefire does: flakyError where the check then passed and is good,
+// rerunFailure or rerunError where it is not.
 func (r *Report) WriteJUnit(w io.Writer) error {
 	seconds := func(ms int64) string { return fmt.Sprintf("%.3f", float64(ms)/1000) }
+	flaky := len(filter(r.Checks, func(c Result) bool { return c.Status == Flaky && c.bad() }))
 	suite := junitSuite{
 		Name: visible.Line(r.Profile), Hostname: visible.Line(r.Host), Tests: len(r.Checks),
-		Failures: r.Summary.Fail, Errors: r.Summary.Error, Skipped: r.Summary.Skipped + r.Summary.Waived,
+		Failures: r.Summary.Fail + flaky, Errors: r.Summary.Error, Skipped: r.Summary.Skipped + r.Summary.Waived,
 		Time: seconds(r.DurationMS), Timestamp: r.Started.UTC().Format("2006-01-02T15:04:05"),
 	}
 	for _, c := range r.Checks {
@@ -61,7 +68,12 @@ func (r *Report) WriteJUnit(w io.Writer) error {
 			jc.Skipped = &junitOutcome{Message: reason}
 		case Waived:
 			jc.Skipped = &junitOutcome{Message: "waived: " + reason, Text: text}
+		case Flaky:
+			if c.bad() {
+				jc.Failure = &junitOutcome{Message: "flaky: it failed and then passed", Text: text}
+			}
 		}
+		jc.setFirst(c)
 		suite.Cases = append(suite.Cases, jc)
 	}
 	if _, err := io.WriteString(w, xml.Header); err != nil {
@@ -76,4 +88,20 @@ func (r *Report) WriteJUnit(w io.Writer) error {
 		return fmt.Errorf("cannot write report as JUnit: %w", err)
 	}
 	return nil
+}
+
+// setFirst sets the first outcome of a check that was tried again.
+func (jc *junitCase) setFirst(c Result) {
+	if c.First == nil {
+		return
+	}
+	first := &junitOutcome{Message: c.First.line()}
+	switch {
+	case !c.bad():
+		jc.FlakyError = first
+	case c.First.Status == Fail:
+		jc.RerunFailure = first
+	default:
+		jc.RerunError = first
+	}
 }

@@ -18,6 +18,9 @@ type Suite struct {
 	// makes the report bad. Those below it are reported as they are, and do not
 	// count: Result.Advisory. If empty, every check counts.
 	FailFrom Severity
+	// Rerun says that Run tries what failed or could not be decided once more: see
+	// [Suite.Again].
+	Rerun bool
 	// Probes read facts of one's own, in the same script as the built-in ones, and
 	// only those that a check of the profile needs.
 	Probes []Probe
@@ -48,7 +51,11 @@ func (s *Suite) Run(ctx context.Context, target Target) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Judge(facts)
+	report, err := s.Judge(facts)
+	if err == nil && s.Rerun {
+		report, err = s.Again(ctx, target, facts, report)
+	}
+	return report, err
 }
 
 // Validate reports every mistake in the suite: a profile without checks or
@@ -112,7 +119,7 @@ func (s *Suite) Judge(facts Facts) (*Report, error) {
 		if w, ok := waivers[c.ID]; ok {
 			applyWaiver(&res, w, now())
 		}
-		res.Advisory = (res.Status == Fail || res.Status == Error) && c.Severity.rank() < s.FailFrom.rank()
+		res.Advisory = res.bad() && c.Severity.rank() < s.FailFrom.rank()
 		r.Checks = append(r.Checks, res)
 		r.Summary.count(res.Status)
 	}
@@ -192,6 +199,8 @@ func (s *Summary) count(st Status) {
 		s.Waived++
 	case Skipped:
 		s.Skipped++
+	case Flaky:
+		s.Flaky++
 	}
 }
 

@@ -25,6 +25,11 @@
 // Elements are programs that run as root on the host and in the image: who may
 // write a definition or its elements is trusted.
 //
+// # Rebuilding
+//
+// A result's ConfigDir has a create_appliance.sh, which builds the image with
+// diskimage-builder alone from mirrors that its user names.
+//
 // # Files
 //
 // An image of this package is held to an account of its files (package ledger).

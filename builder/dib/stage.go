@@ -21,7 +21,7 @@ import (
 // hookElement is the driver's own element; see element/.
 const hookElement = "imagefactory"
 
-//go:embed element shims
+//go:embed element shims create_appliance.sh
 var embedded embed.FS
 
 // stage uploads what the tool is given to the host's work directory.
@@ -68,7 +68,7 @@ func (r *run) write(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(pkgkeys.Write(filepath.Join(r.config, "keyring.gpg"), trusted...), r.writeRepositories(trusted))
+	return errors.Join(pkgkeys.Write(filepath.Join(r.config, "keyring.gpg"), trusted...), r.writeRepositories(trusted), r.writeAppliance())
 }
 
 // writeOwn writes programs of the driver, which embed keeps without their modes.

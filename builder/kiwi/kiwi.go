@@ -193,7 +193,17 @@ func (t tool) InputsDigest(spec builder.Spec) (string, error) {
 	return filetree.Digest(r.config)
 }
 
+// What a build has been seen to need, of a small image: what does not have this
+// much fails for certain.
+const (
+	leastDisk   = 3 << 30
+	leastMemory = 128 << 20
+)
+
 func (r *run) build(ctx context.Context) (*builder.Result, error) {
+	if err := builder.CheckRoom(ctx, r.host, r.spec.WorkDir, leastDisk, leastMemory); err != nil {
+		return nil, err
+	}
 	machine, err := r.output(ctx, "uname", "-m")
 	if err != nil {
 		return nil, err
@@ -243,7 +253,11 @@ func (r *run) run(ctx context.Context, env, args []string) error {
 		return err
 	}
 	if err != nil {
-		return &builder.ToolError{Tool: args[0], Phase: log.Phase, Err: err, Tail: log.Tail}
+		failed := &builder.ToolError{Tool: args[0], Phase: log.Phase, Err: err, Tail: log.Tail}
+		if file, ok := r.spec.Log.(*os.File); ok {
+			failed.LogFile = file.Name()
+		}
+		return failed
 	}
 	return nil
 }

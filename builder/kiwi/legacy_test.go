@@ -1,6 +1,7 @@
 package kiwi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -18,6 +19,8 @@ import (
 // legacyHost is a machine with kiwi 7, which does what its manual page says.
 type legacyHost struct {
 	keys string // in rpm's database
+	room string // free disk in bytes, and memory in KiB; if empty, enough
+	fail error  // of the tool
 	ran  [][]string
 }
 
@@ -27,6 +30,8 @@ func (h *legacyHost) Run(_ context.Context, c builder.Command) error {
 		return err
 	}
 	switch {
+	case c.Args[0] == "sh": // of the work directory
+		return say(cmp.Or(h.room, "8000000000 8000000") + "\n")
 	case c.Args[0] == "uname":
 		return say("x86_64\n")
 	case c.Args[0] == program:
@@ -37,6 +42,7 @@ func (h *legacyHost) Run(_ context.Context, c builder.Command) error {
 		return say("kiwi v7.04.50\n\n")
 	case c.Args[0] == legacyProgram:
 		h.ran = append(h.ran, c.Args)
+		return h.fail
 	}
 	return nil
 }
@@ -96,4 +102,30 @@ func TestLegacy(t *testing.T) {
 		_, err := parseLegacyVersion(bad)
 		require.Error(t, err, bad)
 	}
+}
+
+// What has no room is not begun.
+func TestNoRoom(t *testing.T) {
+	c, spec, key := legacySpec(t)
+	b, err := New(c)
+	require.NoError(t, err)
+	host := &legacyHost{keys: key + "\n", room: "1000000000 8000000"}
+	_, err = b.Build(t.Context(), host, spec)
+	require.ErrorContains(t, err, "of free disk in "+spec.WorkDir+": a build needs 3072 MiB")
+	require.Empty(t, host.ran)
+}
+
+// The error of a tool names the file of its log.
+func TestLogFile(t *testing.T) {
+	c, spec, key := legacySpec(t)
+	b, err := New(c)
+	require.NoError(t, err)
+	log, err := os.Create(filepath.Join(t.TempDir(), "build.log"))
+	require.NoError(t, err)
+	defer log.Close()
+	spec.Log = log
+	_, err = b.Build(t.Context(), &legacyHost{keys: key + "\n", fail: &builder.ExitError{Program: "kiwi", Status: 1}}, spec)
+	var failed *builder.ToolError
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, log.Name(), failed.LogFile)
 }

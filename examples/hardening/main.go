@@ -22,6 +22,8 @@
 //	-facts-out FILE          keep what was seen, for -facts-in
 //	-wire-only               only what is seen on the wire; nobody logs in, and no -key is needed
 //	-read-only               write nothing on the machine
+//	-rerun                   try once more what fails or cannot be decided; what then passes is flaky, and good
+//	                         only if it could first not be decided
 //	-passphrase-fd N         read the passphrase of the key from there, not from the terminal
 //
 // -facts-in also takes the file NAME-BUILD.facts.json.gz of a release: so today's checks
@@ -45,6 +47,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"strings"
@@ -99,7 +102,7 @@ func judge(ctx context.Context, args []string, stdout, stderr io.Writer, box san
 	if err != nil {
 		return false, err
 	}
-	facts, err := o.facts(ctx, suite, stderr, box)
+	facts, report, err := o.look(ctx, suite, stderr, box)
 	if err != nil {
 		return false, err
 	}
@@ -107,13 +110,6 @@ func judge(ctx context.Context, args []string, stdout, stderr io.Writer, box san
 		if err := saveFacts(o.factsOut, facts); err != nil {
 			return false, err
 		}
-	}
-	if _, ok := facts.Facts[boots.FactName]; !ok {
-		facts.Facts[boots.FactName] = testsuite.Fact{Omitted: "no other machine was made from the image: -boots makes some"}
-	}
-	report, err := suite.Judge(facts)
-	if err != nil {
-		return false, err
 	}
 	write := map[string]func(io.Writer) error{
 		"text": report.WriteText, "json": report.WriteJSON, "junit": report.WriteJUnit, "tap": report.WriteTAP, "html": report.WriteHTML,
@@ -143,36 +139,57 @@ func (o *options) oldReports() ([]*testsuite.Report, error) {
 	return reports, nil
 }
 
-// facts are read from the file, the machine that runs, or one that is booted; what
-// such a machine was given is put into suite's parameters.
-func (o *options) facts(ctx context.Context, suite *testsuite.Suite, stderr io.Writer, box sandbox.Sandbox) (testsuite.Facts, error) {
+// look reads facts from the file, the machine that runs, or one that is booted, and
+// judges them; what such a machine was given is put into suite's parameters.
+func (o *options) look(ctx context.Context, suite *testsuite.Suite, stderr io.Writer, box sandbox.Sandbox) (testsuite.Facts, *testsuite.Report, error) {
 	switch {
 	case o.factsIn != "":
 		f, err := os.Open(o.factsIn) //nolint:gosec // the path is the caller's
 		if err != nil {
-			return testsuite.Facts{}, err
+			return testsuite.Facts{}, nil, err
 		}
 		defer f.Close()
 		facts, err := testsuite.LoadFacts(f)
-		if err == nil {
-			facts.Given.SetParams(&suite.Params)
+		if err != nil {
+			return testsuite.Facts{}, nil, err
 		}
-		return facts, err
+		facts.Given.SetParams(&suite.Params)
+		report, err := o.hold(ctx, suite, nil, facts)
+		return facts, report, err
 	case o.host != "":
 		target, err := o.connect(ctx, suite.Params.User, stderr)
 		if err != nil {
-			return testsuite.Facts{}, err
+			return testsuite.Facts{}, nil, err
 		}
 		if target.Client != nil {
 			defer target.Client.Close()
 		}
-		return suite.Gather(ctx, target)
+		facts, err := suite.Gather(ctx, target)
+		if err != nil {
+			return testsuite.Facts{}, nil, err
+		}
+		report, err := o.hold(ctx, suite, &target, facts)
+		return facts, report, err
 	}
-	return o.booted(ctx, suite, stderr, box)
+	return o.boot(ctx, suite, stderr, box)
 }
 
-// booted are the facts of a machine of the image, and of others beside it.
-func (o *options) booted(ctx context.Context, suite *testsuite.Suite, stderr io.Writer, box sandbox.Sandbox) (_ testsuite.Facts, err error) {
+// hold judges facts, and once more what is bad on the machine that they are of, which
+// is nil if it is no more.
+func (o *options) hold(ctx context.Context, suite *testsuite.Suite, target *testsuite.Target, facts testsuite.Facts) (*testsuite.Report, error) {
+	if _, ok := facts.Facts[boots.FactName]; !ok {
+		facts.Facts = maps.Clone(facts.Facts) // what is kept is what was seen
+		facts.Facts[boots.FactName] = testsuite.Fact{Omitted: "no other machine was made from the image: -boots makes some"}
+	}
+	report, err := suite.Judge(facts)
+	if err == nil && o.rerun && target != nil {
+		report, err = suite.Again(ctx, *target, facts, report)
+	}
+	return report, err
+}
+
+// boot looks at a machine of the image, and at others beside it.
+func (o *options) boot(ctx context.Context, suite *testsuite.Suite, stderr io.Writer, box sandbox.Sandbox) (facts testsuite.Facts, report *testsuite.Report, err error) {
 	image := sandbox.Image{
 		Path: o.image, User: suite.Params.User, TimeServers: suite.Params.NTPServers, Logger: slog.New(slog.NewTextHandler(stderr, nil)),
 	}
@@ -180,27 +197,32 @@ func (o *options) booted(ctx context.Context, suite *testsuite.Suite, stderr io.
 	if o.boots != "" {
 		disk, err := inspect(o.image)
 		if err != nil {
-			return testsuite.Facts{}, err
+			return facts, nil, err
 		}
-		others = boots.Start(ctx, boots.Config{Sandbox: box, Image: image, Set: o.boots, UEFI: disk.BootUEFI})
+		others = boots.Start(ctx, boots.Config{Sandbox: box, Image: image, Set: o.boots, UEFI: disk.BootUEFI, Suite: suite})
 		defer func() { err = errors.Join(err, others.Close()) }()
 		image.Variant = others.First
 	}
 	machine, err := box.Boot(ctx, image)
 	if err != nil {
-		return testsuite.Facts{}, err
+		return facts, nil, err
 	}
 	suite.Params.Hostname, suite.Params.OverlayBytes = machine.Hostname, machine.DiskBytes
 	if suite.Params.DiskBytes == 0 {
 		suite.Params.DiskBytes = machine.ImageBytes
 	}
 	defer func() { err = errors.Join(err, machine.Close()) }()
-	facts, err := suite.Gather(ctx, machine.Target)
-	facts.Given = testsuite.Given{Hostname: suite.Params.Hostname, DiskBytes: suite.Params.DiskBytes, OverlayBytes: suite.Params.OverlayBytes}
-	if err == nil && others != nil {
-		facts.Facts[boots.FactName], err = others.Fact(ctx, machine, facts)
+	if facts, err = suite.Gather(ctx, machine.Target); err != nil {
+		return facts, nil, err
 	}
-	return facts, err
+	facts.Given = testsuite.Given{Hostname: suite.Params.Hostname, DiskBytes: suite.Params.DiskBytes, OverlayBytes: suite.Params.OverlayBytes}
+	if others != nil {
+		if facts.Facts[boots.FactName], err = others.Fact(ctx, machine, facts); err != nil {
+			return facts, nil, err
+		}
+	}
+	report, err = o.hold(ctx, suite, &machine.Target, facts)
+	return facts, report, err
 }
 
 // inspect tells what the image's disk holds.

@@ -208,6 +208,20 @@ func TestHost(t *testing.T) {
 	require.NoError(t, xml.Unmarshal([]byte(stdout), new(struct{})))
 }
 
+// What is bad is tried again, and its first outcome kept.
+func TestRerun(t *testing.T) {
+	facts := sandboxtest.Good()
+	facts["failed-units"] = testsuite.Fact{Output: "chrony.service loaded failed failed\n"}
+	h := startHost(t, "127.0.0.1:0", facts, nil)
+	code, stdout, stderr := program(t, "-host", h.address, "-key", h.key, "-hostkey", h.hostKey, "-config", nightly, "-format", "json", "-rerun")
+	require.Equal(t, 1, code, stderr)
+	bad := reading(t, stdout).Bad()
+	require.Len(t, bad, 1)
+	require.NotNil(t, bad[0].First)
+	assert.Equal(t, testsuite.Fail, bad[0].First.Status)
+	assert.Contains(t, bad[0].First.Found, "chrony.service")
+}
+
 // Without a definition nothing says what the machine should have.
 func TestHostWithoutDefinition(t *testing.T) {
 	h := startHost(t, "127.0.0.1:0", sandboxtest.Good(), nil)
@@ -420,6 +434,7 @@ func TestTrouble(t *testing.T) {
 		{[]string{"-host", h.address, "-key", h.key, "-hostkey", "x", "-known-hosts", "x"}, "one of -hostkey and -known-hosts"},
 		{[]string{"-host", h.address, "-hostkey", h.hostKey}, "wants -key, or -wire-only"},
 		{[]string{"-facts-in", "x", "-key", h.key}, "are for -host"},
+		{[]string{"-facts-in", "x", "-rerun"}, "-rerun is for -host and -image"},
 		{[]string{"-facts-in", "x", "-format", "xml"}, "is none of text, json, html, junit, tap"},
 		{[]string{"-facts-in", h.hostKey}, "cannot load facts"},
 		{[]string{"-facts-in", filepath.Join(h.dir, "none")}, "no such file"},

@@ -32,6 +32,7 @@ type options struct {
 	format, factsOut         string
 	compare                  []string
 	wireOnly, readOnly, list bool
+	rerun                    bool
 }
 
 const usage = "want one of -host, -image and -facts-in, or -list; -h tells all flags"
@@ -63,6 +64,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.factsOut, "facts-out", "", "`file` to keep what was seen in")
 	f.BoolVar(&o.wireOnly, "wire-only", false, "only checks of what is seen on the wire, without a login")
 	f.BoolVar(&o.readOnly, "read-only", false, "write nothing on the machine")
+	f.BoolVar(&o.rerun, "rerun", false, "try once more what fails or cannot be decided")
 	f.BoolVar(&o.list, "list", false, "list the checks")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -102,6 +104,8 @@ func (o *options) check() error {
 		return fmt.Errorf("-format: %.20q is none of %s", o.format, strings.Join(formats, ", "))
 	case o.boots != "" && o.image == "":
 		return errors.New("-boots is for -image")
+	case o.rerun && o.factsIn != "":
+		return errors.New("-rerun is for -host and -image")
 	case o.host == "" && (o.key != "" || o.hostKey != "" || o.knownHosts != ""):
 		return errors.New("-key, -hostkey and -known-hosts are for -host")
 	case o.host != "" && (o.hostKey == "") == (o.knownHosts == ""):

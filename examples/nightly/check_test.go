@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,6 +79,8 @@ func TestCheck(t *testing.T) {
 		"key in the way":    {args: []string{"-key", "keys.asc/signing.key"}, want: []string{"keys.asc"}},
 		"lost signing key":  {args: []string{"-out", "dist", "-key", "lost.key"}, want: []string{"the releases in dist are signed with the key in dist/imagefactory.pub, whose secret part is missing"}},
 		"file in the way":   {args: []string{"-out", "f.yaml/dist"}, want: []string{"f.yaml"}},
+		"cloud, none":       {old: "    mirrors", by: "    publish: [{glance: {cloud: nowhere}}]\n    mirrors", args: []string{"-out", "new/dist", "-key", "new/signing.key"}, want: []string{"image Standard_Debian_12: target glance cannot be listed: "}},
+		"no room":           {old: "4GiB", by: "900000GiB", args: []string{"-out", "new/dist", "-key", "new/signing.key"}, want: []string{"new/dist has room for ", "and 1 builds at once take about 450000GiB"}},
 		"-out is a file":    {args: []string{"-out", "f.yaml"}, want: []string{"f.yaml is not a directory"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,7 +96,13 @@ func TestCheck(t *testing.T) {
 			require.NotContains(t, stderr.String(), "hunter2")
 			if test.want == nil {
 				require.Equal(t, 0, code, stderr.String())
-				require.Equal(t, "f.yaml: nothing is wrong with 1 images\n", stdout.String())
+				want := ""
+				if slices.Contains(test.args, "-out") {
+					for _, stage := range imagefactory.Stages() {
+						want += `would do Standard_Debian_12/\d{8}-\d{6}/` + string(stage) + "\n"
+					}
+				}
+				require.Regexp(t, "^"+want+"f.yaml: nothing is wrong with 1 images\n$", stdout.String())
 				return
 			}
 			require.Equal(t, 2, code)

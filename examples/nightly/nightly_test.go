@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
+	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandboxtest"
 )
 
 const image = "Standard_Debian_12"
@@ -45,6 +47,11 @@ func TestUsage(t *testing.T) {
 		"mistake":         {[]string{"-config", bad, "-out", dir}, bad + `:3:11: bad size "4"`},
 		"unknown name":    {[]string{"-config", "nightly.yaml", "-out", dir, "-only", image + ",No"}, `no image is called "No"`},
 		"no driver's key": {[]string{"-config", mistaken, "-out", dir, "-key", filepath.Join(t.TempDir(), "k")}, mistaken + ":5:"},
+		"bad pattern":     {[]string{"-config", "nightly.yaml", "-out", dir, "-only", "Standard_["}, `bad pattern "Standard_["`},
+		"no such stage":   {[]string{"-config", "nightly.yaml", "-out", dir, "-until", "tests"}, `no stage "tests": want one of [build inspect test seal publish]`},
+		"from and fresh":  {[]string{"-config", "nightly.yaml", "-out", dir, "-from", "test", "-fresh"}, "-from not with -fresh"},
+		"task and until":  {[]string{"-config", "nightly.yaml", "-out", dir, "-until", "test", "-task", image + "/build"}, "-task goes with none of"},
+		"no task":         {[]string{"-config", "nightly.yaml", "-out", dir, "-key", filepath.Join(t.TempDir(), "k"), "-mirror", "http://mirror.example.org/debian", "-task", image}, "want IMAGE/STAGE"},
 		"key inside":      {[]string{"-config", "nightly.yaml", "-out", dir, "-key", filepath.Join(dir, "sub", "k")}, "must not lie in the download directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -56,6 +63,74 @@ func TestUsage(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, left, 2, "bad usage makes nothing")
+}
+
+func TestOnly(t *testing.T) {
+	var all []imagefactory.Definition
+	for _, name := range []string{"Standard_Debian_12", "Standard_Ubuntu_24.04", "Enterprise_RHEL_9"} {
+		all = append(all, imagefactory.Definition{Name: name})
+	}
+	for patterns, want := range map[string]string{
+		"": "Standard_Debian_12 Standard_Ubuntu_24.04 Enterprise_RHEL_9", "Standard_*": "Standard_Debian_12 Standard_Ubuntu_24.04",
+		"*_9,Standard_Debian_12": "Standard_Debian_12 Enterprise_RHEL_9", "*_[0-9],*RHEL*": "Enterprise_RHEL_9",
+	} {
+		chosen, err := choose(all, patterns)
+		require.NoError(t, err)
+		var names []string
+		for _, d := range chosen {
+			names = append(names, d.Name)
+		}
+		require.Equal(t, want, strings.Join(names, " "), patterns)
+	}
+}
+
+// failing is a builder driver that fails until it is told to work.
+type failing struct{ works *bool }
+
+func (failing) Name() string { return "failing" }
+
+func (f failing) New(decode func(any) error) (builder.Builder, error) {
+	return f, decode(&struct{}{})
+}
+
+func (f failing) Build(_ context.Context, _ builder.Host, s builder.Spec) (*builder.Result, error) {
+	if !*f.works {
+		return nil, io.ErrNoProgress
+	}
+	r := &builder.Result{ImagePath: filepath.Join(s.OutputDir, "disk.qcow2"), ConfigDir: filepath.Join(s.OutputDir, "config"), Tool: "failing", ToolVersion: "1"}
+	return r, errors.Join(sandboxtest.WriteImage(r.ImagePath, 4<<30), os.Mkdir(r.ConfigDir, 0o755))
+}
+
+// TestTaskExitCodes does single stages, as another scheduler has them done.
+func TestTaskExitCodes(t *testing.T) {
+	dir := t.TempDir()
+	key, _, err := imagefactory.OpenKey(filepath.Join(t.TempDir(), "key"))
+	require.NoError(t, err)
+	works := false
+	factory := &imagefactory.Factory{
+		Dir: dir, Key: key, AnyClass: true, Sandbox: sandboxtest.Sandbox{},
+		Builders: []imagefactory.BuilderDriver{failing{&works}}, Targets: []imagefactory.TargetDriver{directory.Driver{Dir: dir}},
+	}
+	const mirror = "http://debmirror.otc-service.com/"
+	definitions := []imagefactory.Definition{{
+		Name: "mine", OS: imagefactory.OS{Distribution: "own", Version: "1"}, DiskBytes: 4 << 30, Builder: imagefactory.Component{Driver: "failing"},
+		Repositories: []imagefactory.Repository{{Name: "a", URL: mirror + "debian"}, {Name: "b", URL: mirror + "debian-security"}},
+		UVPMonitor:   imagefactory.UVPMonitor{State: testsuite.UVPOptional, Reason: "none"},
+	}}
+	for _, step := range []struct {
+		task  string
+		code  int
+		works bool
+	}{
+		{"mine/inspect", exitWaits, true}, {"other/build", 2, true}, {"mine/paint", 2, true}, {"mine/build", 1, false}, {"mine/inspect", exitWaits, true},
+		{"mine/build", 0, true}, {"mine/build", exitNothing, true}, {"mine/test", exitWaits, true}, {"mine/inspect", 0, true}, {"mine/test", 0, true},
+		{"mine/publish", exitWaits, true}, {"mine/seal", 0, true}, {"mine/publish", 0, true}, {"mine/publish", exitWaits, true},
+	} {
+		works = step.works
+		var stdout, stderr bytes.Buffer
+		require.Equal(t, step.code, doTask(t.Context(), factory, definitions, step.task, &stdout, &stderr), "%s: %s%s", step.task, &stdout, &stderr)
+	}
+	require.FileExists(t, filepath.Join(dir, "mine", "latest"))
 }
 
 // TestMainJob is the whole chain on the real image: real disk-image-create,
@@ -364,4 +439,24 @@ func (c copier) Build(_ context.Context, _ builder.Host, s builder.Spec) (*build
 		return nil, err
 	}
 	return r, os.WriteFile(r.ImagePath, data, 0o644)
+}
+
+// TestTerminate signals this process, which takes the first gracefully.
+func TestTerminate(t *testing.T) {
+	terminate := func() { require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGTERM)) }
+	ctx, stopping, done := onTerminate(t.Context(), time.Hour)
+	defer done()
+	terminate()
+	<-stopping
+	require.NoError(t, ctx.Err())
+	terminate()
+	<-ctx.Done()
+	require.ErrorContains(t, context.Cause(ctx), "terminated")
+
+	ctx, stopping, done = onTerminate(t.Context(), time.Millisecond)
+	defer done()
+	terminate()
+	<-stopping
+	<-ctx.Done()
+	require.ErrorContains(t, context.Cause(ctx), "terminated, and 1ms are over")
 }

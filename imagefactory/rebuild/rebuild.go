@@ -18,9 +18,9 @@
 // UUIDs and times of their own that no builder repeats. What lies in no file, such as
 // boot sectors, is then not compared, and the result is [signing.SameFiles]. The other
 // lists are compared by their bytes; one that is missing differs. The image's archive
-// of configuration says what both were built from: where it differs, they were not
-// built from the same, and the result is [signing.Differs] unless the image's bytes are
-// the same.
+// of configuration says what both were built from: where it differs in more than its
+// mirrors.json, they were not built from the same, and the result is [signing.Differs]
+// unless the image's bytes are the same.
 //
 // The result is a claim of whoever signs it. The rebuild's own lists are taken as they
 // are: who rebuilds makes them. A consumer demands several such statements of keys that
@@ -37,9 +37,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -48,6 +50,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/configtar"
+	"github.com/opentelekomcloud/go-imagefactory/internal/visible"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
@@ -79,17 +84,36 @@ func Compare(ctx context.Context, released *publish.Release, rebuilt, rebuilder 
 	return r, nil
 }
 
+// CompareBuilds compares two builds, directories as Compare takes them, of which none
+// is a release or both are taken as they are. It returns how far they are the same, and
+// what differs, a line each. Where they differ it says as well what their mirrors had,
+// as far as their archives of configuration tell.
+func CompareBuilds(ctx context.Context, one, other string) (signing.Sameness, []string, error) {
+	c := comparison{first: one, rebuilt: other}
+	r, err := c.compare(ctx)
+	if err == nil && len(r.Differences) > 0 {
+		err = c.mirrors()
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("cannot compare %s with %s: %w", one, other, err)
+	}
+	return r.Same, r.Differences, nil
+}
+
 // comparison is one, as far as it has come.
 type comparison struct {
 	released *publish.Release
+	first    string // the directory of what is compared with, if it is no release
 	rebuilt  string
 	result   signing.Rebuild
 }
 
 func (c *comparison) compare(ctx context.Context) (*signing.Rebuild, error) {
 	r := &c.result
-	r.Image, r.Build = c.released.Index.Image, c.released.Index.Build.String()
-	r.Subjects = []signing.FileDigest{{Name: signing.SumsFile, SHA256: c.released.Digest}}
+	if c.released != nil {
+		r.Image, r.Build = c.released.Index.Image, c.released.Index.Build.String()
+		r.Subjects = []signing.FileDigest{{Name: signing.SumsFile, SHA256: c.released.Digest}}
+	}
 	sameBuilt := true
 	for _, suffix := range lists {
 		same, err := c.list(suffix)
@@ -127,15 +151,108 @@ func (c *comparison) list(suffix string) (same bool, err error) {
 		return false, err
 	case was == nil && is == nil:
 		return true, nil
-	case was == nil || is == nil || !bytes.Equal(was, is):
-		c.differs("%s", suffix)
+	case was == nil || is == nil:
+		c.differs("%s, which one of them has not", suffix)
 		return false, nil
+	case bytes.Equal(was, is), suffix == configSuffix && sameConfig(was, is):
+		return true, nil
 	}
-	return true, nil
+	c.differs("%s", suffix)
+	switch suffix {
+	case ".packages":
+		c.lines("package", was, is)
+	case configSuffix:
+		c.entries(was, is)
+	}
+	return false, nil
+}
+
+// lines notes each line that only one of two lists has, what went before what came.
+func (c *comparison) lines(what string, was, is []byte) {
+	one, other := lineSet(was), lineSet(is)
+	for _, l := range slices.Sorted(maps.Keys(one)) {
+		if !other[l] {
+			c.differs("%s -%.300s", what, l)
+		}
+	}
+	for _, l := range slices.Sorted(maps.Keys(other)) {
+		if !one[l] {
+			c.differs("%s +%.300s", what, l)
+		}
+	}
+}
+
+func lineSet(data []byte) map[string]bool {
+	set := map[string]bool{}
+	for l := range strings.Lines(string(data)) {
+		set[visible.Line(strings.TrimSuffix(l, "\n"))] = true
+	}
+	return set
+}
+
+// entries notes the files of two archives of configuration that are not the same.
+func (c *comparison) entries(was, is []byte) {
+	one, err1 := configtar.Entries(bytes.NewReader(was))
+	other, err2 := configtar.Entries(bytes.NewReader(is))
+	if err1 != nil || err2 != nil {
+		return // the archives differ, and cannot be read
+	}
+	all := maps.Clone(one)
+	maps.Copy(all, other)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if name != configtar.Mirrors && one[name] != other[name] {
+			c.differs("configuration %.300q", name)
+		}
+	}
+}
+
+// mirrors notes what the mirrors had when both were built, if that is not the same.
+func (c *comparison) mirrors() error {
+	var text [2][]byte
+	for i, read := range []func(string) ([]byte, error){c.releasedFile, c.rebuiltFile} {
+		archive, err := read(configSuffix)
+		if archive == nil || err != nil {
+			return err
+		}
+		if text[i], err = configtar.File(bytes.NewReader(archive), configtar.Mirrors); err != nil {
+			return nil //nolint:nilerr // the archives differ, and cannot be read
+		}
+	}
+	var states [2]builder.State
+	for i := range states {
+		if json.Unmarshal(text[i], &states[i]) != nil || states[i].Validate() != nil {
+			c.differs("mirrors: it is not known what they had")
+			return nil
+		}
+	}
+	if states[0].Tool != states[1].Tool {
+		c.differs("tool %s, %s", states[0].Tool, states[1].Tool)
+	}
+	for _, x := range states[0].Indexes {
+		i, found := slices.BinarySearchFunc(states[1].Indexes, x, builder.Index.Compare)
+		if y := states[1].Indexes; found && y[i].SHA256 != x.SHA256 {
+			c.differs("mirror %s, %s: of %s, %s", x.Mirror, x.Path, x.Date.UTC().Format(time.DateTime), y[i].Date.UTC().Format(time.DateTime))
+		}
+	}
+	return nil
+}
+
+// sameConfig compares archives of configuration, but for what the mirrors had.
+func sameConfig(was, is []byte) bool {
+	if bytes.Equal(was, is) {
+		return true
+	}
+	a, err1 := configtar.Digest(bytes.NewReader(was))
+	b, err2 := configtar.Digest(bytes.NewReader(is))
+	return err1 == nil && err2 == nil && a == b
 }
 
 // releasedFile reads the release's file with that suffix, or nil.
 func (c *comparison) releasedFile(suffix string) ([]byte, error) {
+	if c.released == nil {
+		data, _, err := readFile(c.first, suffix)
+		return data, err
+	}
 	name := c.result.Image + "-" + c.result.Build + suffix
 	if !slices.ContainsFunc(c.released.Files, func(f publish.File) bool { return f.Name == name }) {
 		return nil, nil
@@ -150,28 +267,37 @@ func (c *comparison) releasedFile(suffix string) ([]byte, error) {
 
 // rebuiltFile reads the rebuild's file with that suffix, or nil, and notes it.
 func (c *comparison) rebuiltFile(suffix string) ([]byte, error) {
-	name, err := c.find(suffix)
-	if name == "" || err != nil {
+	data, name, err := readFile(c.rebuilt, suffix)
+	if data == nil || err != nil {
 		return nil, err
 	}
-	f, err := openRegular(filepath.Join(c.rebuilt, name))
+	sum := sha256.Sum256(data)
+	c.note(name, sum[:])
+	return data, nil
+}
+
+// readFile reads a directory's file with that suffix; it is nil if there is none.
+func readFile(dir, suffix string) ([]byte, string, error) {
+	name, err := find(dir, suffix)
+	if name == "" || err != nil {
+		return nil, "", err
+	}
+	f, err := openRegular(filepath.Join(dir, name))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer f.Close()
 	data, err := bounded(name, f)
-	sum := sha256.Sum256(data)
-	c.note(name, sum[:])
-	return data, err
+	return data, name, err
 }
 
 func (c *comparison) note(name string, sum []byte) {
 	c.result.Rebuilt = append(c.result.Rebuilt, signing.Resource{Name: name, Digest: map[string]string{"sha256": hex.EncodeToString(sum)}})
 }
 
-// find returns the name of the rebuild's only file with that suffix, or "".
-func (c *comparison) find(suffix string) (string, error) {
-	dirents, err := os.ReadDir(c.rebuilt)
+// find returns the name of a directory's only file with that suffix, or "".
+func find(dir, suffix string) (string, error) {
+	dirents, err := os.ReadDir(dir)
 	if err != nil {
 		return "", err
 	}
@@ -190,14 +316,11 @@ func (c *comparison) find(suffix string) (string, error) {
 // image compares the images, and their files where that is not enough.
 func (c *comparison) image(ctx context.Context) error {
 	r := &c.result
-	name := r.Image + "-" + r.Build + imageSuffix
-	i := slices.IndexFunc(c.released.Files, func(f publish.File) bool { return f.Name == name })
-	if i < 0 {
-		return errors.New("the release has no image")
+	original, want, err := c.original(ctx)
+	if err != nil {
+		return err
 	}
-	want := c.released.Files[i].SHA256
-	r.Subjects = append(r.Subjects, signing.FileDigest{Name: name, SHA256: want})
-	again, err := c.find(imageSuffix)
+	again, err := find(c.rebuilt, imageSuffix)
 	if err != nil {
 		return err
 	}
@@ -213,7 +336,7 @@ func (c *comparison) image(ctx context.Context) error {
 		r.Same = signing.SameBytes
 		return nil
 	}
-	at, err := compareContent(ctx, filepath.Join(c.released.Dir, name), filepath.Join(c.rebuilt, again))
+	at, err := compareContent(ctx, original, filepath.Join(c.rebuilt, again))
 	if err != nil {
 		return err
 	}
@@ -223,6 +346,28 @@ func (c *comparison) image(ctx context.Context) error {
 	}
 	c.differs("%s at byte %d of the disk", imageSuffix, at)
 	return c.files()
+}
+
+// original is the path and the SHA-256 of the image that is compared with.
+func (c *comparison) original(ctx context.Context) (path, want string, err error) {
+	if c.released == nil {
+		name, err := find(c.first, imageSuffix)
+		if name == "" || err != nil {
+			return "", "", errors.Join(err, errors.New("the first build has no image"))
+		}
+		path = filepath.Join(c.first, name)
+		sum, err := digest(ctx, path)
+		return path, hex.EncodeToString(sum), err
+	}
+	r := &c.result
+	name := r.Image + "-" + r.Build + imageSuffix
+	i := slices.IndexFunc(c.released.Files, func(f publish.File) bool { return f.Name == name })
+	if i < 0 {
+		return "", "", errors.New("the release has no image")
+	}
+	want = c.released.Files[i].SHA256
+	r.Subjects = append(r.Subjects, signing.FileDigest{Name: name, SHA256: want})
+	return filepath.Join(c.released.Dir, name), want, nil
 }
 
 // unread matches a file without a digest in ledger.Listing's text: one that was too

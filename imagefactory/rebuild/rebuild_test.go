@@ -1,6 +1,7 @@
 package rebuild_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
@@ -116,7 +117,7 @@ func TestCompare(t *testing.T) {
 		"the same file":       {a, false, signing.SameBytes, nil},
 		"compressed":          {a, true, signing.SameContent, nil},
 		"another disk":        {with(".qcow2", "DISK"), false, signing.SameFiles, []string{".qcow2 at byte 0 of the disk"}},
-		"other packages":      {with(".qcow2", "DISK", ".packages", "a 2 amd64\n", ".files.gz", ""), false, signing.Differs, []string{".packages", ".qcow2 at byte 0 of the disk", ".files.gz, which one of them has not"}},
+		"other packages":      {with(".qcow2", "DISK", ".packages", "a 2 amd64\n", ".files.gz", ""), false, signing.Differs, []string{".packages", "package -a 1 amd64", "package +a 2 amd64", ".qcow2 at byte 0 of the disk", ".files.gz, which one of them has not"}},
 		"another file":        {with(".qcow2", "DISK", ".files.gz", zipped(t, "/etc/a f 0644 0:0 1 y\n")), false, signing.Differs, []string{".qcow2 at byte 0 of the disk", "file */etc/a"}},
 		"other configuration": {with(".config.tar.gz", "other"), true, signing.Differs, []string{".config.tar.gz"}},
 		"no configuration":    {with(".config.tar.gz", ""), true, signing.Differs, []string{".config.tar.gz"}},
@@ -175,4 +176,54 @@ func TestTwoRebuildersAgree(t *testing.T) {
 	require.Equal(t, said[0].Subjects, said[1].Subjects)
 	require.Equal(t, said[0].Same, said[1].Same)
 	require.Equal(t, said[0].Rebuilt[1].Digest, said[1].Rebuilt[1].Digest)
+}
+
+// archive is one of configuration: names and contents.
+func archive(t *testing.T, files ...string) string {
+	var tarred bytes.Buffer
+	w := tar.NewWriter(&tarred)
+	for i := 0; i < len(files); i += 2 {
+		require.NoError(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: files[i], Mode: 0o644, Size: int64(len(files[i+1]))}))
+		_, err := w.Write([]byte(files[i+1]))
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Close())
+	return zipped(t, tarred.String())
+}
+
+// TestCompareBuilds compares builds that are no releases, and says why they differ.
+func TestCompareBuilds(t *testing.T) {
+	state := func(day int) string {
+		digest := strings.Repeat(fmt.Sprint(day%10), 64)
+		return fmt.Sprintf(`{"tool":"disk-image-create 3","indexes":[{"mirror":"debian","path":"dists/x/InRelease","sha256":"%s","date":"2026-11-%02dT00:00:00Z"}]}`, digest, day)
+	}
+	one := files{".qcow2": "disk", ".packages": "a 1 all\nb 1 all\n", ".config.tar.gz": archive(t, "nightly.yaml", "x", "mirrors.json", state(20), "elements/0/a", "1")}
+	for name, c := range map[string]struct {
+		other files
+		same  signing.Sameness
+		want  []string
+	}{
+		"the same":     {one, signing.SameBytes, nil},
+		"a later time": {files{".qcow2": "disk", ".packages": one[".packages"], ".config.tar.gz": archive(t, "nightly.yaml", "x", "mirrors.json", state(21), "elements/0/a", "1")}, signing.SameBytes, nil},
+		"new packages": {
+			files{".qcow2": "DISK", ".packages": "a 2 all\nb 1 all\n", ".config.tar.gz": archive(t, "nightly.yaml", "x", "mirrors.json", state(21), "elements/0/a", "1")}, signing.Differs,
+			[]string{".packages", "package -a 1 all", "package +a 2 all", ".qcow2 at byte 0 of the disk", ".files.gz, which one of them has not", "mirror debian, dists/x/InRelease: of 2026-11-20 00:00:00, 2026-11-21 00:00:00"},
+		},
+		"another element": {
+			files{".qcow2": "disk", ".packages": one[".packages"], ".config.tar.gz": archive(t, "nightly.yaml", "x", "elements/0/a", "2")}, signing.SameBytes,
+			[]string{".config.tar.gz", `configuration "elements/0/a"`, "mirrors: it is not known what they had"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := t.TempDir(), t.TempDir()
+			write(t, a, "Standard_A-20261122-031507", one)
+			write(t, b, "Standard_A-20261125-000000", c.other)
+			same, differences, err := rebuild.CompareBuilds(t.Context(), a, b)
+			require.NoError(t, err)
+			require.Equal(t, c.same, same)
+			require.Equal(t, c.want, differences)
+		})
+	}
+	_, _, err := rebuild.CompareBuilds(t.Context(), t.TempDir(), t.TempDir())
+	require.ErrorContains(t, err, "the first build has no image")
 }

@@ -38,7 +38,7 @@ func newKey(t *testing.T, lifetime time.Duration) *openpgp.Entity {
 // signedAt is when the tests' indexes are signed: a day before now.
 var signedAt = &packet.Config{Time: func() time.Time { return now.Add(-24 * time.Hour) }}
 
-func clear(t *testing.T, key *openpgp.Entity, text string) []byte {
+func clearSign(t *testing.T, key *openpgp.Entity, text string) []byte {
 	var out bytes.Buffer
 	private, ok := key.SigningKey(signedAt.Now(), signedAt)
 	require.True(t, ok)
@@ -132,24 +132,24 @@ func TestApt(t *testing.T) {
 			m.files[inRelease] = bytes.Replace(m.files[inRelease], []byte("Origin: Debian"), []byte("Origin: debian"), 1)
 		}, want: builder.Unsigned},
 		"text before":          {change: func(m *mirror) { m.files[inRelease] = append([]byte("Codename: bookworm\n"), m.files[inRelease]...) }, want: builder.Unsigned},
-		"key that has expired": {change: func(m *mirror) { m.files[inRelease] = clear(t, expired, releaseText()) }, keys: []*openpgp.Entity{expired}, want: builder.Unsigned, detail: "expired"},
+		"key that has expired": {change: func(m *mirror) { m.files[inRelease] = clearSign(t, expired, releaseText()) }, keys: []*openpgp.Entity{expired}, want: builder.Unsigned, detail: "expired"},
 		"expired": {change: func(m *mirror) {
-			m.files[inRelease] = clear(t, key, releaseText("28 Nov", "22 Nov", "Sat, 22", "Sun, 22"))
+			m.files[inRelease] = clearSign(t, key, releaseText("28 Nov", "22 Nov", "Sat, 22", "Sun, 22"))
 		}, want: builder.Expired, detail: "it was valid until 2026-11-22 03:15:07"},
 		"expires in a second": {change: func(m *mirror) {
-			m.files[inRelease] = clear(t, key, releaseText("Sat, 28 Nov 2026 03:15:07", "Sun, 22 Nov 2026 03:15:08"))
+			m.files[inRelease] = clearSign(t, key, releaseText("Sat, 28 Nov 2026 03:15:07", "Sun, 22 Nov 2026 03:15:08"))
 		}},
-		"never expires": {change: func(m *mirror) { m.files[inRelease] = clear(t, key, releaseText("Valid-Until", "X-Until")) }},
+		"never expires": {change: func(m *mirror) { m.files[inRelease] = clearSign(t, key, releaseText("Valid-Until", "X-Until")) }},
 		"another suite": {change: func(m *mirror) {
-			m.files[inRelease] = clear(t, key, releaseText("bookworm", "bullseye", "stable", "oldstable"))
+			m.files[inRelease] = clearSign(t, key, releaseText("bookworm", "bullseye", "stable", "oldstable"))
 		}, want: builder.Malformed, detail: "another suite"},
 		"two dates": {change: func(m *mirror) {
-			m.files[inRelease] = clear(t, key, releaseText("Origin: Debian", "Date: Sat, 21 Nov 2026 03:15:07 UTC"))
+			m.files[inRelease] = clearSign(t, key, releaseText("Origin: Debian", "Date: Sat, 21 Nov 2026 03:15:07 UTC"))
 		}, want: builder.Malformed, detail: "twice"},
-		"no date":         {change: func(m *mirror) { m.files[inRelease] = clear(t, key, releaseText("Date:", "When:")) }, want: builder.Malformed, detail: "no date"},
-		"date of a place": {change: func(m *mirror) { m.files[inRelease] = clear(t, key, releaseText("UTC", "MEST")) }, want: builder.Malformed, detail: "bad date"},
-		"no list":         {change: func(m *mirror) { m.files[inRelease] = clear(t, key, releaseText("amd64", "arm64")) }, want: builder.Malformed, detail: "no list of the packages"},
-		"list leads out":  {change: func(m *mirror) { m.files[inRelease] = clear(t, key, releaseText("main/", "../main/")) }, want: builder.Malformed, detail: "bad name"},
+		"no date":         {change: func(m *mirror) { m.files[inRelease] = clearSign(t, key, releaseText("Date:", "When:")) }, want: builder.Malformed, detail: "no date"},
+		"date of a place": {change: func(m *mirror) { m.files[inRelease] = clearSign(t, key, releaseText("UTC", "MEST")) }, want: builder.Malformed, detail: "bad date"},
+		"no list":         {change: func(m *mirror) { m.files[inRelease] = clearSign(t, key, releaseText("amd64", "arm64")) }, want: builder.Malformed, detail: "no list of the packages"},
+		"list leads out":  {change: func(m *mirror) { m.files[inRelease] = clearSign(t, key, releaseText("main/", "../main/")) }, want: builder.Malformed, detail: "bad name"},
 		"old list":        {change: func(m *mirror) { m.files[packages] = []byte("the list of yesterday") }, want: builder.MidSync},
 		"cut list":        {change: func(m *mirror) { m.files[packages] = []byte(list[:10]) }, want: builder.MidSync},
 		"longer list":     {change: func(m *mirror) { m.files[packages] = []byte(list + "x") }, want: builder.MidSync},
@@ -176,7 +176,7 @@ func TestApt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, url := newMirror(t)
-			m.files[inRelease] = clear(t, key, releaseText())
+			m.files[inRelease] = clearSign(t, key, releaseText())
 			if c.change != nil {
 				c.change(m)
 			}
@@ -207,7 +207,7 @@ func TestFlat(t *testing.T) {
 	key, dir := newKey(t, 0), t.TempDir()
 	text := releaseText("main/binary-amd64/", "")
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "Debian_12"), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "Debian_12/InRelease"), clear(t, key, text), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "Debian_12/InRelease"), clearSign(t, key, text), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "Debian_12/Packages.xz"), []byte(list), 0o644))
 	r := reader(key)
 	r.Host = builder.Local{}

@@ -169,6 +169,12 @@ var Accompanying = map[string]string{
 	"users.accounts":   "a user, a password or a shell is a line of the accounts",
 }
 
+// Unspoiled are the checks that no row breaks, and why.
+var Unspoiled = map[string]string{
+	"sshd.terrapin":     "no option of this sshd turns strict key exchange off; the test of it has recorded offers",
+	"sshd.weak-refused": "this sshd agrees to nothing that it does not offer; the test against the distribution's sshd tries that",
+}
+
 // Compare returns an error that joins what differs between what rows demand
 // and what was found: a check that passed or that does not name what was spoiled, and
 // one that fails without a row that says so. Where there are rows, those checks that

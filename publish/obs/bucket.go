@@ -343,6 +343,9 @@ type againError struct {
 func (e *againError) Error() string { return e.err.Error() }
 func (e *againError) Unwrap() error { return e.err }
 
+// Transient tells who tries whole releases again that another try may do.
+func (e *againError) Transient() bool { return true }
+
 type permanentError struct{ text string }
 
 func (e *permanentError) Error() string { return e.text }

@@ -291,7 +291,7 @@ func labels(list []publish.Label) string {
 	return oneLine(strings.Join(names, ", "))
 }
 
-func total(t publish.Tests) int { return t.Pass + t.Fail + t.Error + t.Waived + t.Skipped }
+func total(t publish.Tests) int { return t.Pass + t.Fail + t.Error + t.Waived + t.Skipped + t.Flaky }
 
 type releasePage struct {
 	Head                                          head

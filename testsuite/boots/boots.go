@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,11 +31,12 @@ type Set string
 // The sets.
 const (
 	// Default is a second machine: its disk is on virtio-scsi, a config drive tells it
-	// who it is, with user-data and vendor-data, and it is started again with a larger
-	// disk.
+	// who it is, with user-data and vendor-data, and it is started again a week later with a
+	// larger disk.
 	Default Set = "default"
 	// All is Default, and a machine with NVMe, e1000e and one processor that the metadata
-	// service tells, and one with UEFI where the image has a boot loader for it.
+	// service tells, whose disk is then taken to another instance; one that nobody tells
+	// anything; and one with UEFI where the image has a boot loader for it.
 	All Set = "all"
 )
 
@@ -55,7 +57,8 @@ func (s *Set) UnmarshalText(text []byte) error {
 type plan struct {
 	name    string
 	variant sandbox.Variant
-	restart bool
+	again   string // what the machine is called when it starts again; if empty, it does not
+	restart sandbox.Restart
 }
 
 // plans are the machines of the set, beside the first.
@@ -64,13 +67,16 @@ func (c *Config) plans(instance string) []plan {
 		Disk: sandbox.VirtioSCSI, DataSource: sandbox.ConfigDrive, InstanceID: instance,
 		UserData:   []byte("#cloud-config\nruncmd: ['echo " + c.proof + " >/run/boots-user-data']\n"),
 		VendorData: []byte("#cloud-config\nwrite_files: [{path: /run/boots-vendor-data, content: " + c.proof + "}]\n"),
-	}, true}}
+	}, "restarted", sandbox.Restart{MoreBytes: moreBytes, Later: later}}}
 	if c.Set != All {
 		return plans
 	}
-	plans = append(plans, plan{"flavor", sandbox.Variant{Disk: sandbox.NVMe, NIC: sandbox.E1000E, DataSource: sandbox.OpenStack, CPUs: 1}, false})
+	plans = append(plans,
+		plan{"flavor", sandbox.Variant{Disk: sandbox.NVMe, NIC: sandbox.E1000E, DataSource: sandbox.OpenStack, CPUs: 1}, "moved", sandbox.Restart{InstanceID: uuid()}},
+		plan{"alone", sandbox.Variant{DataSource: sandbox.NoSource}, "", sandbox.Restart{}},
+	)
 	if c.UEFI {
-		plans = append(plans, plan{"uefi", sandbox.Variant{Firmware: sandbox.UEFI, CPUs: 4}, false})
+		plans = append(plans, plan{"uefi", sandbox.Variant{Firmware: sandbox.UEFI, CPUs: 4}, "", sandbox.Restart{}})
 	}
 	return plans
 }
@@ -83,11 +89,18 @@ type Config struct {
 	Image sandbox.Image
 	Set   Set  // if empty, Default
 	UEFI  bool // the image has a boot loader for UEFI
+	// Suite is what the first machine is held to. What of it a restart may change is judged
+	// again. If nil, nothing is.
+	Suite *testsuite.Suite
+	// Before is the fact of the release before this image, for how long it took to start.
+	// If empty, there is none.
+	Before string
 	// MemoryMiB bounds what all machines together take. If 0, half of what is
 	// available. The first and one other always run.
 	MemoryMiB int
 
-	proof string // what user-data and vendor-data leave
+	proof string           // what user-data and vendor-data leave
+	again *testsuite.Suite // of Suite; nil if nothing is judged again
 }
 
 // Machines are those beside the first.
@@ -98,6 +111,8 @@ type Machines struct {
 
 	cancel context.CancelFunc
 	work   sync.WaitGroup
+	again  *testsuite.Suite
+	before string
 	plans  []plan
 	seen   []sight // as plans
 }
@@ -109,6 +124,7 @@ type sight struct {
 	console   string
 	started   testsuite.Facts
 	restarted *testsuite.Facts
+	judged    *testsuite.Report // of restarted; nil if it was not
 }
 
 // Start begins to make the machines. They end with ctx; Close must be called.
@@ -117,8 +133,9 @@ func Start(ctx context.Context, c Config) *Machines {
 		c.Image.Logger = slog.New(slog.DiscardHandler)
 	}
 	c.proof = strings.ToLower(rand.Text())
+	c.again = judgedAgain(c.Suite)
 	instance := uuid()
-	m := &Machines{First: sandbox.Variant{InstanceID: instance}, plans: c.plans(instance)}
+	m := &Machines{First: sandbox.Variant{InstanceID: instance}, again: c.again, before: c.Before, plans: c.plans(instance)}
 	m.seen = make([]sight, len(m.plans))
 	ctx, m.cancel = context.WithCancel(ctx)
 	room := semaphore.NewWeighted(c.atOnce())
@@ -178,7 +195,11 @@ func availableMiB() int {
 	return 0
 }
 
-const moreBytes = 1 << 30 // of disk, at the restart
+// At the restart: of disk, and of time.
+const (
+	moreBytes = 1 << 30
+	later     = 8 * 24 * time.Hour
+)
 
 // look makes a machine, reads its facts, and ends it.
 func (c *Config) look(ctx context.Context, p plan) (s sight) {
@@ -189,8 +210,8 @@ func (c *Config) look(ctx context.Context, p plan) (s sight) {
 		image.ConsoleLog = strings.TrimSuffix(image.ConsoleLog, ext) + "-" + p.name + ext
 	}
 	defer func() {
-		if r := recover(); r != nil { // a sandbox is a third party's
-			s.err = fmt.Errorf("the sandbox panicked: %v", r)
+		if r := recover(); r != nil { // both are third parties'
+			s.err = fmt.Errorf("the sandbox, or a check, panicked: %v", r)
 		}
 	}()
 	machine, err := c.Sandbox.Boot(ctx, image)
@@ -211,26 +232,62 @@ func (c *Config) look(ctx context.Context, p plan) (s sight) {
 		s.err = errors.Join(s.err, machine.Close())
 	}()
 	s.password = machine.Target.Password
+	if p.variant.DataSource == sandbox.NoSource {
+		return s // it lets nobody in
+	}
 	suite := reading(image.Logger)
-	if s.started, s.err = suite.Gather(ctx, machine.Target); s.err != nil || !p.restart || machine.Restart == nil {
+	if s.started, s.err = suite.Gather(ctx, machine.Target); s.err != nil || p.again == "" || machine.Restart == nil {
 		return s
 	}
-	if s.err = machine.Restart(ctx, moreBytes); s.err != nil {
+	if s.err = machine.Restart(ctx, p.restart); s.err != nil {
 		return s
+	}
+	if p.restart.Later != 0 && c.again != nil {
+		suite.Profile.Checks = append(suite.Profile.Checks, c.again.Profile.Checks...)
+		suite.Probes = append(suite.Probes, c.again.Probes...)
 	}
 	restarted, err := suite.Gather(ctx, machine.Target)
-	s.restarted, s.err = &restarted, err
+	if s.restarted, s.err = &restarted, err; err == nil && len(suite.Profile.Checks) > 1 {
+		s.judged, s.err = c.again.Judge(restarted)
+	}
 	return s
 }
 
-// dataFact is what user-data and vendor-data left.
-const dataFact = "boots.data"
+// restartFacts are those that a restart may change and that are read in moments.
+var restartFacts = []string{
+	"sshd-config", "sshd-match", "sshd-views", "sshd-processes", "sockets", "services", "failed-units", "users", "accounts", "sudo", "sudo-rules",
+	"shells", "authorized-keys", "login-key", "sysctl", "mounts", "boot", "kernel", "os-release", "processes", "apparmor",
+}
+
+// judgedAgain is the suite with those checks only that need nothing but restartFacts.
+func judgedAgain(s *testsuite.Suite) *testsuite.Suite {
+	if s == nil {
+		return nil
+	}
+	again := *s
+	again.Profile.Checks, again.Waivers, again.Facts, again.ReadOnly = nil, nil, nil, true
+	for _, c := range s.Profile.Checks {
+		if len(c.Needs) > 0 && !slices.ContainsFunc(c.Needs, func(need string) bool { return !slices.Contains(restartFacts, need) }) {
+			again.Profile.Checks = append(again.Profile.Checks, c)
+		}
+	}
+	if len(again.Profile.Checks) == 0 {
+		return nil
+	}
+	return &again
+}
+
+// Facts of a machine that only this package reads.
+const (
+	dataFact = "boots.data" // what user-data and vendor-data left
+	timeFact = "boots.time" // when its boot came how far, and which units took longest
+)
 
 // reading is a suite that reads what Fact needs of a machine.
 func reading(logger *slog.Logger) *testsuite.Suite {
 	return &testsuite.Suite{
 		Profile: testsuite.Profile{Name: "boots", Checks: []testsuite.Check{{
-			ID: "boots.read", Needs: []string{"cloud-init", "identity", "disk", dataFact},
+			ID: "boots.read", Needs: []string{"cloud-init", "identity", "disk", dataFact, timeFact},
 			Judge: func(testsuite.Facts, testsuite.Params) testsuite.Verdict {
 				return testsuite.Verdict{Status: testsuite.Pass}
 			},
@@ -238,6 +295,11 @@ func reading(logger *slog.Logger) *testsuite.Suite {
 		Probes: []testsuite.Probe{{
 			Name: dataFact, Patience: time.Minute,
 			Script: "for d in user-data vendor-data; do echo \"$d $(head -c 100 /run/boots-$d 2>/dev/null)\"; done",
+		}, {
+			Name: timeFact, Patience: 5 * time.Minute,
+			Script: "systemctl is-system-running --wait >/dev/null 2>&1\n" +
+				"systemctl show -p InitRDTimestampMonotonic -p UserspaceTimestampMonotonic -p FinishTimestampMonotonic\n" +
+				"systemd-analyze blame --no-pager | head -n 10",
 		}},
 		Logger: logger, ReadOnly: true,
 	}

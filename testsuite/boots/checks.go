@@ -75,6 +75,24 @@ func Checks() []testsuite.Check {
 			},
 		},
 		{
+			ID: "boots.identity-changes", Severity: testsuite.High, References: []string{cloudInit},
+			Title: "a disk that is taken to another instance has other SSH host keys there",
+			Why:   "Users make images of their machines. Each machine of such an image could pose as the others.",
+			Judge: judge(identityChanges),
+		},
+		{
+			ID: "boots.stays-good", Severity: testsuite.High,
+			Title: "what was judged of the first machine is as good on one that was started again a week later",
+			Why:   "What a second start or a date changes, no look at the first start shows.",
+			Judge: judge(staysGood),
+		},
+		{
+			ID: "boots.time", Severity: testsuite.Medium,
+			Title: "the machines start in less than one and a half times of what those of the release before took",
+			Why:   "Users wait for each machine.",
+			Judge: judge(bootTime),
+		},
+		{
 			ID: "boots.console", Severity: testsuite.High,
 			Title: "no machine's console tells of a panic, an Oops, memory that ran out, an ordering cycle of units or an emergency shell",
 			Why:   "What goes wrong at one start goes wrong at others.",
@@ -150,7 +168,7 @@ func started(s *state) testsuite.Verdict {
 func (s *state) instances(word string) []string {
 	var out []string
 	for _, m := range s.machines {
-		if m != "restarted" && len(s.lines[word][m]) > 0 {
+		if m != "restarted" && m != "moved" && len(s.lines[word][m]) > 0 {
 			out = append(out, m)
 		}
 	}
@@ -188,10 +206,15 @@ const minPasswordBits = 60
 
 func passwords(s *state) testsuite.Verdict {
 	machines := s.instances("password")
-	if len(machines) < 2 {
+	var good, bad []string
+	for _, m := range s.instances("watched") {
+		if len(s.lines["password"][m]) == 0 && len(s.lines["machine-id"][m]) > 0 {
+			bad = append(bad, m+": its console shows none")
+		}
+	}
+	if len(machines) < 2 && bad == nil {
 		return unknown("the passwords of two machines were not seen on their consoles")
 	}
-	var good, bad []string
 	for _, m := range machines {
 		length, symbols, _ := strings.Cut(s.lines["password"][m][0], " ")
 		n, err := strconv.Atoi(length)
@@ -260,6 +283,106 @@ func rootGrows(s *state) testsuite.Verdict {
 		return verdict("grown with the disk", nil, []string{found})
 	}
 	return verdict("grown with the disk", []string{found}, nil)
+}
+
+func identityChanges(s *state) testsuite.Verdict {
+	if len(s.machines) == 0 {
+		return unknown("no machine was made")
+	}
+	if !slices.Contains(s.machines, "moved") {
+		return testsuite.Verdict{Status: testsuite.Skipped, Reason: "no disk was taken to another instance: the set all has one"}
+	}
+	is := s.lines["hostkey"]["moved"]
+	if len(is) == 0 || len(s.lines["hostkey"]["flavor"]) == 0 {
+		return unknown("the host keys of a disk on both instances were not read: see boots.started")
+	}
+	var bad []string
+	for _, key := range s.lines["hostkey"]["flavor"] {
+		if slices.Contains(is, key) {
+			bad = append(bad, "both have "+key)
+		}
+	}
+	return verdict("other host keys", []string{fmt.Sprint(len(is))}, bad)
+}
+
+func staysGood(s *state) testsuite.Verdict {
+	count := s.lines["judged"]["restarted"]
+	if len(count) == 0 {
+		if slices.Contains(s.machines, "restarted") && strings.HasPrefix(s.lines["boot"]["restarted"][0], "up") {
+			return testsuite.Verdict{Status: testsuite.Skipped, Reason: "no check of the profile is judged again"}
+		}
+		return unknown("no machine that was started again was judged: see boots.started")
+	}
+	var bad []string
+	for _, w := range s.lines["worse"]["restarted"] {
+		id, text, _ := strings.Cut(w, " ")
+		bad = append(bad, id+": "+text)
+	}
+	if count[0] == "0" {
+		return unknown("no check passed on the first machine that could be judged again")
+	}
+	return verdict("as good as it was", []string{count[0] + " checks"}, bad)
+}
+
+const (
+	mostSlower    = 1.5
+	mostSlowerMin = 10_000 // ms: less is no wait
+)
+
+// bootTime compares what came after the kernel's own part. That part says how much slower the
+// host is today. An image is slower when each of its machines is.
+func bootTime(s *state) testsuite.Verdict {
+	if len(s.machines) == 0 {
+		return unknown("no machine was made")
+	}
+	var good, bad []string
+	fast := false
+	for _, m := range s.machines {
+		kernel, rest, ok := times(s.lines["time"][m])
+		kernelWas, restWas, okWas := times(s.lines["before"][m])
+		if !ok {
+			continue
+		}
+		text := fmt.Sprintf("%s: %.1f s", m, (kernel+rest)/1000)
+		for _, b := range s.lines["blame"][m] {
+			ms, unit, _ := strings.Cut(b, " ")
+			if n, err := strconv.ParseInt(ms, 10, 64); err == nil {
+				text += fmt.Sprintf(", %s %.1f s", unit, float64(n)/1000)
+			}
+		}
+		if !okWas {
+			good = append(good, text+" (not timed before)")
+			continue
+		}
+		slower := rest / restWas / max(1, kernel/kernelWas)
+		text += fmt.Sprintf(" (after the kernel %.2f times of before)", slower)
+		if slower < mostSlower || rest-restWas < mostSlowerMin {
+			good, fast = append(good, text), true
+		} else {
+			bad = append(bad, text)
+		}
+	}
+	switch {
+	case len(good)+len(bad) == 0:
+		return testsuite.Verdict{Status: testsuite.Skipped, Reason: "no machine says how long it took to start"}
+	case len(s.lines["before"]) == 0:
+		return testsuite.Verdict{Status: testsuite.Skipped, Reason: "there is no release before it whose machines were timed", Found: strings.Join(good, "; ")}
+	case fast:
+		return verdict("less than 1.5 times", append(bad, good...), nil)
+	}
+	return verdict("less than 1.5 times", good, bad)
+}
+
+// times are the milliseconds of a line of word time: the kernel's, and all after it.
+func times(lines []string) (kernel, rest float64, ok bool) {
+	if len(lines) != 1 {
+		return 0, 0, false
+	}
+	var k, i, u int64
+	if n, _ := fmt.Sscanf(lines[0], "%d %d %d", &k, &i, &u); n != 3 || k <= 0 || i < 0 || u <= 0 {
+		return 0, 0, false
+	}
+	return float64(k), float64(i + u), true
 }
 
 func numbers(text string) (a, b int64, ok bool) {

@@ -13,7 +13,8 @@
 // # The fact
 //
 // Lines of a word, a machine and values. The machines are first, second, restarted
-// (the second after it was powered off and given a larger disk) and those of the set:
+// (the second after its clock was set eight days further, it was powered off and given a
+// larger disk), and those of the set, of which moved is the disk of flavor on another instance:
 //
 //	boot MACHINE up|failed TEXT       how it was made, or why it did not come up
 //	machine-id MACHINE ID
@@ -23,6 +24,11 @@
 //	password-of MACHINE MACHINE       two show the same one
 //	data MACHINE user-data|vendor-data applied|missing
 //	root MACHINE FILESYSTEM-BYTES DISK-BYTES
+//	time MACHINE KERNEL INITRD USERSPACE   milliseconds of its boot
+//	blame MACHINE MS UNIT             what it waited for longest
+//	before MACHINE KERNEL INITRD USERSPACE   of the release before
+//	judged MACHINE N                  so many checks passed on the first and were judged again
+//	worse MACHINE CHECK TEXT          that do not pass again
 //	watched MACHINE                   its console was seen
 //	console MACHINE TEXT              a line that tells of a panic, an Oops, memory that ran out, an ordering cycle or an emergency shell
 //
@@ -31,4 +37,12 @@
 // A seed that is in the image and that the machine replaces when it starts is not seen
 // here but by package ledger. A password that is derived from the card's address or the
 // firmware's UUID differs between two machines and passes.
+//
+// A clock that is set further has timers of systemd run out that are due at a time of day
+// or a date, and cron do what it does at each boot. What waits so long after a boot, and
+// what cron is to do at a date, does not come out: packages testsuite and ledger name
+// units and tables that no package has.
+//
+// How long a boot takes depends on the host. A host that is slower for the kernel is taken
+// to be slower for what follows, so a kernel that is slower itself is not seen.
 package boots

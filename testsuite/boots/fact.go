@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
@@ -40,20 +42,32 @@ func (m *Machines) Fact(ctx context.Context, first *sandbox.Machine, facts tests
 	for i, p := range m.plans {
 		s := m.seen[i]
 		failed := s.err
-		if s.restarted != nil || s.started.Facts != nil && p.restart {
+		if s.restarted != nil || s.started.Facts != nil && p.again != "" {
 			failed = nil // the restart's, if any
 		}
-		w.machine(p.name, describe(p.variant), failed, s.started)
+		if failed == nil && p.variant.DataSource == sandbox.NoSource {
+			w.line("boot %s up %s", p.name, describe(p.variant))
+		} else {
+			w.machine(p.name, describe(p.variant), failed, s.started)
+		}
 		w.password(p.name, s.password)
 		w.data(p, s.started)
 		w.console(p.name, s.console)
 		switch {
 		case s.restarted != nil:
-			w.machine("restarted", "powered off and started with a larger disk", s.err, *s.restarted)
-		case p.restart && failed == nil && s.err != nil:
-			w.machine("restarted", "", s.err, testsuite.Facts{})
+			w.machine(p.again, describeRestart(p), s.err, *s.restarted)
+		case p.again != "" && failed == nil && s.err != nil:
+			w.machine(p.again, "", s.err, testsuite.Facts{})
+		}
+		if s.judged != nil {
+			was, err := m.again.Judge(facts)
+			if err != nil {
+				return testsuite.Fact{}, err
+			}
+			w.judged(p.again, was, s.judged)
 		}
 	}
+	w.before(m.before)
 	return testsuite.Fact{Output: w.text.String()}, nil
 }
 
@@ -68,6 +82,13 @@ func describe(v sandbox.Variant) string {
 		words = append(words, fmt.Sprintf("%d processors", v.CPUs))
 	}
 	return strings.Join(words, ", ")
+}
+
+func describeRestart(p plan) string {
+	if p.restart.InstanceID != "" {
+		return "the disk of " + p.name + " as another instance"
+	}
+	return p.name + " powered off, and started a week later with a larger disk"
 }
 
 // A writer writes the fact. What a machine says is not trusted: words of it are
@@ -118,6 +139,7 @@ func (w *writer) machine(name, how string, err error, facts testsuite.Facts) {
 			w.line("seed %s %s %s", name, plain(l[1]), plain(l[2]))
 		}
 	}
+	w.time(name, facts)
 	disk, _ := facts.Text("disk")
 	size := map[string]string{}
 	for _, l := range fields(disk) {
@@ -199,10 +221,75 @@ func (w *writer) data(p plan, facts testsuite.Facts) {
 	}
 }
 
+// judged writes which checks passed on the first machine and do not on the one that was
+// started again.
+func (w *writer) judged(name string, was, is *testsuite.Report) {
+	passed, n := map[string]bool{}, 0
+	for _, r := range was.Checks {
+		passed[r.ID] = r.Status == testsuite.Pass
+	}
+	for _, r := range is.Checks {
+		if !passed[r.ID] {
+			continue
+		}
+		if n++; r.Status == testsuite.Fail || r.Status == testsuite.Error {
+			w.line("worse %s %s %s", name, plain(r.ID), plain(r.Found+r.Reason))
+		}
+	}
+	w.line("judged %s %d", name, n)
+}
+
+// maxBlame is how many units are named that a boot waited for.
+const maxBlame = 5
+
+// time writes how long the boot took, where systemd said so.
+func (w *writer) time(name string, facts testsuite.Facts) {
+	text, err := facts.Text(timeFact)
+	if err != nil {
+		return
+	}
+	at, blamed := map[string]int64{}, 0
+	for line := range strings.Lines(text) {
+		key, value, isProperty := strings.Cut(strings.TrimSpace(line), "=")
+		if us, err := strconv.ParseInt(value, 10, 64); isProperty && err == nil {
+			at[key] = us / 1000
+			continue
+		}
+		words := strings.Fields(line)
+		if len(words) < 2 || blamed == maxBlame {
+			continue
+		}
+		// 1min 2.345s NAME.service
+		took, err := time.ParseDuration(strings.ReplaceAll(strings.Join(words[:len(words)-1], ""), "min", "m"))
+		if unit := plain(words[len(words)-1]); err == nil && unit != "" {
+			w.line("blame %s %d %s", name, took.Milliseconds(), unit)
+			blamed++
+		}
+	}
+	initrd, user, end := at["InitRDTimestampMonotonic"], at["UserspaceTimestampMonotonic"], at["FinishTimestampMonotonic"]
+	if initrd == 0 {
+		initrd = user
+	}
+	if 0 < initrd && initrd <= user && user < end {
+		w.line("time %s %d %d %d", name, initrd, user-initrd, end-user)
+	}
+}
+
+// before writes how long the boots of the release before took, whose fact is text.
+func (w *writer) before(text string) {
+	n := 0
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, "time "); ok && n < maxLines {
+			w.line("before %s", plain(rest))
+			n++
+		}
+	}
+}
+
 // trouble is what no console of a good machine says. A processor that was not looked
 // after for long ("soft lockup") is the host's fault, where it is emulated.
 var trouble = regexp.MustCompile(`Kernel panic|\bOops[: ]|kernel BUG at|BUG: (?:unable to handle|kernel NULL|Bad page)|general protection fault` +
-	`|Out of memory: Kill|invoked oom-killer|ordering cycle|[Ee]mergency mode|[Ee]mergency [Ss]hell|\(initramfs\)|dracut:/#`)
+	`|Out of memory: Kill|invoked oom-killer|[Oo]rdering cycle|[Ee]mergency mode|[Ee]mergency [Ss]hell|\(initramfs\)|dracut:/#`)
 
 func (w *writer) console(name, text string) {
 	if text == "" {

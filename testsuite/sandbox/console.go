@@ -26,6 +26,9 @@ const (
 // loginHint is how the image shows the login user's password.
 var loginHint = regexp.MustCompile(`(?i)login hint: user ([a-z_][a-z0-9_-]{0,31}), password ([!-~]{8,128})(?: |$)`)
 
+// loginPrompt is what getty asks with.
+var loginPrompt = regexp.MustCompile(`^\S+ login:$`)
+
 // escapes are the terminal sequences of ECMA-48 that consoles use.
 var escapes = regexp.MustCompile(`\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])`)
 
@@ -44,7 +47,9 @@ type console struct {
 	keys    []ssh.PublicKey // the first complete block's
 	user    string
 	pass    string
-	changed chan struct{} // closed and replaced when keys or pass are set
+	old     []string      // passwords that do not count any more
+	prompt  bool          // it has asked who logs in
+	changed chan struct{} // closed and replaced when keys, pass or prompt are set
 	watch   *watch        // judges each line
 	quiet   bool          // the firmware's: nothing of it is kept or believed but how the boot ends
 }
@@ -72,7 +77,12 @@ func (c *console) Write(p []byte) (int, error) {
 		c.line = append(c.line, part...)
 		if i < 0 {
 			if len(c.line) <= maxQuote { // a prompt has no end
-				c.watch.line(clean(c.line))
+				line := clean(c.line)
+				c.watch.begun(line)
+				if !c.prompt && loginPrompt.MatchString(line) {
+					c.prompt = true
+					c.tell()
+				}
 			}
 			break
 		}
@@ -170,6 +180,31 @@ func (c *console) state() (key ssh.PublicKey, user, pass string, changed <-chan 
 	return key, c.user, c.pass, c.changed
 }
 
+// prompted reports whether the console has asked who logs in.
+func (c *console) prompted() (bool, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.prompt, c.changed
+}
+
+// judge has a new watch judge what follows, of a machine with such a data source.
+func (c *console) judge(source DataSource) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watch = newWatch()
+	c.watch.alone = source == NoSource
+}
+
+// forget has the next host keys and the next hint count: what follows is another machine's.
+func (c *console) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pass != "" {
+		c.old = append(c.old, c.pass)
+	}
+	c.inKeys, c.pending, c.keys, c.user, c.pass, c.prompt = false, nil, nil, "", "", false
+}
+
 // hintTail is anything that looks like a shown password, for a console whose
 // hint was cut or never understood.
 var hintTail = regexp.MustCompile(`(?i)(password[ :=]+(?:is )?)[!-~]{6,}`)
@@ -187,8 +222,10 @@ func (c *console) log() []byte {
 		all = append(all, "\n[... console cut here ...]\n"...)
 	}
 	all = append(all, t...)
-	if c.pass != "" {
-		all = bytes.ReplaceAll(all, []byte(c.pass), []byte("[redacted]"))
+	for _, pass := range append([]string{c.pass}, c.old...) {
+		if pass != "" {
+			all = bytes.ReplaceAll(all, []byte(pass), []byte("[redacted]"))
+		}
 	}
 	return hintTail.ReplaceAll(all, []byte("${1}[redacted]"))
 }

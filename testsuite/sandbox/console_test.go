@@ -77,6 +77,25 @@ func TestConsoleIsBounded(t *testing.T) {
 	assert.LessOrEqual(t, len(c.last(100)), 100)
 }
 
+// What is asked without a line's end, and what a machine shows that was taken elsewhere.
+func TestConsolePromptAndForget(t *testing.T) {
+	c := newConsole()
+	_, _ = fmt.Fprint(c, "Login hint: user linux, password s3cretS3cret (emergency)\r\n\r\necs-1f0a log")
+	asked, changed := c.prompted()
+	assert.False(t, asked)
+	_, _ = fmt.Fprint(c, "in: ")
+	<-changed
+	asked, _ = c.prompted()
+	assert.True(t, asked)
+	c.forget()
+	_, _, pass, _ := c.state()
+	assert.Empty(t, pass)
+	_, _ = fmt.Fprint(c, "\r\nLogin hint: user linux, password An0therAn0ther (emergency)\r\nx s3cretS3cret")
+	_, _, pass, _ = c.state()
+	assert.Equal(t, "An0therAn0ther", pass)
+	assert.NotRegexp(t, "s3cret|An0ther", string(c.log()))
+}
+
 func TestConsoleRedacts(t *testing.T) {
 	c := newConsole()
 	_, _ = fmt.Fprint(c, "Login hint: user linux, password s3cretS3cret (emergency)\nlinux:s3cretS3cret\nPassword: other-one\n")

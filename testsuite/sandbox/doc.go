@@ -9,6 +9,8 @@
 // guest is otherwise (its user, sudo, password, sshd, time servers) comes from
 // the image, so that it is the image that is tested.
 //
+// [Existing] is the Sandbox of a machine that runs already.
+//
 // [Reader] reads the files of an image that is not booted, for package ledger: the
 // file systems are mounted by the kernel of another such machine, which has
 // nothing but them and a way to write to. After [Machine.PowerOff] it reads the disk
@@ -28,15 +30,16 @@
 //
 // A boot is judged while it runs, by the console, the firmware's own words and QEMU's
 // events: a guest that cannot be used any more ends it at once with a [*GuestError]. One that
-// says nothing at all is waited for until the boot timeout. After the boot nothing is
-// judged so: a panic in a later reboot ends by that reboot's timeout.
+// says nothing at all is waited for until the boot timeout. A machine that is started again
+// by Restart is judged likewise; what happens while it is used is not, so that a panic in
+// a Reboot ends by that reboot's timeout.
 //
 // The password that the console shows is kept in the Target and nowhere else:
 // logs and errors have it redacted.
 //
 // # Limits
 //
-// Linux guests of x86-64 with BIOS boot, cloud-init and an sshd; they must
+// Linux guests of x86-64 with BIOS or UEFI boot, cloud-init and an sshd; they must
 // print to the first serial port. QEMU ends with this program even when the
 // program is killed, but only on Linux; elsewhere only Close ends it. What else such a
 // program leaves, a directory imagefactory-sandbox-* in its WorkDir, the next Boot with

@@ -64,6 +64,16 @@ func helper(mode string) int {
 		_, _ = q.Boot(context.Background(), Image{Path: os.Getenv("HELPER_IMAGE"), WorkDir: os.Getenv("HELPER_DIR")})
 		return 0
 	}
+	if mode == "no-network" || mode == "no-prompt" {
+		fmt.Printf("[ 1.0] Linux version 6.1\r\nsystemd[1]: started\r\n")
+		if mode == "no-network" {
+			fmt.Printf("%s\r\n%s root@x\r\n%s\r\n", keysBegin, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(newSigner().PublicKey()))), keysEnd)
+		}
+		fmt.Printf("\x1b[31mFAILED\x1b[0m \u202eto write: No space left on device\a\r\n")
+		for {
+			time.Sleep(time.Hour)
+		}
+	}
 	l, err := guestOnWire(args)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -76,6 +86,29 @@ func helper(mode string) int {
 	fmt.Printf("<14>cloud-init: #####\r\n%s\r\n%s root@x\r\n%s\r\n", keysBegin,
 		strings.TrimSpace(string(ssh.MarshalAuthorizedKey(shown.PublicKey()))), keysEnd)
 	fmt.Printf("Login hint: user linux, password %s (emergency console access only)\r\nx login: ", helperPassword)
+	switch mode {
+	case "frozen":
+		for {
+			if _, err := l.Accept(); err != nil {
+				return 5
+			}
+		}
+	case "no-sudo":
+		sshtest.Serve(l, served, sshtest.Options{Exec: func(command string, ch ssh.Channel) int {
+			if !strings.HasPrefix(command, "sudo ") {
+				return 0
+			}
+			_, _ = fmt.Fprint(ch.Stderr(), "sudo: a password\x1b[2J\u202e is required\n"+strings.Repeat("x", 1<<20))
+			return 1
+		}})
+	case "stalls":
+		sshtest.Serve(l, served, sshtest.Options{Exec: func(command string, _ ssh.Channel) int {
+			if strings.HasPrefix(command, "sudo ") {
+				return -1
+			}
+			return 0
+		}})
+	}
 	sshtest.Serve(l, served, sshtest.Options{})
 	return 0
 }

@@ -2,6 +2,7 @@ package sandbox_test
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -175,6 +176,9 @@ func TestBootVariants(t *testing.T) {
 			m, err := sandbox.QEMU{}.Boot(t.Context(), sandbox.Image{
 				Path: image, WorkDir: t.TempDir(), ConsoleLog: log, Variant: row.variant, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 			})
+			if boot := (*sandbox.BootError)(nil); errors.As(err, &boot) {
+				t.Log(boot.Console)
+			}
 			require.NoError(t, err)
 			defer func() { assert.NoError(t, m.Close()) }()
 			const look = `exec 2>/dev/null; cloud-init status --wait >/dev/null
@@ -188,7 +192,7 @@ $(ls /run | sed -n 's/^data-//p') $(nproc)`
 			}
 			const identity = "cat /etc/machine-id /etc/ssh/ssh_host_*.pub"
 			before := asRoot(t, m.Target, identity)
-			require.NoError(t, m.Restart(t.Context(), 1<<30))
+			require.NoError(t, m.Restart(t.Context(), sandbox.Restart{MoreBytes: 1 << 30}))
 			assert.Equal(t, before, asRoot(t, m.Target, identity))
 			assert.Equal(t, fmt.Sprint(m.DiskBytes), strings.TrimSpace(asRoot(t, m.Target, "lsblk -b -d -n -o SIZE /dev/sda")))
 		})

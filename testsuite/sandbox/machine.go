@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,8 +25,9 @@ type guest struct {
 	variant    Variant // complete
 	uuid, disk string  // of the machine, and its disk's serial number
 	seed       seed
-	accel      string   // "kvm" or "tcg"
-	process    *process // nil until QEMU was started
+	ahead      atomic.Int64 // how much further its clock is, in nanoseconds
+	accel      string       // "kvm" or "tcg"
+	process    *process     // nil until QEMU was started
 	network    network.Config
 	wire       *wire // nil until then
 	console    *console
@@ -33,8 +35,12 @@ type guest struct {
 	image      string
 	dir        string
 	remove     func() error // removes dir
+	patience   patience
 	logger     *slog.Logger
 }
+
+// now is the time on the guest's clock.
+func (g *guest) now() time.Time { return time.Now().Add(time.Duration(g.ahead.Load())) }
 
 func (g *guest) seedPath() string    { return filepath.Join(g.dir, "seed.iso") }
 func (g *guest) overlayPath() string { return filepath.Join(g.dir, "overlay.qcow2") }
@@ -59,13 +65,14 @@ func (g *guest) stop() (err error) {
 
 const (
 	retryPause   = 2 * time.Second
-	loginTimeout = 2 * time.Minute // one attempt: an emulated key exchange takes seconds
-	hintPatience = 90 * time.Second
-	// A guest that has shown its host keys has its network and its sshd. It gets this
-	// long beside the time that it took so far, by which a slow machine is known.
-	networkPatience = time.Minute
-	loginPatience   = 4 * time.Minute
+	loginTimeout = 2 * time.Minute
 )
+
+// patience is how long a guest may take when it has shown its host keys, and so has its
+// network and its sshd: for the network and the login beside the time that it took so far,
+// by which a slow machine is known, then for the login hint. One attempt to log in may take
+// long: an emulated key exchange takes seconds.
+type patience struct{ network, login, attempt, hint time.Duration }
 
 // await waits for the host keys on the console, then for a login, then a
 // little for the login hint. g.Target is complete afterwards.
@@ -73,25 +80,64 @@ func (q *QEMU) await(ctx context.Context, g *guest) error {
 	began := time.Now()
 	booting, cancel := context.WithTimeout(ctx, q.BootTimeout)
 	defer cancel()
-	err := g.awaitConsole(booting, func(key ssh.PublicKey, _, _ string) bool {
-		g.Target.HostKey = key
-		return key != nil
-	})
-	if err == nil {
+	var err error
+	if g.variant.DataSource == NoSource {
+		err = g.awaitPrompt(booting)
+	} else if err = g.awaitKey(booting); err == nil {
 		g.logger.InfoContext(ctx, "guest showed its host key", "after", time.Since(began).Round(time.Second),
 			"key", ssh.FingerprintSHA256(g.Target.HostKey))
 		err = g.awaitLogin(booting, time.Since(began))
 	}
 	if err != nil {
 		if ctx.Err() == nil && booting.Err() != nil {
-			return fmt.Errorf("%w within %s: %w", ErrNoAnswer, q.BootTimeout, err)
+			return fmt.Errorf("%w within %s (in phase %s)%s: %w", ErrNoAnswer, q.BootTimeout, g.console.watch.reached(), g.lastSaid(), err)
 		}
 		return err
 	}
-	g.logger.InfoContext(ctx, "guest let its user in", "user", g.Target.User, "after", time.Since(began).Round(time.Second))
-	hint, cancelHint := context.WithTimeout(booting, hintPatience)
-	defer cancelHint()
-	err = g.awaitConsole(hint, func(_ ssh.PublicKey, user, pass string) bool {
+	g.logger.InfoContext(ctx, "guest is up", "user", g.Target.User, "after", time.Since(began).Round(time.Second))
+	return g.awaitHint(booting)
+}
+
+// lastSaid quotes the last line of the console, for an error.
+func (g *guest) lastSaid() string {
+	lines := strings.Split(g.console.last(consoleTail), "\n")
+	if said := quote(lines[len(lines)-1]); said != "" {
+		return fmt.Sprintf(": it last said \"%s\"", said)
+	}
+	return ""
+}
+
+// awaitKey waits for the host keys on the console.
+func (g *guest) awaitKey(ctx context.Context) error {
+	return g.awaitConsole(ctx, func(key ssh.PublicKey, _, _ string) bool {
+		g.Target.HostKey = key
+		return key != nil
+	})
+}
+
+// awaitPrompt waits until the console asks who logs in.
+func (g *guest) awaitPrompt(ctx context.Context) error {
+	g.Target.Signer = nil // it was told nobody
+	for {
+		asked, changed := g.console.prompted()
+		if asked {
+			g.Target.HostKey, _, _, _ = g.console.state()
+			return nil
+		}
+		if err := g.pause(ctx, changed); err != nil {
+			if ctx.Err() != nil {
+				return fmt.Errorf("its console never asked who logs in: %w", ctx.Err())
+			}
+			return err
+		}
+	}
+}
+
+// awaitHint waits a little for the login hint.
+func (g *guest) awaitHint(ctx context.Context) error {
+	hint, cancel := context.WithTimeout(ctx, g.patience.hint)
+	defer cancel()
+	err := g.awaitConsole(hint, func(_ ssh.PublicKey, user, pass string) bool {
 		if user == g.Target.User {
 			g.Target.Password = pass
 		}
@@ -103,9 +149,36 @@ func (q *QEMU) await(ctx context.Context, g *guest) error {
 	return ctx.Err()
 }
 
+// goAhead has the guest's clock go to where it will be, and waits for what is due then.
+func (g *guest) goAhead(ctx context.Context, later time.Duration) error {
+	if later == 0 {
+		return nil
+	}
+	g.ahead.Add(int64(later))
+	if err := g.ordered(ctx, fmt.Sprintf("sudo -n date -u -s @%d", g.now().Unix())); err != nil {
+		return fmt.Errorf("cannot set its clock: %w", err)
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(duePatience):
+		return nil
+	}
+}
+
+// move takes the guest's disk to another machine, which its data source calls another
+// instance.
+func (g *guest) move(instanceID string) error {
+	g.uuid, g.network.MAC = newUUID(), network.NewMAC()
+	g.seed.instanceID, g.seed.mac = instanceID, g.network.MAC
+	g.console.forget()
+	return g.writeSeed()
+}
+
 const (
 	rebootTimeout   = 15 * time.Minute
-	powerOffTimeout = 5 * time.Minute // systemd gives a service 90 s to end
+	powerOffTimeout = 5 * time.Minute  // systemd gives a service 90 s to end
+	duePatience     = 20 * time.Second // timers of systemd run out within a minute of their time, most at once
 )
 
 // bootID changes with each boot of a Linux.
@@ -125,8 +198,8 @@ func (g *guest) reboot(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err := g.ask(ctx, "sudo -n systemctl reboot"); err != nil {
-		g.logger.DebugContext(ctx, "the guest's connection ended", "error", err) // as is to be expected
+	if err := g.ordered(ctx, "sudo -n systemctl reboot"); err != nil {
+		return err
 	}
 	for is := was; is == was || is == ""; {
 		if err := g.pause(ctx, nil); err != nil {
@@ -146,11 +219,13 @@ func (g *guest) reboot(ctx context.Context) (err error) {
 func (g *guest) powerOff(ctx context.Context) (*Overlay, error) {
 	limited, cancel := context.WithTimeout(ctx, powerOffTimeout)
 	defer cancel()
-	_, err := g.ask(limited, "sudo -n systemctl poweroff")
+	if err := g.ordered(limited, "sudo -n systemctl poweroff"); err != nil {
+		return nil, fmt.Errorf("cannot power the guest off: %w", err)
+	}
 	select {
 	case <-g.process.done:
 	case <-limited.Done():
-		return nil, fmt.Errorf("cannot power the guest off: %w", errors.Join(limited.Err(), err))
+		return nil, fmt.Errorf("cannot power the guest off within %s: %w", powerOffTimeout, limited.Err())
 	}
 	if g.process.err != nil {
 		return nil, fmt.Errorf("cannot power the guest off: %w", g.process.ended())
@@ -159,8 +234,8 @@ func (g *guest) powerOff(ctx context.Context) (*Overlay, error) {
 	return &Overlay{path: g.overlayPath(), image: g.image, size: g.DiskBytes}, nil
 }
 
-// restart powers the guest off and starts it again with a larger disk.
-func (q *QEMU) restart(ctx context.Context, g *guest, moreBytes int64) (err error) {
+// restart powers the guest off and starts it again as another.
+func (q *QEMU) restart(ctx context.Context, g *guest, as Restart) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("cannot start the guest again: %w", err)
@@ -169,22 +244,37 @@ func (q *QEMU) restart(ctx context.Context, g *guest, moreBytes int64) (err erro
 	began := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, rebootTimeout, fmt.Errorf("%w within %s", ErrNoAnswer, rebootTimeout))
 	defer cancel()
+	if err := g.goAhead(ctx, as.Later); err != nil {
+		return err
+	}
 	overlay, err := g.powerOff(ctx)
 	if err != nil {
 		return err
 	}
 	g.wire.close()
-	if moreBytes > 0 {
+	g.console.judge(g.variant.DataSource)
+	defer func() { g.console.watch.stop() }()
+	if as.InstanceID != "" {
+		if err := g.move(as.InstanceID); err != nil {
+			return err
+		}
+	}
+	if as.MoreBytes > 0 {
 		if _, err := overlay.inspect(); err != nil { // its header names what qemu-img opens
 			return err
 		}
-		if err := resizeOverlay(ctx, q.Img, overlay.path, overlay.size+moreBytes); err != nil {
+		if err := resizeOverlay(ctx, q.Img, overlay.path, overlay.size+as.MoreBytes); err != nil {
 			return err
 		}
-		g.DiskBytes += moreBytes
+		g.DiskBytes += as.MoreBytes
 	}
 	if err := q.launch(ctx, g); err != nil {
 		return err
+	}
+	if as.InstanceID != "" { // it is to have another key, and if it has not its console says so too
+		if err := g.awaitKey(ctx); err != nil {
+			return errors.Join(context.Cause(ctx), err)
+		}
 	}
 	if err := g.awaitLogin(ctx, rebootTimeout); err != nil { // it has shown nothing yet
 		return errors.Join(context.Cause(ctx), err)
@@ -193,22 +283,52 @@ func (q *QEMU) restart(ctx context.Context, g *guest, moreBytes int64) (err erro
 	if _, err := g.ask(ctx, "systemctl is-system-running --wait"); err != nil {
 		return err
 	}
+	if as.InstanceID != "" {
+		g.Target.Password = ""
+		if err := g.awaitHint(ctx); err != nil {
+			return err
+		}
+	}
 	g.logger.InfoContext(ctx, "guest was started again", "after", time.Since(began).Round(time.Second))
 	return nil
 }
 
+// dial logs the guest's user in.
+func (g *guest) dial(ctx context.Context) (*ssh.Client, error) {
+	return sshconn.Dial(ctx, sshconn.Config{
+		Address: g.Target.Address, User: g.Target.User, HostKey: g.Target.HostKey,
+		Auth: []ssh.AuthMethod{ssh.PublicKeys(g.Target.Signer)}, HandshakeTimeout: g.patience.attempt,
+	})
+}
+
 // ask runs a command in the guest and returns what it says, without line breaks at its end.
 func (g *guest) ask(ctx context.Context, command string) (string, error) {
-	client, err := sshconn.Dial(ctx, sshconn.Config{
-		Address: g.Target.Address, User: g.Target.User, HostKey: g.Target.HostKey,
-		Auth: []ssh.AuthMethod{ssh.PublicKeys(g.Target.Signer)}, HandshakeTimeout: loginTimeout,
-	})
+	client, err := g.dial(ctx)
 	if err != nil {
 		return "", err
 	}
 	defer client.Close()
 	res, err := sshconn.Run(ctx, client, command, nil, 1024)
 	return strings.TrimSpace(string(res.Stdout)), err
+}
+
+// ordered has the guest's user run a command that ends the connection, or does not. Only
+// that it was refused is an error.
+func (g *guest) ordered(ctx context.Context, command string) error {
+	client, err := g.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	res, err := sshconn.Run(ctx, client, command, nil, 1024)
+	if err != nil {
+		g.logger.DebugContext(ctx, "the guest's connection ended", "error", err) // as is to be expected
+		return ctx.Err()
+	}
+	if res.ExitStatus != 0 {
+		return fmt.Errorf("\"%s\" ended with status %d: it said \"%s\"", command, res.ExitStatus, quote(strings.TrimSpace(string(res.Stderr))))
+	}
+	return nil
 }
 
 // awaitConsole waits until done likes what the console has shown.
@@ -241,9 +361,9 @@ func (g *guest) awaitLogin(ctx context.Context, took time.Duration) error {
 			return err
 		}
 		switch waited := time.Since(began); {
-		case waited > networkPatience+took && g.wire.network.Flows() == "":
+		case waited > g.patience.network+took && g.wire.network.Flows() == "":
 			return fmt.Errorf("%w: %w", g.console.watch.fail(NoNetwork, ""), err)
-		case waited > loginPatience+took:
+		case waited > g.patience.login+took:
 			return fmt.Errorf("%w: %w", g.console.watch.fail(Frozen, ""), err)
 		}
 		if perr := g.pause(ctx, nil); perr != nil {

@@ -45,6 +45,8 @@ type QEMU struct {
 	// BootTimeout bounds the time from QEMU's start until the guest lets the
 	// user in. If 0, 15 minutes: TCG is slow, and slower on a loaded machine.
 	BootTimeout time.Duration
+
+	patience patience
 }
 
 // Reasons why a machine did not boot, for errors.Is.
@@ -121,13 +123,16 @@ func (q *QEMU) setDefaults() {
 		q.CPUs = 2
 	}
 	if q.MemoryMiB == 0 {
-		q.MemoryMiB = 1024
+		q.MemoryMiB = defaultMemoryMiB
 	}
 	if q.GrowBytes == 0 {
 		q.GrowBytes = 4 << 30
 	}
 	if q.BootTimeout == 0 {
 		q.BootTimeout = 15 * time.Minute
+	}
+	if q.patience == (patience{}) {
+		q.patience = patience{network: time.Minute, login: 4 * time.Minute, attempt: loginTimeout, hint: 90 * time.Second}
 	}
 }
 
@@ -174,11 +179,13 @@ func (q *QEMU) prepare(ctx context.Context, image Image) (*guest, error) {
 			ImageBytes: imageBytes, DiskBytes: imageBytes + variant.GrowBytes,
 		},
 		variant: variant, uuid: newUUID(), disk: newUUID()[:20],
-		accel: q.Accel, network: network.Config{TimeServers: image.TimeServers, MAC: network.NewMAC()}, console: newConsole(), consoleLog: image.ConsoleLog, image: path, dir: dir, remove: remove,
+		accel: q.Accel, network: network.Config{TimeServers: image.TimeServers, MAC: network.NewMAC()}, console: newConsole(), consoleLog: image.ConsoleLog, image: path, dir: dir, remove: remove, patience: q.patience,
 		logger: logger,
 	}
 	g.Stop, g.Reboot, g.PowerOff = g.stop, g.reboot, g.powerOff
-	g.Restart = func(ctx context.Context, moreBytes int64) error { return q.restart(ctx, g, moreBytes) }
+	g.Restart = func(ctx context.Context, as Restart) error { return q.restart(ctx, g, as) }
+	g.network.Clock = g.now
+	g.console.judge(variant.DataSource)
 	g.Console = func() string { return string(g.console.log()) }
 	g.seed = seed{
 		instanceID: variant.InstanceID, hostname: q.Hostname, key: signer.PublicKey(), mac: g.network.MAC,
@@ -244,13 +251,16 @@ func (q *QEMU) args(g *guest) ([]string, error) {
 	args := []string{"-name", "imagefactory-sandbox", "-nodefaults", "-no-user-config",
 		"-display", "none", "-vga", "none", "-monitor", "none",
 		"-smp", strconv.Itoa(g.variant.CPUs), "-m", strconv.Itoa(q.MemoryMiB)}
-	args = slices.Concat(args, accelArgs(g.accel), firmware, identityArgs(g.uuid), sandboxArgs, disk, diskArgs(g.variant.Disk, g.disk), volume)
+	args = slices.Concat(args, accelArgs(g.accel), firmware, identityArgs(g.uuid), sandboxArgs, disk, diskArgs(g.variant.Disk, g.disk), volume,
+		nicArgs(g.variant, g.network.MAC))
+	if g.ahead.Load() != 0 {
+		args = append(args, "-rtc", "base="+g.now().UTC().Format("2006-01-02T15:04:05"))
+	}
 	return append(args,
 		"-object", "rng-random,id=rng0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng0",
 		// The guest's network is in this process: descriptor 3 is the first that
 		// QEMU inherits. No packet goes anywhere else.
 		"-netdev", "stream,id=net0,server=off,addr.type=fd,addr.str=3",
-		"-device", fmt.Sprintf("%s,netdev=net0,romfile=,mac=%s", nicDevice(g.variant.NIC), g.network.MAC),
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"), nil
 }
 
@@ -260,12 +270,15 @@ func (g *guest) writeSeed() error {
 	if err != nil || label == "" {
 		return err
 	}
+	if err := os.Remove(g.seedPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	return writeVolume(g.seedPath(), label, files)
 }
 
 // seedArgs show that volume to the guest.
 func (g *guest) seedArgs() ([]string, error) {
-	if g.variant.DataSource == OpenStack {
+	if g.variant.DataSource == OpenStack || g.variant.DataSource == NoSource {
 		return nil, nil
 	}
 	volume, err := blockdev(map[string]any{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
@@ -53,10 +54,10 @@ type Machine struct {
 	// Reboot starts the guest anew, as its owner would, and returns when it has
 	// finished its boot and lets its user in. If nil, it cannot be asked to.
 	Reboot func(ctx context.Context) error
-	// Restart powers the guest off, as its owner would, makes its disk larger by
-	// moreBytes, starts it again, and returns when it has finished its boot and lets its
-	// user in. Target is then a new one. If nil, it cannot be asked to.
-	Restart func(ctx context.Context, moreBytes int64) error
+	// Restart powers the guest off, as its owner would, starts it again, and returns
+	// when it has finished its boot and lets its user in. Target is then a new one. If
+	// nil, it cannot be asked to.
+	Restart func(ctx context.Context, as Restart) error
 	// Console is what the machine has printed until now: its beginning and its end, at
 	// most about 1 MiB, with passwords redacted. If nil, nobody sees it.
 	Console func() string
@@ -69,6 +70,18 @@ type Machine struct {
 
 	once     sync.Once
 	closeErr error
+}
+
+// A Restart says what a machine is when it starts again. The zero value is what it was.
+type Restart struct {
+	MoreBytes int64 // how much larger its disk is
+	// Later is how much further its clock is, and that of its time servers. It is set
+	// for a while before the machine is powered off, so that timers that would have
+	// run out by then do.
+	Later time.Duration
+	// InstanceID is what its data source calls it now. Unless empty, its disk was taken to
+	// another machine: another network card and another UUID of its firmware.
+	InstanceID string
 }
 
 // Close calls Stop. It may be called more than once and concurrently; Stop is

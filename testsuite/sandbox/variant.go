@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,12 +62,15 @@ const (
 // DataSource is where cloud-init learns who the machine is.
 type DataSource string
 
-// The data sources. All tell the same: an instance ID, a host name, one SSH public key,
-// and the user-data and vendor-data of the Variant.
+// The data sources. All but the last tell the same: an instance ID, a host name, one SSH
+// public key, and the user-data and vendor-data of the Variant.
 const (
 	NoCloud     DataSource = "nocloud"     // a volume named cidata
 	ConfigDrive DataSource = "configdrive" // a volume named config-2, as OpenStack makes it
 	OpenStack   DataSource = "openstack"   // OpenStack's metadata service, at 169.254.169.254
+	// NoSource is none at all, as on a host that is not a cloud's. Nobody is let in by a key
+	// then: Boot returns when the console asks who logs in, and the Target has no Signer.
+	NoSource DataSource = "none"
 )
 
 // setDefaults fills in what is not said, and refuses what is not known.
@@ -82,7 +86,7 @@ func (v *Variant) setDefaults(q *QEMU) error {
 		{"firmware", string(v.Firmware), []string{string(BIOS), string(UEFI)}},
 		{"disk bus", string(v.Disk), []string{string(VirtioBlk), string(VirtioSCSI), string(NVMe)}},
 		{"network card", string(v.NIC), []string{string(VirtioNet), string(E1000E)}},
-		{"data source", string(v.DataSource), []string{string(NoCloud), string(ConfigDrive), string(OpenStack)}},
+		{"data source", string(v.DataSource), []string{string(NoCloud), string(ConfigDrive), string(OpenStack), string(NoSource)}},
 	} {
 		if !slices.Contains(f.known, f.value) {
 			return fmt.Errorf("cannot boot with %s %.20q: it is none of %q: %w", f.what, f.value, f.known, errors.ErrUnsupported)
@@ -122,11 +126,20 @@ func diskArgs(bus Disk, serial string) []string {
 	return []string{"-device", "virtio-blk-pci," + common + serial}
 }
 
-func nicDevice(card NIC) string {
-	if card == E1000E {
-		return "e1000e"
+// nicArgs put the network card into a slot. It is another one on each kind of machine, so
+// that an image that knows its card by the name of its slot is seen.
+func nicArgs(v Variant, mac net.HardwareAddr) []string {
+	device, slot := "virtio-net-pci", 0x10
+	if v.NIC == E1000E {
+		device = "e1000e"
 	}
-	return "virtio-net-pci"
+	switch v.Disk {
+	case VirtioSCSI:
+		slot = 0x11
+	case NVMe:
+		slot = 0x12
+	}
+	return []string{"-device", fmt.Sprintf("%s,netdev=net0,romfile=,addr=0x%x,mac=%s", device, slot, mac)}
 }
 
 // ErrNoFirmware says that OVMF is not installed, which UEFI needs.

@@ -34,6 +34,7 @@ const (
 	Endless     Reason = "its console prints without end"
 	NoNetwork   Reason = "it sent nothing to the network"
 	Frozen      Reason = "its sshd lets nobody in"
+	NoData      Reason = "its cloud-init found no data source"
 )
 
 func (e *GuestError) Error() string {
@@ -51,8 +52,9 @@ var endings = []struct {
 	line   *regexp.Regexp
 }{
 	{Panicked, regexp.MustCompile(`Kernel panic - not syncing`)},
-	{NotBootable, regexp.MustCompile(`^(No bootable device|BdsDxe: No bootable option|grub rescue>|Missing operating system|Operating system not found|Could not find kernel image)`)},
+	{NotBootable, regexp.MustCompile(`^(No bootable device|BdsDxe: No bootable option|grub(?: rescue)?>|Missing operating system|Operating system not found|Could not find kernel image)`)},
 	{Emergency, regexp.MustCompile(`(You are in (emergency|rescue|maintenance) mode|^(Press Enter|Give root password) for maintenance|^\(initramfs\)|Entering emergency mode\.|ALERT!.*Dropping to a shell|^dracut:/#)`)},
+	{NoData, regexp.MustCompile(`finished at .*Datasource DataSourceNone|No instance datasource found`)},
 }
 
 // phases are how far a boot has come when its console says so.
@@ -62,7 +64,7 @@ var phases = []struct {
 }{
 	{"boot loader", regexp.MustCompile(`(?i)\bgrub\b|isolinux|syslinux|Booting from (Hard|DVD)`)},
 	{"kernel", regexp.MustCompile(`Linux version \d|Booting Linux|\] Command line:`)},
-	{"init", regexp.MustCompile(`systemd\[1\]|Welcome to |Begin: Running /scripts|INIT: version`)},
+	{"init", regexp.MustCompile(`systemd\[1\]|Welcome to [^!]*\d|Begin: Running /scripts|INIT: version`)},
 	{"cloud-init", regexp.MustCompile(`cloud-init\[|Cloud-init v`)},
 }
 
@@ -82,6 +84,7 @@ type watch struct {
 	ended  chan struct{} // closed when there is an error
 	err    *GuestError
 	off    bool // what follows is not judged
+	alone  bool // there is no data source
 	phase  int  // how many of phases were seen, the last of them
 	resets int
 	bytes  int
@@ -114,15 +117,7 @@ func (w *watch) failed(reason Reason, line string) *GuestError {
 	if w.err != nil {
 		return w.err
 	}
-	name := "firmware"
-	if w.phase > 0 {
-		name = phases[w.phase-1].name
-	}
-	line = visible.Line(line)
-	if len(line) > maxQuote {
-		line = strings.ToValidUTF8(line[:maxQuote], "")
-	}
-	err := &GuestError{Reason: reason, Phase: name, Line: line}
+	err := &GuestError{Reason: reason, Phase: w.phaseName(), Line: quote(line)}
 	if !w.off {
 		w.err = err
 		close(w.ended)
@@ -130,10 +125,41 @@ func (w *watch) failed(reason Reason, line string) *GuestError {
 	return err
 }
 
-// line judges a line of the console, or what there is of it.
+// reached is the phase that the boot has come to.
+func (w *watch) reached() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.phaseName()
+}
+
+func (w *watch) phaseName() string {
+	if w.phase == 0 {
+		return "firmware"
+	}
+	return phases[w.phase-1].name
+}
+
+// quote makes a guest's text safe to show, in at most maxQuote bytes.
+func quote(text string) string {
+	text = visible.Line(text)
+	return strings.ToValidUTF8(text[:min(len(text), maxQuote)], "")
+}
+
+// line judges a line of the console.
 func (w *watch) line(text string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.judge(text, false)
+}
+
+// begun judges what there is of a line, which is all of a prompt.
+func (w *watch) begun(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.judge(text, true)
+}
+
+func (w *watch) judge(text string, begun bool) {
 	if w.off || w.err != nil {
 		return
 	}
@@ -143,7 +169,9 @@ func (w *watch) line(text string) {
 		}
 	}
 	for _, e := range endings {
-		if e.line.MatchString(text) {
+		switch {
+		case e.reason == NoData && w.alone, begun && (e.reason == NoData || e.reason == Panicked):
+		case e.line.MatchString(text):
 			_ = w.failed(e.reason, text)
 		}
 	}

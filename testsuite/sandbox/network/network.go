@@ -24,6 +24,8 @@ type Config struct {
 	// MAC is the address of the machine's network card, 6 bytes. If nil, it is a
 	// random one as OpenStack gives.
 	MAC net.HardwareAddr
+	// Clock is what time servers tell. If nil, time.Now.
+	Clock func() time.Time
 }
 
 // NewMAC is a random address of a network card, as OpenStack gives.
@@ -95,6 +97,9 @@ func New(link io.ReadWriteCloser, config Config) *Network {
 		guest: netip.AddrFrom4([4]byte{192, 168, 0, 10 + mac[5]%200}),
 		names: names(config), out: make(chan []byte, queueLen), ended: make(chan struct{}), flows: newFlows(), clock: time.Now,
 		quiet: scanQuiet, pause: scanPause,
+	}
+	if config.Clock != nil {
+		n.clock = config.Clock
 	}
 	n.seen = []netip.Addr{n.guest}
 	n.tcp = newTCP(n)

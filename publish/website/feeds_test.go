@@ -194,10 +194,12 @@ mount --bind "$1/empty" /var/lib/machines 2>/dev/null || true
 exec ` + pull + ` --image-root="$1/machines" --verify=signature --settings=no raw "$3" "$4"
 `
 	// systemd-pull of systemd 252 now and then waits for ever with all that it asked
-	// for in its hands. It is then ended and asked again.
+	// for in its hands: in epoll_wait, with every answer sent, whether the server keeps
+	// connections or not. Otherwise it takes a second or two. It is then ended and
+	// asked again.
 	take := func(local string) (out []byte, err error) {
 		for range 10 {
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 			cmd := exec.CommandContext(ctx, tools[0], "--mount", tools[3], "-c", script, "sh", work, filepath.Join(p.site.Out, "imagefactory.pub"), address, local)
 			cmd.Env = append(os.Environ(), "TMPDIR="+work)
 			out, err = cmd.CombinedOutput()

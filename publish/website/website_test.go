@@ -276,7 +276,7 @@ func TestHostileText(t *testing.T) {
 			c := content{
 				packages: strings.ReplaceAll(evil, "\n", " ") + " 1 all\nx " + evil + " y\n", changes: "+" + evil + " 1 all\n", size: 100,
 				properties: map[string]string{"__os_version": short(evil), short(evil): short(evil)},
-				tests:      map[string]any{"checks": []map[string]any{{"id": evil, "group": evil, "title": evil, "severity": evil, "status": evil, "reason": evil, "expected": evil, "found": evil}}},
+				tests:      map[string]any{"profile": evil, "host": evil, "boot_ms": 1, "checks": []map[string]any{{"id": evil, "group": evil, "title": evil, "severity": evil, "status": evil, "reason": evil, "expected": evil, "found": evil}}},
 			}
 			p.site.Title = evil
 			row := p.site.Row

@@ -125,7 +125,7 @@ func TestMetricsAreBounded(t *testing.T) {
 	require.Less(t, testutil.CollectAndCount(m), before/10)
 }
 
-func TestMetricsConcurrently(t *testing.T) {
+func TestMetricsConcurrently(*testing.T) {
 	m := metrics.New()
 	var all sync.WaitGroup
 	for n := range 4 {

@@ -131,7 +131,7 @@ func (w *Webhook) send(ctx context.Context, m Message) error {
 			return fmt.Errorf("%d attempts: %w", n, err)
 		}
 		if after == 0 {
-			after = pause + rand.N(pause/2)
+			after = pause + rand.N(pause/2) //nolint:gosec // spreads attempts, nothing secret
 		}
 		if err := wait(ctx, after); err != nil {
 			return err

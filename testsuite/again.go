@@ -37,7 +37,8 @@ func (s *Suite) Again(ctx context.Context, target Target, facts Facts, report *R
 		return nil, err
 	}
 	now := facts
-	now.Facts = maps.Clone(facts.Facts)
+	now.Facts = map[string]Fact{}
+	maps.Copy(now.Facts, facts.Facts)
 	for name, fact := range seen.Facts {
 		if fact.Omitted == "" {
 			now.Facts[name] = fact

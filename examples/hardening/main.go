@@ -178,8 +178,9 @@ func (o *options) look(ctx context.Context, suite *testsuite.Suite, stderr io.Wr
 // is nil if it is no more.
 func (o *options) hold(ctx context.Context, suite *testsuite.Suite, target *testsuite.Target, facts testsuite.Facts) (*testsuite.Report, error) {
 	if _, ok := facts.Facts[boots.FactName]; !ok {
-		facts.Facts = maps.Clone(facts.Facts) // what is kept is what was seen
-		facts.Facts[boots.FactName] = testsuite.Fact{Omitted: "no other machine was made from the image: -boots makes some"}
+		seen := facts.Facts // is kept as it is
+		facts.Facts = map[string]testsuite.Fact{boots.FactName: {Omitted: "no other machine was made from the image: -boots makes some"}}
+		maps.Copy(facts.Facts, seen)
 	}
 	report, err := suite.Judge(facts)
 	if err == nil && o.rerun && target != nil {

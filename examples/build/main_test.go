@@ -60,7 +60,7 @@ func TestWay(t *testing.T) {
 
 	code, stdout, stderr := call(t, "build", "-config", at("f.yaml"), "-image", "Community_X_1", at("one"))
 	require.Equal(t, 0, code, stderr)
-	require.Regexp(t, `^(Community_X_1-\d{8}-\d{6}\.(build\.log|config\.tar\.gz|packages|qcow2)\n){4}$`, stdout)
+	require.Regexp(t, `^(Community_X_1-\d{8}-\d{6}\.(build\.log|buildhost|config\.tar\.gz|packages|qcow2)\n){5}$`, stdout)
 	archives, err := filepath.Glob(at("one/*.config.tar.gz"))
 	require.NoError(t, err)
 	require.Len(t, archives, 1)

@@ -30,6 +30,8 @@ func TestUsage(t *testing.T) {
 		"want the directory":        {"build", "-config", config, "-image", "x"},
 		"want two directories":      {"compare", dir},
 		"want work directories":     {"cleanup"},
+		"the directory of the rebu": {"attest", dir},
+		"want -release, -keyring":   {"attest", "-release", dir, "-keyring", config, "-key", config, dir, filepath.Join(dir, "out")},
 		"not defined: -x":           {"rebuild", "-x"},
 		"want NAME=URL":             {"rebuild", "-mirror", "debian", "-archive", "x", "out"},
 		"no such file":              {"rebuild", "-archive", filepath.Join(dir, "none"), filepath.Join(dir, "out")},

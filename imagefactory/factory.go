@@ -203,9 +203,7 @@ func (f *Factory) begin(definitions []Definition) ([]*product, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What was not tested is nobody's business: .work is the owner's alone, also
-	// where the directory is served.
-	if err := errors.Join(os.MkdirAll(f.Dir, 0o755), os.MkdirAll(filepath.Join(f.Dir, workName), 0o700)); err != nil {
+	if err := makeWork(f.Dir); err != nil {
 		return nil, fmt.Errorf("cannot make the factory's directory: %w", err)
 	}
 	return products, f.publishKey()

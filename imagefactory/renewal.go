@@ -331,13 +331,27 @@ func (p *product) readNights() *nights {
 		}
 		n = &nights{}
 	}
-	if n.First.IsZero() {
-		n.First = p.factory.now()
-	}
 	if n.Fixes == nil || len(n.Fixes) > maxFixes {
 		n.Fixes = map[string]time.Time{}
 	}
+	n.until(p.factory.now())
 	return n
+}
+
+// until has nothing be of later than now, when a clock ran ahead once: it would silence
+// the alarm and the gate for as long.
+func (n *nights) until(now time.Time) {
+	if n.First.IsZero() || n.First.After(now) {
+		n.First = now
+	}
+	if n.Good.After(now) {
+		n.Good = now
+	}
+	for id, first := range n.Fixes {
+		if first.After(now) {
+			n.Fixes[id] = now
+		}
+	}
 }
 
 func (p *product) writeNights(n *nights) error {

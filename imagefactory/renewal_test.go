@@ -374,3 +374,21 @@ func TestStagingIsDownForLong(t *testing.T) {
 	require.Equal(t, Published, got.Result, got.Error)
 	require.Equal(t, 2, *builds)
 }
+
+// A night under a clock that ran ahead does not silence the alarm, nor the gate.
+func TestClockThatRanAhead(t *testing.T) {
+	f, d, now, _ := changing(t)
+	f.Updates = func(_ context.Context, _ *Definition, i *advisory.Installed) ([]Update, error) {
+		return []Update{{ID: "CVE-2026-1", Package: "a", Version: "1", FixedIn: "99", Severity: testsuite.High}}, nil
+	}
+	d.Gate.Versions.From, d.Gate.VersionsAfterDays, d.Renewal.AlarmDays = "high", 1, 10
+	file := filepath.Join(f.Dir, ".work", ".nights", d.Name+".json")
+	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o700))
+	const ahead = `"2036-01-01T00:00:00Z"`
+	require.NoError(t, os.WriteFile(file, []byte(`{"first":`+ahead+`,"good":`+ahead+`,"fixes":{"CVE-2026-1":`+ahead+`}}`), 0o600))
+	require.Equal(t, Published, night(t, f, d).Result, "it is known since today")
+	*now = now.AddDate(0, 0, 2)
+	require.Equal(t, Failed, night(t, f, d).Result)
+	*now = now.AddDate(0, 0, 11)
+	require.Len(t, night(t, f, d).Alarms, 1)
+}

@@ -48,7 +48,11 @@ func (j *job) writeBuildHost(ctx context.Context) error {
 	if list == nil {
 		j.log.WarnContext(ctx, "the packages of the build host are not known")
 	}
-	return os.WriteFile(j.file(buildHostSuffix), list, 0o644)
+	f, err := createNew(j.file(buildHostSuffix))
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(list)(f), f.Close())
 }
 
 // installedLines are the lines "ii NAME VERSION ARCH" without their first word, sorted.

@@ -76,7 +76,7 @@ func (j *job) sameState(ctx context.Context, r *record) (bool, error) {
 		return false, fmt.Errorf("%w; force the run to build from it nevertheless", err)
 	}
 	age := j.factory.now().Sub(previous.Index.Build.Time())
-	if !j.state.Equal(earlier) || previous.Index.DefinitionSHA256 != j.digest || j.waiverExpired() || age > cmp.Or(j.factory.RebuildAfter, defaultRebuildAfter) {
+	if !j.state.Equal(earlier) || previous.Index.DefinitionSHA256 != j.digest || age > cmp.Or(j.factory.RebuildAfter, defaultRebuildAfter) || j.judgedAnew(ctx, previous) {
 		return false, nil
 	}
 	j.log.InfoContext(ctx, "nothing to build", "release", previous.Index.Build)

@@ -31,7 +31,11 @@ func (j *job) runTest(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	if err := j.test(ctx, disk); err != nil {
+	j.report.Findings = slices.Clone(j.journal.stage(StageInspect).Findings)
+	before := len(j.report.Findings)
+	err = j.test(ctx, disk)
+	r.Findings = j.report.Findings[before:]
+	if err != nil {
 		return err
 	}
 	return j.wroteTests(ctx, r)
@@ -131,7 +135,7 @@ func (j *job) test(ctx context.Context, disk *guestdisk.Disk) (err error) {
 	if !tests.OK() {
 		failed = &TestError{Report: tests}
 	}
-	return errors.Join(ctx.Err(), failed, j.verifyClaims(facts, disk))
+	return errors.Join(ctx.Err(), failed, j.verifyClaims(facts, disk), j.judgeGuest(facts))
 }
 
 func (j *job) bootable() sandbox.Image {

@@ -174,12 +174,14 @@ type Test struct {
 	Profile string `yaml:"profile,omitempty"`
 	// FailFrom is the severity from which a failed check keeps the image from being
 	// released: low, medium, high or critical. Default: low, every one.
-	FailFrom         testsuite.Severity `yaml:"fail_from,omitempty"`
-	Waivers          []Waiver           `yaml:"waivers,omitempty"`
-	RequiredPackages []string           `yaml:"required_packages,omitempty"`
-	// ForbiddenPackages are patterns of [path.Match], such as *uvp*, for the
-	// names of packages that must not be installed.
-	ForbiddenPackages []string `yaml:"forbidden_packages,omitempty"`
+	FailFrom testsuite.Severity `yaml:"fail_from,omitempty"`
+	Waivers  []Waiver           `yaml:"waivers,omitempty"`
+	// RequiredPackages must be installed, such as openssh-server >= 1:9.2p1-2+deb12u3.
+	// An image that lacks one is not booted: see [Gate.Inspection].
+	RequiredPackages []PackageRelation `yaml:"required_packages,omitempty"`
+	// ForbiddenPackages must not be installed. Their names are patterns of [path.Match],
+	// such as *uvp*. An image that has one is not booted either.
+	ForbiddenPackages []PackageRelation `yaml:"forbidden_packages,omitempty"`
 }
 
 // Waiver accepts a failing check up to and including the day Expires (UTC).
@@ -383,7 +385,7 @@ func (d *Definition) Complete() error {
 	if late := d.FirstBoot &^ capabilities.FirstBoot; late != 0 {
 		check(false, "first_boot: the drivers of %s do not come with the first boot", late)
 	}
-	for _, err := range unjoin(checkForbidden(d.Test.ForbiddenPackages, d.Test.RequiredPackages)) {
+	for _, err := range unjoin(checkPackages(d.OS.Distribution, d.Test.RequiredPackages, d.Test.ForbiddenPackages)) {
 		errs = append(errs, fmt.Errorf("test: %w", err))
 	}
 	spec := d.spec(maps.Clone(d.Mirrors))

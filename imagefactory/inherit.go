@@ -34,9 +34,9 @@ func (e CatalogEntry) Definition() Definition {
 func (e CatalogEntry) uvpMonitor() UVPMonitor {
 	const agent = "uvp-monitor"
 	switch {
-	case slices.Contains(e.RequiredPackages, agent):
+	case slices.Contains(relationNames(e.RequiredPackages), agent):
 		return UVPMonitor{State: testsuite.UVPRequired}
-	case len(forbidden(e.ForbiddenPackages, []string{agent})) > 0:
+	case forbids(e.ForbiddenPackages, agent):
 		return UVPMonitor{State: testsuite.UVPForbidden, Reason: "the vendor allows no custom packages"}
 	}
 	return UVPMonitor{State: testsuite.UVPOptional, Reason: "the catalog does not demand it of " + e.Name.String()}
@@ -47,9 +47,9 @@ func (e CatalogEntry) uvpMonitor() UVPMonitor {
 type heir struct {
 	Test struct { // instead of the Definition's
 		Test          `yaml:",inline"`
-		MoreWaivers   []Waiver `yaml:"waivers+"`
-		MoreRequired  []string `yaml:"required_packages+"`
-		MoreForbidden []string `yaml:"forbidden_packages+"`
+		MoreWaivers   []Waiver          `yaml:"waivers+"`
+		MoreRequired  []PackageRelation `yaml:"required_packages+"`
+		MoreForbidden []PackageRelation `yaml:"forbidden_packages+"`
 	} `yaml:"test"`
 	Definition       `yaml:",inline"`
 	MoreRepositories []Repository `yaml:"repositories+"`
@@ -168,7 +168,9 @@ func stale(node *strictyaml.Node, inherited, d Definition) error {
 		}
 		return nil
 	}
-	versioned := func(names []string) bool { return slices.ContainsFunc(names, hasVersion.MatchString) }
+	versioned := func(packages []PackageRelation) bool {
+		return slices.ContainsFunc(packages, func(r PackageRelation) bool { return hasVersion.MatchString(string(r)) })
+	}
 	var missing []string
 	for _, field := range []struct {
 		key, sub string

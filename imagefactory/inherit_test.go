@@ -35,7 +35,7 @@ func TestDefinitionInherits(t *testing.T) {
 	assert.Equal(t, 5*GiB, d.DiskBytes)
 	assert.Equal(t, 6*GiB, d.MinDiskBytes)
 	assert.Equal(t, "dib", d.Builder.Driver)
-	assert.Equal(t, []string{"chrony"}, d.Test.RequiredPackages)
+	assert.Equal(t, []PackageRelation{"chrony"}, d.Test.RequiredPackages)
 	assert.Equal(t, "otc", d.Test.Profile)
 	assert.Equal(t, capabilities.KVMVirtio|capabilities.BIOS|capabilities.CloudInit, d.Capabilities)
 	assert.Equal(t, map[string]string{
@@ -51,7 +51,7 @@ func TestDefinitionInherits(t *testing.T) {
 
 	e, err := LookupImage("Standard_Debian_9")
 	require.NoError(t, err)
-	assert.Equal(t, []string{"cloud-init", "uvp-monitor", "otc-tools", "rng-tools"}, e.RequiredPackages, "the catalog is as it was")
+	assert.Equal(t, []PackageRelation{"cloud-init", "uvp-monitor", "otc-tools", "rng-tools"}, e.RequiredPackages, "the catalog is as it was")
 }
 
 // Every entry that is built makes a definition that is complete, and says the

@@ -16,15 +16,21 @@ import (
 // diskSuffix is a file of the run: what the image's disk holds. It is not released.
 const diskSuffix = ".disk.json"
 
-// runInspect looks at an image that is another than the latest release.
+// runInspect looks at an image that is another than the latest release. What it has
+// installed is judged in any case: the definition may demand more by now.
 func (j *job) runInspect(ctx context.Context, r *record) error {
+	j.report.Findings = nil
+	err := j.judgeBuilt()
+	r.Findings = j.report.Findings
+	if err != nil {
+		return err
+	}
 	if unchanged, err := j.unchanged(ctx, r); unchanged || err != nil {
 		if err == nil {
 			r.Result = resultUnchanged
 		}
 		return err
 	}
-	j.report.Findings = nil
 	disk, err := j.inspect(ctx)
 	r.Findings = j.report.Findings
 	if err != nil {

@@ -30,6 +30,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -250,6 +251,9 @@ func (a *attestation) state(ctx context.Context, dir string) (*signing.Rebuild, 
 	key, err := signing.LoadKey(a.key, a.passphrases.Ask)
 	if err != nil {
 		return nil, nil, err
+	}
+	if slices.ContainsFunc(keyring.Pins(), func(p signing.Pin) bool { return p.Fingerprint == key.Fingerprint() }) {
+		return nil, nil, errors.New("the key of -key is one of the publisher's, whose word confirms nothing")
 	}
 	signer, err := signing.NewSigner(key, signing.SignerConfig{})
 	if err != nil {

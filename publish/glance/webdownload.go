@@ -46,7 +46,7 @@ var (
 // as that of its metadata service.
 func (c *Config) checkAddress(a netip.Addr) error {
 	to := reached(a)
-	if c.AllowLocalAddresses || a.Zone() == "" && to.IsGlobalUnicast() && !(to.Is4() && to.As4()[0] == 0) {
+	if c.AllowLocalAddresses || a.Zone() == "" && to.IsGlobalUnicast() && (!to.Is4() || to.As4()[0] != 0) {
 		return nil
 	}
 	return fmt.Errorf("web_download: %s is link-local, loopback or no machine's: to the cloud it is another place than here (allow_local_addresses allows it)", a)

@@ -38,7 +38,8 @@ type Definition struct {
 	// least DiskBytes, which is the default.
 	MinDiskBytes Size `yaml:"min_disk,omitempty"`
 	// LVM says that the root file system is on a logical volume. A larger disk
-	// leaves room that its owner has to give to the volumes.
+	// leaves room that its owner has to give to the volumes. An image without a volume
+	// for it is not booted: see [Gate.Inspection].
 	LVM bool `yaml:"lvm,omitempty"`
 	// User is the login user. Default: linux.
 	User string `yaml:"user,omitempty"`

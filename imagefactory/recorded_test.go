@@ -1,0 +1,90 @@
+package imagefactory
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
+)
+
+// Which driver an image has, in which package and from which version on, is demanded
+// of a build.
+func TestVersionOfIxgbevfIsDemanded(t *testing.T) {
+	for _, test := range []struct{ image, name, good, old string }{
+		{"Standard_openSUSE_15", "ixgbevf216-kmp-default", "2.16.4_k4.12.14_lp150.11-1.1", "2.16.1_k4.12.14_lp150.11-1.1"},
+		{"Enterprise_SLES12_SP3", "ixgbevf216-kmp-default", "2.16.4_k4.4.73_5-3.1", "2.16.1_k4.4.73_5-3.1"},
+		{"Enterprise_SLES11_SP4", "ixgbevf216-kmp-default", "2.16.1_3.0.101_63-1.1", "2.12.1_3.0.101_63-1.1"},
+		{"Standard_CentOS_6", "kmod-ixgbevf216", "2.16.4-4.1", "2.12.1k-4.1"},
+		{"Standard_CentOS_7", "kmod-ixgbevf216", "2.16.4-4.1", "2.16.3-9.1"},
+		{"Standard_EulerOS_2", "kmod-ixgbevf216", "2.16.4-4.1", "2.16.3-9.1"},
+		{"Enterprise_OracleLinux_6", "kmod-ixgbevf216", "2.16.4-4.1", "2.12.1k-4.1"},
+		{"Enterprise_OracleLinux_7", "kmod-ixgbevf216", "2.16.4-4.1", "2.16.3-9.1"},
+	} {
+		e, err := LookupImage(test.image)
+		require.NoError(t, err)
+		d := e.Definition()
+		with := func(name, version string) []builder.Package {
+			packages := []builder.Package{{Name: name, Version: version, Arch: "x86_64"}}
+			for _, other := range relationNames(e.RequiredPackages) {
+				if other != test.name {
+					packages = append(packages, builder.Package{Name: other, Version: "1-1", Arch: "x86_64"})
+				}
+			}
+			return packages
+		}
+		assert.Empty(t, d.packageFindings(with(test.name, test.good)), test.image)
+		for text, packages := range map[string][]builder.Package{
+			" is required, " + test.old + " is installed": with(test.name, test.old),
+			" is required and not installed":              with("ixgbevf", "4.5.3-1"), // packaged otherwise
+		} {
+			found := d.packageFindings(packages)
+			if assert.Len(t, found, 1, test.image) {
+				assert.Contains(t, found[0].Text, test.name+" >= 2.16.", test.image)
+				assert.Contains(t, found[0].Text, text, test.image)
+			}
+		}
+	}
+}
+
+func TestVolumesAreDemandedOfTheDisk(t *testing.T) {
+	volume := func(types ...string) *guestdisk.Content {
+		c := &guestdisk.Content{Type: "LVM2_member", VolumeGroup: "vg"}
+		for _, typ := range types {
+			v := guestdisk.Volume{Name: "lv"}
+			if typ != "" {
+				v.Content = &guestdisk.Content{Type: typ}
+			}
+			c.Volumes = append(c.Volumes, v)
+		}
+		return c
+	}
+	partition := func(c *guestdisk.Content) *guestdisk.Disk {
+		return &guestdisk.Disk{Partitions: []guestdisk.Partition{{Number: 1}, {Number: 2, Content: c}}}
+	}
+	for name, test := range map[string]struct {
+		disk *guestdisk.Disk
+		want bool
+	}{
+		"an empty disk":              {&guestdisk.Disk{}, false},
+		"a file system":              {partition(&guestdisk.Content{Type: "ext4"}), false},
+		"a group without volumes":    {partition(volume()), false},
+		"swap alone":                 {partition(volume("swap")), false},
+		"root and swap":              {partition(volume("swap", "xfs")), true},
+		"ext3":                       {partition(volume("ext3")), true},
+		"a volume of several pieces": {partition(volume("")), true},
+		"a group on the whole disk":  {&guestdisk.Disk{Content: volume("ext4")}, true},
+		"a disk without a table":     {&guestdisk.Disk{Content: &guestdisk.Content{Type: "xfs"}}, false},
+	} {
+		assert.Equal(t, test.want, hasVolumes(test.disk), name)
+	}
+
+	f, d := embedded(t)
+	f.Sandbox = noBoot{t}
+	d.LVM = true
+	got := night(t, f, d)
+	require.Equal(t, StageInspect, got.Stage)
+	require.Contains(t, got.Error, "inspection.lvm (high): no volume group on the disk has a volume for a file system, the definition says lvm")
+}

@@ -38,6 +38,9 @@ type CatalogEntry struct {
 	MinDiskBytes Size   `yaml:"min_disk"` // smallest disk that it may be put on
 	LVM          bool   `yaml:"lvm"`      // the root disk is a volume group: see [Definition]
 	User         string `yaml:"user"`     // login user; empty for Windows
+	// ExtraReboot says that the first boot is not over before another one, of which
+	// Notes tell: see [Definition].
+	ExtraReboot bool `yaml:"extra_reboot"`
 
 	// Capabilities are what the image is registered for.
 	Capabilities capabilities.Set `yaml:"capabilities"`
@@ -122,8 +125,18 @@ func (s system) image(d deferred) (CatalogEntry, error) {
 	e := i.CatalogEntry
 	e.Upstream = append(e.Upstream, i.MoreUpstream...)
 	e.Repositories = append(e.Repositories, i.MoreRepositories...)
-	e.Notes = append(e.Notes, i.MoreNotes...)
+	e.Notes = withRebootNote(append(e.Notes, i.MoreNotes...), e.ExtraReboot)
 	return e, err
+}
+
+// rebootNote is the known issue of images with an extra reboot.
+const rebootNote = "The kernel sees the grown partition only after a reboot, so the first boot takes about a minute longer."
+
+func withRebootNote(notes []string, extraReboot bool) []string {
+	if extraReboot && !slices.Contains(notes, rebootNote) {
+		return append(slices.Clone(notes), rebootNote)
+	}
+	return notes
 }
 
 func decodeCatalog(r io.Reader) ([]CatalogEntry, error) {

@@ -38,8 +38,12 @@ type Definition struct {
 	// least DiskBytes, which is the default.
 	MinDiskBytes Size `yaml:"min_disk,omitempty"`
 	// LVM says that the root file system is on a logical volume. A larger disk
-	// leaves room that its owner has to give to the volumes.
+	// leaves room that its owner has to give to the volumes. An image without a volume
+	// for it is not booted: see [Gate.Inspection].
 	LVM bool `yaml:"lvm,omitempty"`
+	// ExtraReboot says that the kernel sees the grown partition only after another
+	// boot: the image is judged after one more, and a note says so.
+	ExtraReboot bool `yaml:"extra_reboot,omitempty"`
 	// User is the login user. Default: linux.
 	User string `yaml:"user,omitempty"`
 
@@ -408,6 +412,7 @@ func (d *Definition) setDefaults() {
 	setDefault(&d.OS.Codename, d.OS.codename())
 	setDefault(&d.Test.Profile, "otc")
 	setDefault(&d.UVPMonitor.State, testsuite.UVPRequired)
+	d.Notes = withRebootNote(d.Notes, d.ExtraReboot)
 	if d.MinDiskBytes == 0 {
 		d.MinDiskBytes = d.DiskBytes
 	}

@@ -19,7 +19,7 @@ func (e CatalogEntry) Definition() Definition {
 	e = e.clone()
 	d := Definition{
 		Name: e.Name.String(), OS: OS{Distribution: e.Distribution, Version: e.Version},
-		DiskBytes: e.DiskBytes, MinDiskBytes: e.MinDiskBytes, LVM: e.LVM, User: e.User,
+		DiskBytes: e.DiskBytes, MinDiskBytes: e.MinDiskBytes, LVM: e.LVM, ExtraReboot: e.ExtraReboot, User: e.User,
 		Builder: Component{Driver: e.Driver}, Repositories: e.Repositories, UVPMonitor: e.uvpMonitor(),
 		Test:         Test{Waivers: e.Waivers, RequiredPackages: e.RequiredPackages, ForbiddenPackages: e.ForbiddenPackages},
 		Capabilities: e.Capabilities, FirstBoot: e.FirstBoot, Properties: e.systemProperties(), Notes: e.Notes,
@@ -183,6 +183,7 @@ func stale(node *strictyaml.Node, inherited, d Definition) error {
 		{"test", "required_packages", versioned(inherited.Test.RequiredPackages)},
 		{"test", "forbidden_packages", versioned(inherited.Test.ForbiddenPackages)},
 		{"test", "waivers", len(inherited.Test.Waivers) > 0},
+		{"extra_reboot", "", inherited.ExtraReboot},
 		{"notes", "", len(inherited.Notes) > 0},
 	} {
 		said, name := node.Get(field.key), field.key

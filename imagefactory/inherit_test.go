@@ -190,7 +190,7 @@ func TestInheritingForAnotherReleaseNamesWhatIsStale(t *testing.T) {
 		next + "    name: A_1\n" + version + strings.Replace(repositories, "repositories", "repositories+", 1): "would be inherited: repositories",
 		image + "    os: {distribution: ubuntu}\n":                                                             "f.yaml:3:24: ubuntu is not the distribution of Standard_Debian_9, which is debian",
 		image + "    os: {codename: buster}\n":                                                                 "f.yaml:3:9: release \"9 buster\" is not that of Standard_Debian_9, which is \"9 stretch\": say as well what follows from it and would be inherited: name, os.version, properties.__os_version, repositories",
-		"images:\n  - from: Standard_CentOS_6\n    name: Standard_CentOS_7\n    os: {version: \"7.6\"}\n":      "properties.__os_version, repositories, test.required_packages, notes",
+		"images:\n  - from: Standard_CentOS_6\n    name: Standard_CentOS_7\n    os: {version: \"7.6\"}\n":      "properties.__os_version, repositories, test.required_packages, extra_reboot, notes",
 	} {
 		_, err := parse("f.yaml", "/", []byte(text))
 		assert.ErrorContains(t, err, want, text)

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -77,7 +76,6 @@ func killNight(t *testing.T, seed uint64, s site) {
 	tasks, err := f.Tasks(f.Definitions)
 	require.NoError(t, err)
 	require.NoError(t, q.Add(t.Context(), tasks, AddOptions{}))
-	output := new(bytes.Buffer)
 	start := func() *exec.Cmd {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestWorker$", "-test.timeout=5m", "-test.v")
 		cmd.Env = append(os.Environ(), workerDir+"="+s.dir, workerURL+"="+s.url)
@@ -119,9 +117,8 @@ func killNight(t *testing.T, seed uint64, s site) {
 		kills++
 	}
 	report := <-ended
-	data, _ := os.ReadFile(s.file("output"))
-	output.Write(data)
-	require.NotNil(t, report, output)
+	output, _ := os.ReadFile(s.file("output"))
+	require.NotNil(t, report, "%s", output)
 	again := 0
 	for i, d := range f.Definitions {
 		again += judge(t, s, f, d, report.Images[i])

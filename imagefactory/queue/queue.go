@@ -98,7 +98,7 @@ func (q *Queue) openSQLite(ctx context.Context, file string) error {
 	db.SetMaxOpenConns(1) // as River's driver asks for
 	q.now = func(context.Context) (time.Time, error) { return time.Now(), nil }
 	q.close = db.Close
-	return errors.Join(prepare(ctx, q, riversqlite.New(db)))
+	return prepare(ctx, q, riversqlite.New(db))
 }
 
 func (q *Queue) openPostgreSQL(ctx context.Context, url string) error {

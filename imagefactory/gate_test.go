@@ -61,7 +61,7 @@ func TestGateJudges(t *testing.T) {
 func TestGateMistakes(t *testing.T) {
 	for text, want := range map[string]string{
 		"gate: {inspection: {from: hi}}":                                                `f.yaml:6:31: bad threshold "hi": want low, medium, high, critical or never`,
-		"gate: {inspection: {block: [leak]}}":                                           `f.yaml:6:24: gate: inspection: "leak" names none of its findings, leaks, disk, size`,
+		"gate: {inspection: {block: [leak]}}":                                           `f.yaml:6:24: gate: inspection: "leak" names none of its findings, leaks, disk, size, lvm, required-packages, forbidden-packages`,
 		"gate: {signing: {allow: ['[']}}":                                               `gate: signing: bad pattern "["`,
 		"gate: {versions: {allow: ['']}}":                                               `gate: versions: bad pattern ""`,
 		"gate: {tests: {from: never}}":                                                  `gate: tests: from never would release what fails`,

@@ -42,8 +42,10 @@ func (p *product) open(build publish.BuildID, report *ImageReport) (*job, error)
 	if err != nil {
 		return nil, err
 	}
-	if r := j.journal.stage(StageInspect); r != nil {
-		report.Findings = r.Findings
+	for _, s := range []Stage{StageInspect, StageTest} {
+		if r := j.journal.stage(s); r != nil {
+			report.Findings = append(report.Findings, r.Findings...)
+		}
 	}
 	return j, nil
 }

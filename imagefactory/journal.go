@@ -44,8 +44,8 @@ type record struct {
 	Error      string            `json:"error,omitempty"`
 
 	Built    *built    `json:"built,omitempty"`    // of StageBuild
-	Previous string    `json:"previous,omitempty"` // of StageInspect, or an unchanged StageBuild: the release that it compared with
-	Findings []Finding `json:"findings,omitempty"` // of StageInspect
+	Previous string    `json:"previous,omitempty"` // of StageInspect and StageTest, or an unchanged StageBuild: the release that it compared with
+	Findings []Finding `json:"findings,omitempty"` // of StageInspect and StageTest
 }
 
 // What a record's Result may be.

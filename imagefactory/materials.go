@@ -118,9 +118,11 @@ func archived(name string) ([]signing.Resource, error) {
 			return nil
 		}
 		sum := sha256.New()
-		_, err := io.Copy(sum, r)
+		if _, err := io.Copy(sum, r); err != nil {
+			return err
+		}
 		out = append(out, signing.Resource{Name: "config/" + h.Name, Digest: map[string]string{"sha256": hex.EncodeToString(sum.Sum(nil))}})
-		return err
+		return nil
 	})
 	return out, err
 }

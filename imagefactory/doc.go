@@ -63,9 +63,22 @@
 // update, as [Factory.Due] tells. Until then a release is a candidate, on the
 // definition's staging targets and for [Factory.Promote]. A latest that goes unrenewed
 // for too long, because nights fail or nobody decides, is an alarm in the report.
-// [Factory.Updates] is who knows of security updates; without it there are none. It is
-// asked for what is installed in the latest release and in the new one, and when it first
-// told of an update is remembered: the gate counts its days from then.
+// [Factory.Updates] is who knows of security updates; without it a gate that asks for
+// them lets nothing pass. It is asked for what is installed in the latest release and in
+// the new one, and when it first told of an update is remembered: the gate counts its
+// days from then.
+//
+// A release is held to the gate before it is public on a target; what is public on one
+// comes to the others as it is. Waivers of checks are in the definition's test, those of
+// other findings in its gate. An image that would be unchanged is tested anew when a
+// waiver has expired since the latest release was built, or when its profile has a check
+// that this was not held to, and a candidate that is promoted is held to the waivers and
+// the gate of that day.
+//
+// Two things tell that latest is old. Renewal.AlarmDays is of one image and of the
+// nights: none has released it or found it unchanged for so long. Factory.MaxAge is of
+// all images and of what the targets have, whoever put it there: it is older than that,
+// also if it is unchanged.
 //
 // # Supply chain
 //
@@ -74,15 +87,17 @@
 // names the kernels and initial RAM disks with their digests; of others what the
 // builder lists. NAME-BUILD.sources has the packages with their sources in lines, for
 // package advisory, which tells the releases that an advisory is about. Licences are
-// not known yet, and the list says so.
+// those that a Debian's packages declare; where they are not known the list says so.
+// NAME-BUILD.vex.json, where the gate's waivers accept advisories, says which (package
+// vex).
 //
-// NAME-BUILD.provenance.json is SLSA provenance v1. It is level 2 of the build track at
-// most: the build's own process makes the statement, and Key signs it there. With a
-// Signer whose key is in an agent (signing.NewAgentSigner) that process has no key
-// to lose, yet what is signed is still its own word; level 3 takes a signer outside
-// that makes the statement itself. Its materials are the configuration, which holds
-// the elements and the keys of the packages, the list of packages and the mirrors, with
-// the signed indexes that they had; the build machine's own packages are not in it.
+// NAME-BUILD.provenance.json is SLSA provenance v1, and says of which level of the build
+// track it is: 2, or 3 where the image was built on another machine than the factory's
+// and Signer's key is outside this process (signing.NewAgentSigner), so that what runs in
+// a build reaches neither the key nor the statement. Its materials are the configuration
+// and each file in it, among them the elements and the keys of the packages, the list of
+// packages, the mirrors with the signed indexes that they had, and the packages of the
+// build machine, NAME-BUILD.buildhost.
 //
 // # Nothing to build
 //

@@ -119,7 +119,7 @@ type Factory struct {
 
 	// Updates tells the security updates in an image's registered repositories for what
 	// is installed in one of its releases: see [UpdatesFrom]. If nil, none is known: only
-	// the calendar renews latest, and the gate has no versions to judge.
+	// the calendar renews latest, and a gate that asks for versions lets nothing pass.
 	Updates func(ctx context.Context, d *Definition, installed *advisory.Installed) ([]Update, error)
 	// Approve is asked before a release becomes public whose definition demands it
 	// (gate: approval), when everything else lets it pass; several goroutines may call
@@ -150,12 +150,13 @@ type Factory struct {
 	Stop <-chan struct{}
 
 	// MaxAge is how old what is latest on a target may be before the report says that
-	// it is stale, whatever the run itself made; see [publish.CheckFresh]. If 0, it may
-	// have any age.
+	// it is stale, whatever the run itself made, and also if it is unchanged; see
+	// [publish.CheckFresh]. If 0, it may have any age. Of nights that come to nothing,
+	// Renewal.AlarmDays tells.
 	MaxAge time.Duration
 
 	// Progress is called at the beginning and the end of each stage, by one
-	// goroutine at a time. The image goes on when it returns, and others wait
+	// goroutine at a time of a Run or Do. The image goes on when it returns, and others wait
 	// for it where they would call it, so it should be quick and must not wait
 	// for the run. If nil, nothing is called.
 	Progress func(Event)

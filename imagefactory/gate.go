@@ -31,14 +31,14 @@ type Gate struct {
 	Tests Rule `yaml:"tests,omitempty"`
 	// Versions are the security updates of installed packages that Factory.Updates
 	// knows and the image lacks, by the advisory's ID; or unknown (high), it cannot
-	// tell. Default: from never.
+	// tell, or there is none although this rule asks. Default: from never.
 	Versions Rule `yaml:"versions,omitempty"`
 	// VersionsAfterDays is how many days a security update must have been known before
 	// it is found to be missing. The mirror may be late by as much.
 	VersionsAfterDays int `yaml:"versions_after_days,omitempty"`
 	// Signing is about the key: key-expires, in less than 30 days (medium) or 7 (high);
-	// key-in-process (low), the factory was given the secret key and no Signer, whose key
-	// an agent could keep. Default: from never.
+	// key-in-process (low), the factory has no Signer whose key is elsewhere, as an agent
+	// keeps it. Default: from never.
 	Signing Rule `yaml:"signing,omitempty"`
 	// Waivers accept findings up to a day, by their whole IDs: versions.CVE-2026-1234.
 	// Those of checks are in test.
@@ -286,7 +286,7 @@ func (j *job) signingFindings() []Finding {
 	case days(30):
 		add("key-expires", testsuite.Medium, fmt.Sprintf("the key %s does not sign any more in 30 days", key.Fingerprint()))
 	}
-	if j.factory.Signer == nil {
+	if j.factory.keyInProcess() {
 		add("key-in-process", testsuite.Low, "the factory's process has the secret key; an agent could keep it")
 	}
 	return out

@@ -236,6 +236,10 @@ func (f *Factory) publishKey() error {
 	return nil
 }
 
+// keyInProcess reports whether the key that signs is in this process, where a build that
+// runs beside it could reach it.
+func (f *Factory) keyInProcess() bool { return f.Signer == nil || !f.Signer.External() }
+
 // keyEnds reports whether a key of the keyring does not count any more at a time.
 func keyEnds(keyring *signing.Keyring, key *signing.Key, at time.Time) bool {
 	return slices.ContainsFunc(keyring.Pins(), func(p signing.Pin) bool {

@@ -150,7 +150,7 @@ func signedIndexes(ctx context.Context, dir string) ([]signing.Resource, error) 
 // it, and the build runs on another machine than the factory, for it runs as root.
 func (j *job) assurance(built *built) map[string]any {
 	level, key := 2, "in the factory's process"
-	if j.factory.Signer != nil {
+	if !j.factory.keyInProcess() {
 		key = "with an agent outside the factory's process"
 		if built.Elsewhere {
 			level = 3

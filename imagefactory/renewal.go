@@ -33,7 +33,8 @@ type Renewal struct {
 	// makes a renewal due at once. Default: low, every one.
 	SecurityFrom Threshold `yaml:"security_from,omitempty"`
 	// AlarmDays is how many days latest may go unrenewed before there is an alarm: no
-	// night has released the image or found it unchanged since. Default: 45.
+	// night has released the image or found it unchanged since. Default: 45. How old the
+	// release itself may be, Factory.MaxAge says.
 	AlarmDays int `yaml:"alarm_days,omitempty"`
 	// Retire removes, at the end of each night of the image, the releases whose two
 	// years are over: see [Factory.Retire].

@@ -378,7 +378,7 @@ func TestStagingIsDownForLong(t *testing.T) {
 // A night under a clock that ran ahead does not silence the alarm, nor the gate.
 func TestClockThatRanAhead(t *testing.T) {
 	f, d, now, _ := changing(t)
-	f.Updates = func(_ context.Context, _ *Definition, i *advisory.Installed) ([]Update, error) {
+	f.Updates = func(_ context.Context, _ *Definition, _ *advisory.Installed) ([]Update, error) {
 		return []Update{{ID: "CVE-2026-1", Package: "a", Version: "1", FixedIn: "99", Severity: testsuite.High}}, nil
 	}
 	d.Gate.Versions.From, d.Gate.VersionsAfterDays, d.Renewal.AlarmDays = "high", 1, 10

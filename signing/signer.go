@@ -54,6 +54,10 @@ type Signer struct {
 	cfg  *packet.Config
 }
 
+// External reports whether something else than the process's memory holds the private
+// key, as far as the signer was told: SignerConfig.External, or an agent.
+func (s *Signer) External() bool { return s.ext != nil }
+
 // NewSigner returns a signer for the newest part of key (a signing subkey, or
 // else the primary key) that may sign now and whose secret it has. Version 4
 // keys make version 4 signatures, version 6 keys version 6.

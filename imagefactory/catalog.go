@@ -144,7 +144,7 @@ func decodeCatalog(r io.Reader) ([]CatalogEntry, error) {
 		Defaults CatalogEntry `yaml:"defaults"`
 		Systems  []deferred   `yaml:"systems"`
 	}
-	data, err := io.ReadAll(io.LimitReader(r, maxConfig))
+	data, err := io.ReadAll(&whole{r: r, left: maxConfig})
 	if err != nil {
 		return nil, fmt.Errorf("cannot read catalog: %w", err)
 	}

@@ -167,6 +167,12 @@ func (g *Gate) waive(f *Finding, now time.Time) {
 	}
 }
 
+// ofImage is the part of the gate that an image has passed by the time it is sealed.
+func (g *Gate) ofImage() Gate {
+	waivers := slices.DeleteFunc(slices.Clone(g.Waivers), func(w Waiver) bool { return !strings.HasPrefix(w.Check, areaInspection+".") })
+	return Gate{Inspection: g.Inspection, Tests: g.Tests, Waivers: waivers}
+}
+
 func (g *Gate) rule(area string) (Rule, Threshold) {
 	switch area {
 	case areaInspection:
@@ -182,7 +188,7 @@ func (g *Gate) rule(area string) (Rule, Threshold) {
 func (g *Gate) judgeTests(r *testsuite.Report) {
 	for i := range r.Checks {
 		c := &r.Checks[i]
-		if c.Status != testsuite.Fail && c.Status != testsuite.Error {
+		if !slices.Contains([]testsuite.Status{testsuite.Fail, testsuite.Error, testsuite.Flaky}, c.Status) {
 			continue
 		}
 		if matches(g.Tests.Block, c.ID) {

@@ -2,7 +2,7 @@ GO ?= go
 DIST ?= dist
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build nightly test vet lint bench-qcow2 bench-signing bench-publish bench-testsuite bench-website spoil fuzz mutations schema clean
+.PHONY: build nightly test vet lint bench-qcow2 bench-signing bench-publish bench-testsuite bench-website screenshot spoil fuzz mutations schema clean
 
 # The example programs, in bin/.
 build:
@@ -16,7 +16,7 @@ nightly:
 	$(GO) build -o bin/ ./examples/nightly
 	bin/nightly -config examples/nightly/nightly.yaml -out $(DIST) -site $(DIST)/site $(if $(FORCE),-force) $(if $(MIRROR),-mirror $(MIRROR))
 
-# All tests, with the real tools: about half an hour on two cores without KVM.
+# All tests, with the real tools: about three quarters of an hour on two cores without KVM.
 test:
 	.ci/install test
 	$(GO) test -timeout 80m ./...
@@ -43,6 +43,10 @@ bench-publish:
 # 60 images with 30 releases: a whole site, and again after one new release.
 bench-website:
 	$(GO) test ./publish/website -run XXX -bench Write -benchtime 3x -timeout 60m
+
+# The picture of the website in the README.
+screenshot:
+	$(GO) test ./examples/website -run TestPagesInBrowser -count=1 -screenshot $(CURDIR)/docs/website.png
 
 bench-testsuite:
 	$(GO) run ./testsuite/internal/bench -rounds 5

@@ -31,7 +31,11 @@ func (j *job) runTest(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	if err := j.test(ctx, disk); err != nil {
+	j.report.Findings = slices.Clone(j.journal.stage(StageInspect).Findings)
+	before := len(j.report.Findings)
+	err = j.test(ctx, disk)
+	r.Findings = j.report.Findings[before:]
+	if err != nil {
 		return err
 	}
 	return j.wroteTests(ctx, r)
@@ -84,6 +88,9 @@ func (j *job) test(ctx context.Context, disk *guestdisk.Disk) (err error) {
 	}
 	bootTime := j.factory.now().Sub(begun)
 	defer func() { err = errors.Join(err, contain(j.log, "sandbox", "Close", machine.Close)) }()
+	if err := j.rebootExtra(ctx, machine); err != nil {
+		return err
+	}
 	suite.Params.Hostname, suite.Params.OverlayBytes = machine.Hostname, machine.DiskBytes
 	if suite.Params.Declared, err = declaredText(j.log, j.def.Builder.Driver, j.builder, j.def.spec(j.mirrors)); err != nil {
 		return err
@@ -131,7 +138,22 @@ func (j *job) test(ctx context.Context, disk *guestdisk.Disk) (err error) {
 	if !tests.OK() {
 		failed = &TestError{Report: tests}
 	}
-	return errors.Join(ctx.Err(), failed, j.verifyClaims(facts, disk))
+	return errors.Join(ctx.Err(), failed, j.verifyClaims(facts, disk), j.judgeGuest(facts))
+}
+
+// rebootExtra gives the machine the second boot that its first one is not over without.
+func (j *job) rebootExtra(ctx context.Context, m *sandbox.Machine) error {
+	switch {
+	case !j.def.ExtraReboot:
+		return nil
+	case m.Reboot == nil:
+		return fmt.Errorf("the sandbox cannot start the machine again, as extra_reboot needs: %w", errors.ErrUnsupported)
+	}
+	err := contain(j.log, "sandbox", "Reboot", func() error { return m.Reboot(ctx) })
+	if err != nil {
+		return fmt.Errorf("cannot start the machine again, as extra_reboot needs: %w", err)
+	}
+	return nil
 }
 
 func (j *job) bootable() sandbox.Image {
@@ -149,7 +171,7 @@ func (j *job) otherMachines(ctx context.Context, suite *testsuite.Suite, disk *g
 	}
 	m := boots.Start(ctx, boots.Config{
 		Sandbox: j.sandbox(), Image: j.bootable(), Set: j.factory.Boots, UEFI: disk.BootUEFI,
-		Suite: suite, Before: j.bootsBefore(ctx),
+		Suite: suite, Before: j.bootsBefore(ctx), ExtraReboot: j.def.ExtraReboot,
 	})
 	return m, m.First
 }

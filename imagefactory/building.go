@@ -18,7 +18,8 @@ const archiveSuffix = ".config.tar.gz"
 
 // Build builds the image of a definition and does nothing else: no test, no release. It
 // makes the directory out, which must not exist, with NAME-BUILD.qcow2, .packages,
-// .config.tar.gz and .build.log, as rebuild.Compare and rebuild.CompareBuilds take them.
+// .config.tar.gz, .build.log and .buildhost, as rebuild.Compare and rebuild.CompareBuilds
+// take them.
 // The work directory is out/.work/NAME/build; it is left where the builder could not free
 // it (builder.Cleanup).
 // Of the factory it needs Builders, and Host and Hosts where the definition is built

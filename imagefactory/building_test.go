@@ -49,7 +49,7 @@ func TestRebuild(t *testing.T) {
 		}
 		return list
 	}
-	require.Equal(t, []string{base + ".build.log", base + ".config.tar.gz", base + ".packages", base + ".qcow2"}, names(out))
+	require.Equal(t, []string{base + ".build.log", base + ".buildhost", base + ".config.tar.gz", base + ".packages", base + ".qcow2"}, names(out))
 	require.ErrorIs(t, other.Rebuild(t.Context(), archive, theirs, out), os.ErrExist, "nothing is replaced")
 
 	// From what it has made itself, with the mirrors of that.

@@ -1,6 +1,7 @@
 package imagefactory
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/opentelekomcloud/go-imagefactory/imagefactory/advisory"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
@@ -27,7 +29,7 @@ func (p *product) candidateDir() string {
 
 // admit decides whether a sealed release becomes public now. It brings it to the
 // staging targets in any case, and holds it as a candidate where it has to wait or the
-// gate does not let it pass.
+// gate does not let it pass. What is public on a target already is not held.
 func (j *job) admit(ctx context.Context, r *publish.Release) (held bool, err error) {
 	if err := j.stageCandidate(ctx, r); err != nil {
 		return false, err
@@ -38,6 +40,9 @@ func (j *job) admit(ctx context.Context, r *publish.Release) (held bool, err err
 		return false, err
 	}
 	j.report.Due = due
+	if due.Latest == r.Index.Build.String() { // it was admitted, and some target waits for it
+		return false, j.writeNights(n)
+	}
 	blocked := j.judge(ctx, r, n)
 	if err := j.writeNights(n); err != nil { // it has when updates were first seen
 		return false, err
@@ -68,18 +73,51 @@ func (j *job) admit(ctx context.Context, r *publish.Release) (held bool, err err
 // judge holds a sealed release to the gate.
 func (j *job) judge(ctx context.Context, r *publish.Release, n *nights) error {
 	findings := j.signingFindings()
-	if j.factory.Updates != nil {
-		list, err := installed(r)
-		var missing []Update
-		if err == nil {
+	var missing []Update
+	var err error
+	switch versions := j.def.Gate.Versions; {
+	case j.factory.Updates != nil:
+		var list *advisory.Installed
+		if list, err = installed(r); err == nil {
 			missing, err = j.updates(ctx, list, n)
 		}
-		if err != nil { // that is no all-clear
-			findings = append(findings, Finding{ID: areaVersions + ".unknown", Severity: testsuite.High, Text: bounded(err.Error())})
-		}
-		findings = append(findings, j.versionFindings(missing, n)...)
+	case versions.From != "" && versions.From != Never || len(versions.Block) > 0:
+		err = errors.New("the gate asks for versions, and the factory has no advisories (Factory.Updates)")
 	}
-	return j.pass(findings)
+	if err != nil { // that is no all-clear
+		findings = append(findings, Finding{ID: areaVersions + ".unknown", Severity: testsuite.High, Text: bounded(err.Error())})
+	}
+	return errors.Join(j.pass(append(findings, j.versionFindings(missing, n)...)), j.judgeTested(r))
+}
+
+// judgeTested holds what is recorded of a release's tests to what the definition says
+// now: since then a waiver may have expired, and checks may count that did not.
+func (j *job) judgeTested(r *publish.Release) error {
+	tests, err := testsOf(r)
+	if err != nil {
+		return err
+	}
+	for i := range tests.Checks {
+		c := &tests.Checks[i]
+		if c.Status == testsuite.Waived && !j.waived(c.ID) {
+			c.Status, c.Reason = testsuite.Fail, "its waiver does not hold any more"
+		}
+		c.Advisory = !Threshold(j.suite.FailFrom).reached(c.Severity, Threshold(testsuite.Low))
+	}
+	j.def.Gate.judgeTests(tests)
+	if len(tests.Bad()) > 0 {
+		return &TestError{Report: tests}
+	}
+	return nil
+}
+
+// testsOf is the test report of a verified release.
+func testsOf(r *publish.Release) (*testsuite.Report, error) {
+	data, err := readRelease(r, r.Index.Image+"-"+r.Index.Build.String()+testReport)
+	if err != nil {
+		return nil, fmt.Errorf("the release has no test report: %w", err)
+	}
+	return testsuite.LoadReport(bytes.NewReader(data))
 }
 
 func (j *job) approve(ctx context.Context) error {
@@ -182,8 +220,8 @@ func pruneStaging(ctx context.Context, t publish.Target, image string) error {
 // Promote makes a candidate public without a new build: the newest where the build is
 // zero. It is taken from the factory's directory or, where that does not have it, from
 // the first of the definition's staging targets that can be read (publish.Source) and
-// has it; its signatures and its content are verified again, and so are the findings of
-// the gate, for which it may by now be too old. Whoever calls Promote approves:
+// has it; its signatures and its content are verified again, and it is held to the gate
+// and the waivers as they are now, for which it may be too old. Whoever calls Promote approves:
 // neither the calendar nor Factory.Approve is asked. To promote again what is public
 // changes nothing. The report is complete also after an error.
 func (f *Factory) Promote(ctx context.Context, definition Definition, build publish.BuildID) (*ImageReport, error) {
@@ -199,10 +237,10 @@ func (f *Factory) Promote(ctx context.Context, definition Definition, build publ
 			err = interrupted(ctx, err)
 		}
 		err = fmt.Errorf("cannot promote a candidate of %s: %w", j.name, err)
-		j.report.Err, j.report.Error = err, bounded(err.Error())
+		j.report.Err, j.report.Error, j.report.Release = err, bounded(err.Error()), j.released()
 		return j.report, err
 	}
-	j.report.Result, j.report.Stage = Published, ""
+	j.report.Result, j.report.Stage, j.report.Release = Published, "", j.released()
 	return j.report, nil
 }
 
@@ -220,8 +258,7 @@ func (j *job) promote(ctx context.Context, build publish.BuildID) error {
 		return err
 	}
 	j.report.Build = r.Index.Build.String()
-	j.report.Checks.Pass, j.report.Checks.Fail, j.report.Checks.Error = r.Index.Tests.Pass, r.Index.Tests.Fail, r.Index.Tests.Error
-	j.report.Checks.Waived, j.report.Checks.Skipped = r.Index.Tests.Waived, r.Index.Tests.Skipped
+	j.report.Checks = testsuite.Summary(r.Index.Tests)
 	n := j.readNights()
 	if err := errors.Join(j.judge(ctx, r, n), j.writeNights(n)); err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -39,6 +38,9 @@ type CatalogEntry struct {
 	MinDiskBytes Size   `yaml:"min_disk"` // smallest disk that it may be put on
 	LVM          bool   `yaml:"lvm"`      // the root disk is a volume group: see [Definition]
 	User         string `yaml:"user"`     // login user; empty for Windows
+	// ExtraReboot says that the first boot is not over before another one, of which
+	// Notes tell: see [Definition].
+	ExtraReboot bool `yaml:"extra_reboot"`
 
 	// Capabilities are what the image is registered for.
 	Capabilities capabilities.Set `yaml:"capabilities"`
@@ -58,8 +60,8 @@ type CatalogEntry struct {
 	// the vendor's instead.
 	Repositories []Repository `yaml:"repositories"`
 
-	RequiredPackages  []string `yaml:"required_packages"`  // by name
-	ForbiddenPackages []string `yaml:"forbidden_packages"` // patterns, as in [Test]
+	RequiredPackages  []PackageRelation `yaml:"required_packages"`
+	ForbiddenPackages []PackageRelation `yaml:"forbidden_packages"`
 
 	Notes   []string `yaml:"notes"` // known issues, for reports
 	Waivers []Waiver `yaml:"waivers"`
@@ -123,8 +125,18 @@ func (s system) image(d deferred) (CatalogEntry, error) {
 	e := i.CatalogEntry
 	e.Upstream = append(e.Upstream, i.MoreUpstream...)
 	e.Repositories = append(e.Repositories, i.MoreRepositories...)
-	e.Notes = append(e.Notes, i.MoreNotes...)
+	e.Notes = withRebootNote(append(e.Notes, i.MoreNotes...), e.ExtraReboot)
 	return e, err
+}
+
+// rebootNote is the known issue of images with an extra reboot.
+const rebootNote = "The kernel sees the grown partition only after a reboot, so the first boot takes about a minute longer."
+
+func withRebootNote(notes []string, extraReboot bool) []string {
+	if extraReboot && !slices.Contains(notes, rebootNote) {
+		return append(slices.Clone(notes), rebootNote)
+	}
+	return notes
 }
 
 func decodeCatalog(r io.Reader) ([]CatalogEntry, error) {
@@ -132,7 +144,7 @@ func decodeCatalog(r io.Reader) ([]CatalogEntry, error) {
 		Defaults CatalogEntry `yaml:"defaults"`
 		Systems  []deferred   `yaml:"systems"`
 	}
-	data, err := io.ReadAll(io.LimitReader(r, maxConfig))
+	data, err := io.ReadAll(&whole{r: r, left: maxConfig})
 	if err != nil {
 		return nil, fmt.Errorf("cannot read catalog: %w", err)
 	}
@@ -206,7 +218,7 @@ func (e CatalogEntry) check() error {
 	if (e.Support != Supported) != (e.SupportNote != "") {
 		errs = append(errs, fmt.Errorf("support %q with support_note %q", e.Support, e.SupportNote))
 	}
-	return errors.Join(append(errs, e.checkCapabilities(), checkForbidden(e.ForbiddenPackages, e.RequiredPackages))...)
+	return errors.Join(append(errs, e.checkCapabilities(), checkPackages(e.Distribution, e.RequiredPackages, e.ForbiddenPackages))...)
 }
 
 func (e CatalogEntry) checkCapabilities() error {
@@ -224,39 +236,10 @@ func (e CatalogEntry) checkCapabilities() error {
 	return errors.Join(errs...)
 }
 
-// checkForbidden reports patterns that cannot be matched, and required packages
-// that are forbidden.
-func checkForbidden(patterns, required []string) error {
-	var errs []error
-	for _, pattern := range patterns {
-		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
-			errs = append(errs, fmt.Errorf("forbidden_packages: bad pattern %q", pattern))
-		}
-	}
-	for _, name := range forbidden(patterns, required) {
-		errs = append(errs, fmt.Errorf("forbidden_packages: %s is required", name))
-	}
-	return errors.Join(errs...)
-}
-
-// forbidden returns the packages that a pattern of [path.Match] is for.
-func forbidden(patterns, packages []string) []string {
-	var found []string
-	for _, name := range packages {
-		if slices.ContainsFunc(patterns, func(pattern string) bool {
-			match, _ := path.Match(pattern, name)
-			return match
-		}) {
-			found = append(found, name)
-		}
-	}
-	return found
-}
-
 func (e CatalogEntry) clone() CatalogEntry {
 	e.Upstream, e.Notes = slices.Clone(e.Upstream), slices.Clone(e.Notes)
 	// An image without packages has the same definition, whether the file says [] or nothing.
-	e.RequiredPackages, e.ForbiddenPackages = append([]string(nil), e.RequiredPackages...), append([]string(nil), e.ForbiddenPackages...)
+	e.RequiredPackages, e.ForbiddenPackages = append([]PackageRelation(nil), e.RequiredPackages...), append([]PackageRelation(nil), e.ForbiddenPackages...)
 	e.Waivers, e.Repositories = slices.Clone(e.Waivers), slices.Clone(e.Repositories)
 	e.Alternatives = slices.Clone(e.Alternatives)
 	for i, r := range e.Repositories {

@@ -107,13 +107,13 @@ func TestCatalogFacts(t *testing.T) {
 		if e.Distribution == windows {
 			continue
 		}
-		assert.Equal(t, is("BMS"), slices.Contains(e.RequiredPackages, "bms-network-config"), name)
+		assert.Equal(t, is("BMS"), slices.Contains(relationNames(e.RequiredPackages), "bms-network-config"), name)
 		assert.True(t, e.Capabilities.Has(capabilities.CloudInit), name)
-		assert.Equal(t, e.Capabilities.Has(capabilities.UVPMonitor), slices.Contains(e.RequiredPackages, "uvp-monitor"), name)
+		assert.Equal(t, e.Capabilities.Has(capabilities.UVPMonitor), slices.Contains(relationNames(e.RequiredPackages), "uvp-monitor"), name)
 		assert.Equal(t, !canonical && !is("BMS") && e.Distribution != "redhat", e.Capabilities.Has(capabilities.UVPMonitor), name)
 		packaged := slices.Contains([]string{"opensuse", "sles", "centos", "oraclelinux", "euleros"}, e.Distribution)
 		driverPackage := func(p string) bool { return strings.Contains(p, "ixgbevf216") }
-		assert.Equal(t, packaged && !is("BMS"), slices.ContainsFunc(e.RequiredPackages, driverPackage), name)
+		assert.Equal(t, packaged && !is("BMS"), slices.ContainsFunc(relationNames(e.RequiredPackages), driverPackage), name)
 		assert.Equal(t, e.Distribution == "redhat", len(e.ForbiddenPackages) > 0, name)
 	}
 	assert.Len(t, used, len(osVersions))
@@ -236,7 +236,7 @@ func TestCatalogStates(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, Broken, oracle6.Support)
 	assert.Contains(t, oracle6.SupportNote, "December 2016")
-	assert.Subset(t, oracle6.RequiredPackages, []string{"kmod-uvpmod", "kmod-ixgbevf216"})
+	assert.Subset(t, relationNames(oracle6.RequiredPackages), []string{"kmod-uvpmod", "kmod-ixgbevf216"})
 	for _, e := range Catalog() {
 		assert.Equal(t, e.Name.Class == Beta, e.Support == InBeta, e.Name)
 		said := slices.ContainsFunc(e.Definition().Notes, func(note string) bool { return strings.HasPrefix(note, string(e.Support)+": ") })
@@ -266,7 +266,7 @@ func TestLookupImage(t *testing.T) {
 	e.Notes, e.RequiredPackages[0], e.Repositories[0].URL = nil, "x", "y"
 	again, err := LookupImage("Standard_CentOS_7")
 	require.NoError(t, err)
-	assert.Equal(t, "cloud-init", again.RequiredPackages[0], "a caller cannot change the catalog")
+	assert.Equal(t, PackageRelation("cloud-init"), again.RequiredPackages[0], "a caller cannot change the catalog")
 	assert.NotEqual(t, "y", again.Repositories[0].URL)
 }
 

@@ -38,8 +38,12 @@ type Definition struct {
 	// least DiskBytes, which is the default.
 	MinDiskBytes Size `yaml:"min_disk,omitempty"`
 	// LVM says that the root file system is on a logical volume. A larger disk
-	// leaves room that its owner has to give to the volumes.
+	// leaves room that its owner has to give to the volumes. An image without a volume
+	// for it is not booted: see [Gate.Inspection].
 	LVM bool `yaml:"lvm,omitempty"`
+	// ExtraReboot says that the kernel sees the grown partition only after another
+	// boot: the image is judged after one more, and a note says so.
+	ExtraReboot bool `yaml:"extra_reboot,omitempty"`
 	// User is the login user. Default: linux.
 	User string `yaml:"user,omitempty"`
 
@@ -174,12 +178,14 @@ type Test struct {
 	Profile string `yaml:"profile,omitempty"`
 	// FailFrom is the severity from which a failed check keeps the image from being
 	// released: low, medium, high or critical. Default: low, every one.
-	FailFrom         testsuite.Severity `yaml:"fail_from,omitempty"`
-	Waivers          []Waiver           `yaml:"waivers,omitempty"`
-	RequiredPackages []string           `yaml:"required_packages,omitempty"`
-	// ForbiddenPackages are patterns of [path.Match], such as *uvp*, for the
-	// names of packages that must not be installed.
-	ForbiddenPackages []string `yaml:"forbidden_packages,omitempty"`
+	FailFrom testsuite.Severity `yaml:"fail_from,omitempty"`
+	Waivers  []Waiver           `yaml:"waivers,omitempty"`
+	// RequiredPackages must be installed, such as openssh-server >= 1:9.2p1-2+deb12u3.
+	// An image that lacks one is not booted: see [Gate.Inspection].
+	RequiredPackages []PackageRelation `yaml:"required_packages,omitempty"`
+	// ForbiddenPackages must not be installed. Their names are patterns of [path.Match],
+	// such as *uvp*. An image that has one is not booted either.
+	ForbiddenPackages []PackageRelation `yaml:"forbidden_packages,omitempty"`
 }
 
 // Waiver accepts a failing check up to and including the day Expires (UTC).
@@ -383,7 +389,7 @@ func (d *Definition) Complete() error {
 	if late := d.FirstBoot &^ capabilities.FirstBoot; late != 0 {
 		check(false, "first_boot: the drivers of %s do not come with the first boot", late)
 	}
-	for _, err := range unjoin(checkForbidden(d.Test.ForbiddenPackages, d.Test.RequiredPackages)) {
+	for _, err := range unjoin(checkPackages(d.OS.Distribution, d.Test.RequiredPackages, d.Test.ForbiddenPackages)) {
 		errs = append(errs, fmt.Errorf("test: %w", err))
 	}
 	spec := d.spec(maps.Clone(d.Mirrors))
@@ -406,6 +412,7 @@ func (d *Definition) setDefaults() {
 	setDefault(&d.OS.Codename, d.OS.codename())
 	setDefault(&d.Test.Profile, "otc")
 	setDefault(&d.UVPMonitor.State, testsuite.UVPRequired)
+	d.Notes = withRebootNote(d.Notes, d.ExtraReboot)
 	if d.MinDiskBytes == 0 {
 		d.MinDiskBytes = d.DiskBytes
 	}

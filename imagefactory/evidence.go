@@ -12,16 +12,12 @@ import (
 )
 
 // verifyClaims holds what the definition claims against what was found in the
-// machine that the image was booted as: the architecture, the capabilities, and
-// that forbidden packages are absent.
+// machine that the image was booted as: the architecture and the capabilities.
 func (p *product) verifyClaims(facts testsuite.Facts, disk *guestdisk.Disk) error {
 	d := p.def
 	e, err := EvidenceFrom(facts, disk, d.OS.Arch)
 	if err != nil {
 		return err
-	}
-	if found := forbidden(d.Test.ForbiddenPackages, e.Packages); len(found) > 0 {
-		return fmt.Errorf("forbidden packages are installed: %s", strings.Join(found, ", "))
 	}
 	if d.Capabilities == 0 {
 		return nil

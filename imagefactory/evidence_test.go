@@ -123,13 +123,6 @@ func TestArchitectureIsTheGuests(t *testing.T) {
 	require.ErrorContains(t, report.Images[0].Err, "should be for arm64, but its kernel is for amd64")
 }
 
-func TestForbiddenPackagesFail(t *testing.T) {
-	p, disk := &product{def: &Definition{OS: OS{Arch: "amd64"}, Test: Test{ForbiddenPackages: []string{"uvp-monitor", "otc-tools"}}}}, &guestdisk.Disk{BootBIOS: true}
-	require.NoError(t, p.verifyClaims(debian12(), disk))
-	p.def.Test.ForbiddenPackages = append(p.def.Test.ForbiddenPackages, "chrony")
-	assert.ErrorContains(t, p.verifyClaims(debian12(), disk), "forbidden packages are installed: chrony")
-}
-
 // A release says what its image can do.
 func TestReleaseCarriesFlagsAndNotes(t *testing.T) {
 	f, d := newFactory(t)

@@ -92,7 +92,7 @@ type Factory struct {
 	// Required. Releases are verified against it and the keys that it follows; Dir belongs
 	// to the key that it was used with first, until [RotateKey] changes that.
 	Key *signing.Key
-	// Signer signs with the key. If nil, one is made from Key.
+	// Signer signs with the key, and no other. If nil, one is made from Key.
 	Signer *signing.Signer
 
 	// CrossCheck, if not nil, reads each built qcow2 image, which is safe and
@@ -203,9 +203,7 @@ func (f *Factory) begin(definitions []Definition) ([]*product, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What was not tested is nobody's business: .work is the owner's alone, also
-	// where the directory is served.
-	if err := errors.Join(os.MkdirAll(f.Dir, 0o755), os.MkdirAll(filepath.Join(f.Dir, workName), 0o700)); err != nil {
+	if err := makeWork(f.Dir); err != nil {
 		return nil, fmt.Errorf("cannot make the factory's directory: %w", err)
 	}
 	return products, f.publishKey()
@@ -239,6 +237,9 @@ func (f *Factory) prepare(definitions []Definition) ([]*product, error) {
 	err = contain(f.logger(), "the signing key", "", func() (err error) {
 		if keyring, err = f.keyring(); err == nil && signer == nil {
 			signer, err = signing.NewSigner(f.Key, signing.SignerConfig{Time: f.Now})
+		}
+		if err == nil && signer.Fingerprint() != f.Key.Fingerprint() {
+			err = fmt.Errorf("the signer's is %s, and Key is %s", signer.Fingerprint(), f.Key.Fingerprint())
 		}
 		return err
 	})

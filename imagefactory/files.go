@@ -367,7 +367,7 @@ func writeKeyring(name string, spec builder.Spec) error {
 		if err != nil {
 			return err
 		}
-		data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+		data, err := io.ReadAll(&whole{r: f, left: maxKeyFile})
 		if err := errors.Join(err, f.Close()); err != nil {
 			return err
 		}
@@ -428,5 +428,25 @@ func unzip(data []byte) (io.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return io.LimitReader(z, maxFiles), nil
+	return &whole{r: z, left: maxFiles}, nil
+}
+
+var errTooLong = errors.New("it is longer than is read")
+
+// whole reads what has at most so many bytes; the end of more is an error.
+type whole struct {
+	r    io.Reader
+	left int64
+}
+
+func (w *whole) Read(p []byte) (int, error) {
+	if int64(len(p)) > w.left+1 {
+		p = p[:w.left+1]
+	}
+	n, err := w.r.Read(p)
+	if int64(n) > w.left {
+		return int(w.left), errTooLong
+	}
+	w.left -= int64(n)
+	return n, err
 }

@@ -1,6 +1,7 @@
 package imagefactory
 
 import (
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -172,4 +173,15 @@ func TestOpenKeyOfAPipe(t *testing.T) {
 	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
 	_, _, err := OpenKey(pipe)
 	require.EqualError(t, err, "cannot load the secret key "+pipe+": not a regular file")
+}
+
+// What is too long is an error and not shorter: what comes behind would not count.
+func TestWhole(t *testing.T) {
+	_, err := decodeCatalog(io.MultiReader(strings.NewReader("systems: []\n#"), strings.NewReader(strings.Repeat("x", maxConfig)), strings.NewReader("\nsystems: twice\n")))
+	require.ErrorIs(t, err, errTooLong)
+	for text, want := range map[string]error{"": nil, "abc": nil, "abcd": nil, "abcde": errTooLong} {
+		got, err := io.ReadAll(&whole{r: strings.NewReader(text), left: 4})
+		require.ErrorIs(t, err, want, text)
+		require.Equal(t, text[:min(len(text), 4)], string(got))
+	}
 }

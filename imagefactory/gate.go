@@ -22,7 +22,9 @@ import (
 type Gate struct {
 	// Inspection is about the image file: leaks (low), clusters that nothing uses;
 	// disk (medium), a disk that is not as it should be; size (high), another virtual
-	// size than the definition's. Default: from medium.
+	// size than the definition's; lvm (high), no logical volume for the root file system
+	// that the definition says is on one; and about what is installed: required-packages and
+	// forbidden-packages (high). Default: from medium.
 	Inspection Rule `yaml:"inspection,omitempty"`
 	// Tests are by the checks' own severities and IDs. From is the same as test's
 	// fail_from, and only one of them may be said. Default: from low.
@@ -122,7 +124,7 @@ const (
 )
 
 var findingNames = map[string][]string{
-	areaInspection: {"leaks", "disk", "size"},
+	areaInspection: {"leaks", "disk", "size", "lvm", requiredPackages, forbiddenPackages},
 	areaSigning:    {"key-expires", "key-in-process"},
 	areaVersions:   nil, // any
 }
@@ -165,6 +167,12 @@ func (g *Gate) waive(f *Finding, now time.Time) {
 	}
 }
 
+// ofImage is the part of the gate that an image has passed by the time it is sealed.
+func (g *Gate) ofImage() Gate {
+	waivers := slices.DeleteFunc(slices.Clone(g.Waivers), func(w Waiver) bool { return !strings.HasPrefix(w.Check, areaInspection+".") })
+	return Gate{Inspection: g.Inspection, Tests: g.Tests, Waivers: waivers}
+}
+
 func (g *Gate) rule(area string) (Rule, Threshold) {
 	switch area {
 	case areaInspection:
@@ -180,7 +188,7 @@ func (g *Gate) rule(area string) (Rule, Threshold) {
 func (g *Gate) judgeTests(r *testsuite.Report) {
 	for i := range r.Checks {
 		c := &r.Checks[i]
-		if c.Status != testsuite.Fail && c.Status != testsuite.Error {
+		if !slices.Contains([]testsuite.Status{testsuite.Fail, testsuite.Error, testsuite.Flaky}, c.Status) {
 			continue
 		}
 		if matches(g.Tests.Block, c.ID) {

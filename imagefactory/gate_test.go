@@ -61,7 +61,7 @@ func TestGateJudges(t *testing.T) {
 func TestGateMistakes(t *testing.T) {
 	for text, want := range map[string]string{
 		"gate: {inspection: {from: hi}}":                                                `f.yaml:6:31: bad threshold "hi": want low, medium, high, critical or never`,
-		"gate: {inspection: {block: [leak]}}":                                           `f.yaml:6:24: gate: inspection: "leak" names none of its findings, leaks, disk, size`,
+		"gate: {inspection: {block: [leak]}}":                                           `f.yaml:6:24: gate: inspection: "leak" names none of its findings, leaks, disk, size, lvm, required-packages, forbidden-packages`,
 		"gate: {signing: {allow: ['[']}}":                                               `gate: signing: bad pattern "["`,
 		"gate: {versions: {allow: ['']}}":                                               `gate: versions: bad pattern ""`,
 		"gate: {tests: {from: never}}":                                                  `gate: tests: from never would release what fails`,
@@ -305,4 +305,82 @@ func TestPromotionFromStaging(t *testing.T) {
 	_, err = third2.Promote(t.Context(), d, publish.BuildID{})
 	require.Error(t, err)
 	require.NoDirExists(t, filepath.Join(third2.Dir, d.Name))
+}
+
+func until(text string) Date {
+	d, err := time.Parse(time.DateOnly, text)
+	if err != nil {
+		panic(err)
+	}
+	return Date{d}
+}
+
+// A candidate that passed its tests by what does not hold any more is not promoted.
+func TestPromoteJudgesTestsAgain(t *testing.T) {
+	for name, lose := range map[string]func(*Definition, *time.Time){
+		"expired":     func(_ *Definition, now *time.Time) { *now = now.AddDate(0, 1, 0) },
+		"taken back":  func(d *Definition, _ *time.Time) { d.Test.Waivers = nil },
+		"it counts":   func(d *Definition, _ *time.Time) { d.Gate.Tests.Allow = nil },
+		"by severity": func(d *Definition, _ *time.Time) { d.Gate.Tests = Rule{From: "medium"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, d, now, _ := changing(t)
+			f.Profiles = []testsuite.Profile{{Name: "otc", Checks: []testsuite.Check{
+				passing("own.one"), judged("own.two", testsuite.Fail), judged("own.three", testsuite.Fail),
+			}}}
+			d.Gate.Approval, d.Gate.Tests.Allow = true, []string{"own.three"}
+			d.Test.Waivers = []Waiver{{Check: "own.two", Reason: "r", Expires: until("2026-01-15")}}
+			got := night(t, f, d)
+			require.Equal(t, Candidate, got.Result, got.Error)
+			good, then := d, *now
+			lose(&d, now)
+			_, err := f.Promote(t.Context(), d, publish.BuildID{})
+			var failed *TestError
+			require.ErrorAs(t, err, &failed)
+			*now = then
+			image, err := f.Promote(t.Context(), good, publish.BuildID{})
+			require.NoError(t, err)
+			require.Equal(t, d.Name+"/"+got.Build, image.Release)
+		})
+	}
+}
+
+// Versions that nobody can tell give no all-clear.
+func TestGateOfVersionsWithoutAdvisories(t *testing.T) {
+	f, d, _, _ := changing(t)
+	d.Gate.Versions.From = "high"
+	got := night(t, f, d)
+	require.Equal(t, Failed, got.Result)
+	require.Contains(t, got.Error, "versions.unknown (high): ")
+	d.Gate.Versions.From = Never
+	require.Equal(t, Published, night(t, f, d).Result)
+}
+
+// What the gate finds is told once, however often a target is tried.
+func TestFindingsAreToldOnce(t *testing.T) {
+	f, d, _, _ := changing(t)
+	_, push, _ := shelf(t, f)
+	f.Limits = Limits{Pause: time.Nanosecond}
+	tries := 0
+	f.Progress = func(e Event) {
+		if *push = nil; e.Stage == StagePublish && !e.Done {
+			if tries++; tries < 3 {
+				*push = status(503)
+			}
+		}
+	}
+	d.Publish = []Component{{Driver: "shelf"}}
+	got := night(t, f, d)
+	require.Equal(t, Published, got.Result, got.Error)
+	require.Equal(t, 3, tries)
+	require.Len(t, got.Findings, 1, "key-in-process")
+}
+
+// A check that the gate allows may fail, also now and then.
+func TestGateAllowsFlaky(t *testing.T) {
+	r := &testsuite.Report{Checks: []testsuite.Result{{ID: "own.one", Status: testsuite.Flaky, First: &testsuite.First{Status: testsuite.Fail}}}}
+	(&Gate{Tests: Rule{Allow: []string{"own.*"}}}).judgeTests(r)
+	require.Empty(t, r.Bad())
+	(&Gate{Tests: Rule{Block: []string{"own.*"}}}).judgeTests(r)
+	require.Len(t, r.Bad(), 1)
 }

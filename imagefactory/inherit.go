@@ -19,7 +19,7 @@ func (e CatalogEntry) Definition() Definition {
 	e = e.clone()
 	d := Definition{
 		Name: e.Name.String(), OS: OS{Distribution: e.Distribution, Version: e.Version},
-		DiskBytes: e.DiskBytes, MinDiskBytes: e.MinDiskBytes, LVM: e.LVM, User: e.User,
+		DiskBytes: e.DiskBytes, MinDiskBytes: e.MinDiskBytes, LVM: e.LVM, ExtraReboot: e.ExtraReboot, User: e.User,
 		Builder: Component{Driver: e.Driver}, Repositories: e.Repositories, UVPMonitor: e.uvpMonitor(),
 		Test:         Test{Waivers: e.Waivers, RequiredPackages: e.RequiredPackages, ForbiddenPackages: e.ForbiddenPackages},
 		Capabilities: e.Capabilities, FirstBoot: e.FirstBoot, Properties: e.systemProperties(), Notes: e.Notes,
@@ -34,9 +34,9 @@ func (e CatalogEntry) Definition() Definition {
 func (e CatalogEntry) uvpMonitor() UVPMonitor {
 	const agent = "uvp-monitor"
 	switch {
-	case slices.Contains(e.RequiredPackages, agent):
+	case slices.Contains(relationNames(e.RequiredPackages), agent):
 		return UVPMonitor{State: testsuite.UVPRequired}
-	case len(forbidden(e.ForbiddenPackages, []string{agent})) > 0:
+	case forbids(e.ForbiddenPackages, agent):
 		return UVPMonitor{State: testsuite.UVPForbidden, Reason: "the vendor allows no custom packages"}
 	}
 	return UVPMonitor{State: testsuite.UVPOptional, Reason: "the catalog does not demand it of " + e.Name.String()}
@@ -47,9 +47,9 @@ func (e CatalogEntry) uvpMonitor() UVPMonitor {
 type heir struct {
 	Test struct { // instead of the Definition's
 		Test          `yaml:",inline"`
-		MoreWaivers   []Waiver `yaml:"waivers+"`
-		MoreRequired  []string `yaml:"required_packages+"`
-		MoreForbidden []string `yaml:"forbidden_packages+"`
+		MoreWaivers   []Waiver          `yaml:"waivers+"`
+		MoreRequired  []PackageRelation `yaml:"required_packages+"`
+		MoreForbidden []PackageRelation `yaml:"forbidden_packages+"`
 	} `yaml:"test"`
 	Definition       `yaml:",inline"`
 	MoreRepositories []Repository `yaml:"repositories+"`
@@ -168,7 +168,9 @@ func stale(node *strictyaml.Node, inherited, d Definition) error {
 		}
 		return nil
 	}
-	versioned := func(names []string) bool { return slices.ContainsFunc(names, hasVersion.MatchString) }
+	versioned := func(packages []PackageRelation) bool {
+		return slices.ContainsFunc(packages, func(r PackageRelation) bool { return hasVersion.MatchString(string(r)) })
+	}
 	var missing []string
 	for _, field := range []struct {
 		key, sub string
@@ -181,6 +183,7 @@ func stale(node *strictyaml.Node, inherited, d Definition) error {
 		{"test", "required_packages", versioned(inherited.Test.RequiredPackages)},
 		{"test", "forbidden_packages", versioned(inherited.Test.ForbiddenPackages)},
 		{"test", "waivers", len(inherited.Test.Waivers) > 0},
+		{"extra_reboot", "", inherited.ExtraReboot},
 		{"notes", "", len(inherited.Notes) > 0},
 	} {
 		said, name := node.Get(field.key), field.key

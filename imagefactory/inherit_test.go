@@ -35,7 +35,7 @@ func TestDefinitionInherits(t *testing.T) {
 	assert.Equal(t, 5*GiB, d.DiskBytes)
 	assert.Equal(t, 6*GiB, d.MinDiskBytes)
 	assert.Equal(t, "dib", d.Builder.Driver)
-	assert.Equal(t, []string{"chrony"}, d.Test.RequiredPackages)
+	assert.Equal(t, []PackageRelation{"chrony"}, d.Test.RequiredPackages)
 	assert.Equal(t, "otc", d.Test.Profile)
 	assert.Equal(t, capabilities.KVMVirtio|capabilities.BIOS|capabilities.CloudInit, d.Capabilities)
 	assert.Equal(t, map[string]string{
@@ -51,7 +51,7 @@ func TestDefinitionInherits(t *testing.T) {
 
 	e, err := LookupImage("Standard_Debian_9")
 	require.NoError(t, err)
-	assert.Equal(t, []string{"cloud-init", "uvp-monitor", "otc-tools", "rng-tools"}, e.RequiredPackages, "the catalog is as it was")
+	assert.Equal(t, []PackageRelation{"cloud-init", "uvp-monitor", "otc-tools", "rng-tools"}, e.RequiredPackages, "the catalog is as it was")
 }
 
 // Every entry that is built makes a definition that is complete, and says the
@@ -190,7 +190,7 @@ func TestInheritingForAnotherReleaseNamesWhatIsStale(t *testing.T) {
 		next + "    name: A_1\n" + version + strings.Replace(repositories, "repositories", "repositories+", 1): "would be inherited: repositories",
 		image + "    os: {distribution: ubuntu}\n":                                                             "f.yaml:3:24: ubuntu is not the distribution of Standard_Debian_9, which is debian",
 		image + "    os: {codename: buster}\n":                                                                 "f.yaml:3:9: release \"9 buster\" is not that of Standard_Debian_9, which is \"9 stretch\": say as well what follows from it and would be inherited: name, os.version, properties.__os_version, repositories",
-		"images:\n  - from: Standard_CentOS_6\n    name: Standard_CentOS_7\n    os: {version: \"7.6\"}\n":      "properties.__os_version, repositories, test.required_packages, notes",
+		"images:\n  - from: Standard_CentOS_6\n    name: Standard_CentOS_7\n    os: {version: \"7.6\"}\n":      "properties.__os_version, repositories, test.required_packages, extra_reboot, notes",
 	} {
 		_, err := parse("f.yaml", "/", []byte(text))
 		assert.ErrorContains(t, err, want, text)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/opentelekomcloud/go-imagefactory/qcow2"
 	"github.com/opentelekomcloud/go-imagefactory/qcow2/guestdisk"
@@ -16,15 +17,21 @@ import (
 // diskSuffix is a file of the run: what the image's disk holds. It is not released.
 const diskSuffix = ".disk.json"
 
-// runInspect looks at an image that is another than the latest release.
+// runInspect looks at an image that is another than the latest release. What it has
+// installed is judged in any case: the definition may demand more by now.
 func (j *job) runInspect(ctx context.Context, r *record) error {
+	j.report.Findings = nil
+	err := j.judgeBuilt()
+	r.Findings = j.report.Findings
+	if err != nil {
+		return err
+	}
 	if unchanged, err := j.unchanged(ctx, r); unchanged || err != nil {
 		if err == nil {
 			r.Result = resultUnchanged
 		}
 		return err
 	}
-	j.report.Findings = nil
 	disk, err := j.inspect(ctx)
 	r.Findings = j.report.Findings
 	if err != nil {
@@ -105,10 +112,27 @@ func (j *job) inspect(ctx context.Context) (*guestdisk.Disk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot inspect the image's disk: %w", err)
 	}
+	if j.def.LVM && !hasVolumes(disk) {
+		found("lvm", testsuite.High, "no volume group on the disk has a volume for a file system, the definition says lvm")
+	}
 	for _, problem := range disk.Problems {
 		found("disk", testsuite.Medium, "the image's disk: %s", problem)
 	}
 	return disk, j.pass(findings)
+}
+
+// hasVolumes reports whether a volume group on the disk has a volume that may be the
+// root file system: that has one, or whose place is not simple enough to look there.
+func hasVolumes(d *guestdisk.Disk) bool {
+	contents := []*guestdisk.Content{d.Content}
+	for _, p := range d.Partitions {
+		contents = append(contents, p.Content)
+	}
+	return slices.ContainsFunc(contents, func(c *guestdisk.Content) bool {
+		return c != nil && c.Type == "LVM2_member" && slices.ContainsFunc(c.Volumes, func(v guestdisk.Volume) bool {
+			return v.Content == nil || slices.Contains([]string{"ext2", "ext3", "ext4", "xfs", "btrfs"}, v.Content.Type)
+		})
+	})
 }
 
 // inspectDisk tells what the guest's disk holds. It must not begin as an image:

@@ -135,14 +135,11 @@ func (j *job) readInventory() (*inventory, error) {
 	if data, err = j.packageList(); err != nil {
 		return nil, err
 	}
-	for line := range strings.Lines(string(data)) {
-		f := strings.Fields(line)
-		if len(f) != 3 {
-			return nil, errors.New("a line of the packages is not \"name version arch\"")
-		}
-		v.Packages = append(v.Packages, sbom.Package{Name: f[0], Version: f[1], Arch: f[2]})
+	packages, err := parsePackageList(data)
+	for _, p := range packages {
+		v.Packages = append(v.Packages, sbom.Package{Name: p.Name, Version: p.Version, Arch: p.Arch})
 	}
-	return &v, nil
+	return &v, err
 }
 
 // writeSBOM writes the bill of materials and, where they are known, the packages'

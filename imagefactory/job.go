@@ -42,8 +42,10 @@ func (p *product) open(build publish.BuildID, report *ImageReport) (*job, error)
 	if err != nil {
 		return nil, err
 	}
-	if r := j.journal.stage(StageInspect); r != nil {
-		report.Findings = r.Findings
+	for _, s := range []Stage{StageInspect, StageTest} {
+		if r := j.journal.stage(s); r != nil {
+			report.Findings = append(report.Findings, r.Findings...)
+		}
 	}
 	return j, nil
 }
@@ -67,7 +69,7 @@ func (j *job) turn(ctx context.Context, t Task) error {
 	switch {
 	case j.journal.DefinitionSHA256 != j.digest:
 		return fmt.Errorf("%w: it is of another definition now, or what that refers to", errStale)
-	case t.Again:
+	case t.Again && (j.journal.Result == "" || j.journal.Result == Failed):
 		j.journal.forget(t.Stage)
 		j.journal.end("", time.Time{})
 	case j.journal.Result == Failed:

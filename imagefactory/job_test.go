@@ -123,7 +123,11 @@ func stageDone(t *testing.T, j *job, s Stage) {
 func fakeTest(t *testing.T, j *job) {
 	t.Helper()
 	require.NoError(t, j.perform(t.Context(), StageTest, func(ctx context.Context, r *record) error {
-		tests := &testsuite.Report{Profile: "otc", Checks: []testsuite.Result{{ID: "a.b", Status: testsuite.Pass}}, Summary: testsuite.Summary{Pass: 59}}
+		tests := &testsuite.Report{Profile: "otc"}
+		for _, c := range j.suite.Profile.Checks {
+			tests.Checks = append(tests.Checks, testsuite.Result{ID: c.ID, Status: testsuite.Pass})
+			tests.Summary.Pass++
+		}
 		facts := testsuite.Facts{Facts: map[string]testsuite.Fact{"script": {Output: "complete\n"}}, Given: testsuite.Given{Hostname: "h"}}
 		return errors.Join(j.writeTests(tests, facts), j.wroteTests(ctx, r))
 	}))
@@ -164,7 +168,7 @@ func TestReleaseIsCompleteAndRotates(t *testing.T) {
 	first, err := publish.Open(t.Context(), latest, keyring)
 	require.NoError(t, err)
 	require.Equal(t, "20261122-031507", first.Index.Build.String())
-	require.Equal(t, 59, first.Index.Tests.Pass)
+	require.Equal(t, len(j.suite.Profile.Checks), first.Index.Tests.Pass)
 	var names []string
 	for _, file := range first.Files {
 		names = append(names, strings.TrimPrefix(file.Name, "Standard_Test_1-20261122-031507"))
@@ -210,7 +214,7 @@ func TestUnchanged(t *testing.T) {
 	require.Equal(t, Unchanged, got.Result, got.Error)
 	require.Equal(t, "Standard_Test_1/20261122-031507", got.Release)
 	require.Empty(t, got.Stage)
-	require.Equal(t, 59, got.Checks.Pass)
+	require.Equal(t, len(j.suite.Profile.Checks), got.Checks.Pass)
 	left, err := filepath.Glob(filepath.Join(f.Dir, ".work", d.Name, "*"))
 	require.NoError(t, err)
 	require.Empty(t, left)

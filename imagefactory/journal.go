@@ -44,8 +44,8 @@ type record struct {
 	Error      string            `json:"error,omitempty"`
 
 	Built    *built    `json:"built,omitempty"`    // of StageBuild
-	Previous string    `json:"previous,omitempty"` // of StageInspect, or an unchanged StageBuild: the release that it compared with
-	Findings []Finding `json:"findings,omitempty"` // of StageInspect
+	Previous string    `json:"previous,omitempty"` // of StageInspect and StageTest, or an unchanged StageBuild: the release that it compared with
+	Findings []Finding `json:"findings,omitempty"` // of StageInspect and StageTest
 }
 
 // What a record's Result may be.
@@ -105,6 +105,9 @@ var (
 	suffixText = regexp.MustCompile(`^[.A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$`)
 )
 
+// leaves has a file that a stage has left when it is done.
+var leaves = map[Stage]string{StageBuild: ".qcow2", StageInspect: diskSuffix, StageTest: testReport, StageSeal: sumsName}
+
 func (j *journal) validate() error {
 	at := -1
 	for _, r := range j.Stages {
@@ -121,6 +124,12 @@ func (j *journal) validate() error {
 		}
 		if (r.Stage == StageBuild && r.Result == resultDone) != (r.Built != nil) {
 			return fmt.Errorf("stage %s does not have what a build hands on", r.Stage)
+		}
+		if r.Result == resultUnchanged && r.Stage != StageBuild && r.Stage != StageInspect {
+			return fmt.Errorf("stage %s cannot find an image unchanged", r.Stage)
+		}
+		if must := leaves[r.Stage]; r.Result == resultDone && must != "" && r.Outputs[must] == "" {
+			return fmt.Errorf("stage %s is done and has left no %s", r.Stage, must)
 		}
 		if _, err := publish.ParseBuildID(r.Previous); r.Previous != "" && err != nil {
 			return fmt.Errorf("stage %s compared with no build", r.Stage)

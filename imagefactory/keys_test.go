@@ -186,3 +186,29 @@ func TestRotateKeyRefuses(t *testing.T) {
 	d.Name = keysName
 	require.ErrorContains(t, f.Validate([]Definition{d}), "name")
 }
+
+// A release that is public on one target comes to the others as it is, also when the key
+// has changed meanwhile.
+func TestRotateKeyBetweenTargets(t *testing.T) {
+	f, d, now, builds := changing(t)
+	require.Equal(t, Published, night(t, f, d).Result)
+	dir, push, _ := shelf(t, f)
+	d.Publish = []Component{{Driver: "directory"}, {Driver: "shelf"}}
+	*push, *now = errors.New("the shelf is full"), now.Add(time.Hour)
+	require.Equal(t, Failed, night(t, f, d).Result)
+	next := otherKey(t, *now, 0)
+	require.NoError(t, rotateKey(t.Context(), f.Dir, signerOf(t, f.Key, f.Now), next, time.Time{}, *now))
+	*push, f.Key, *now = nil, next, now.Add(time.Hour)
+	got := night(t, f, d)
+	require.Equal(t, Published, got.Result, got.Error)
+	require.Equal(t, 2, *builds)
+	require.FileExists(t, filepath.Join(dir, d.Name, got.Build, "SHA256SUMS"))
+}
+
+func TestSignerOfAnotherKey(t *testing.T) {
+	f, d, now, builds := changing(t)
+	f.Signer = signerOf(t, otherKey(t, *now, 0), f.Now)
+	_, err := f.Run(t.Context(), []Definition{d})
+	require.ErrorContains(t, err, "cannot use the signing key: the signer's is ")
+	require.Zero(t, *builds)
+}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/internal/strictyaml"
@@ -235,7 +236,7 @@ func field(node *strictyaml.Node, err error) *strictyaml.Node {
 }
 
 // named finds the node that an error is about by the keys that its text begins
-// with: "properties: __support_xen is …".
+// with, "properties: __support_xen is …", and perhaps the text of a list's element.
 func named(node *strictyaml.Node, err error) *strictyaml.Node {
 	for text := range strings.SplitSeq(err.Error(), ": ") {
 		key, _, _ := strings.Cut(text, " ")
@@ -244,6 +245,9 @@ func named(node *strictyaml.Node, err error) *strictyaml.Node {
 			next = node.Get(key + "+")
 		}
 		if next == nil {
+			if i := slices.IndexFunc(node.Items(), func(n *strictyaml.Node) bool { return n.Text() == text }); i >= 0 {
+				return node.Items()[i]
+			}
 			break
 		}
 		node = next

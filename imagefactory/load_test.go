@@ -446,9 +446,14 @@ func bare(definitions []Definition) []Definition {
 		for i := range d.Publish {
 			d.Publish[i] = plain(d.Publish[i])
 		}
-		for _, list := range []*[]string{&d.Notes, &d.NTPServers, &d.Test.RequiredPackages, &d.Test.ForbiddenPackages} {
+		for _, list := range []*[]string{&d.Notes, &d.NTPServers} {
 			if len(*list) == 0 {
 				*list = nil // an empty list is not written
+			}
+		}
+		for _, list := range []*[]PackageRelation{&d.Test.RequiredPackages, &d.Test.ForbiddenPackages} {
+			if len(*list) == 0 {
+				*list = nil
 			}
 		}
 		if len(d.Properties) == 0 {
@@ -500,7 +505,9 @@ func FuzzMarshal(f *testing.F) {
 		d.DiskBytes = Size(size)
 		d.Notes = []string{text, key}
 		d.Properties = map[string]string{key: text}
-		d.Test.RequiredPackages = []string{text}
+		if PackageRelation(text).check() == nil {
+			d.Test.RequiredPackages = []PackageRelation{PackageRelation(text)}
+		}
 		d.Test.Waivers = []Waiver{{Check: "sshd.macs", Reason: "r" + text, Expires: Date{time.Date(2027, 6, 30, 0, 0, 0, 0, time.UTC)}}}
 		d.UVPMonitor = UVPMonitor{State: testsuite.UVPOptional, Reason: "r" + text}
 		d.Builder.Config = map[string]any{"elements": []any{text}, "environment": map[string]any{"DIB_X": text}}

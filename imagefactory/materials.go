@@ -3,7 +3,6 @@ package imagefactory
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/internal/configtar"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
@@ -48,7 +48,11 @@ func (j *job) writeBuildHost(ctx context.Context) error {
 	if list == nil {
 		j.log.WarnContext(ctx, "the packages of the build host are not known")
 	}
-	return os.WriteFile(j.file(buildHostSuffix), list, 0o644)
+	f, err := createNew(j.file(buildHostSuffix))
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(list)(f), f.Close())
 }
 
 // installedLines are the lines "ii NAME VERSION ARCH" without their first word, sorted.
@@ -108,29 +112,19 @@ func archived(name string) ([]signing.Resource, error) {
 		return nil, err
 	}
 	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, err
-	}
-	t := tar.NewReader(z)
 	var out []signing.Resource
-	for {
-		h, err := t.Next()
-		if errors.Is(err, io.EOF) {
-			return out, nil
-		}
-		if err != nil {
-			return nil, err
-		}
+	err = configtar.Walk(f, func(h *tar.Header, r io.Reader) error {
 		if h.Typeflag != tar.TypeReg {
-			continue
+			return nil
 		}
 		sum := sha256.New()
-		if _, err := io.Copy(sum, t); err != nil { // we have packed it
-			return nil, err
+		if _, err := io.Copy(sum, r); err != nil {
+			return err
 		}
 		out = append(out, signing.Resource{Name: "config/" + h.Name, Digest: map[string]string{"sha256": hex.EncodeToString(sum.Sum(nil))}})
-	}
+		return nil
+	})
+	return out, err
 }
 
 // signedIndexes are those that apt has verified and keeps below dir.

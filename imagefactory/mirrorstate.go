@@ -17,25 +17,30 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
+// stateTimeout is how long a builder may take to tell what it would build from.
+const stateTimeout = 15 * time.Minute
+
 // readState asks the builder what it would build from now. It is nil where nobody can
-// tell, also if a mirror is not reached: a builder on another host may reach it. A
-// mirror with another fault is the error.
+// tell, also if a mirror is not reached, or drips: a builder on another host may reach
+// it. A mirror with another fault is the error.
 func (p *product) readState(ctx context.Context) (*builder.State, error) {
 	b, ok := p.builder.(builder.Stater)
 	if !ok {
 		return nil, nil //nolint:nilnil // as documented
 	}
 	who := "builder " + p.def.Builder.Driver
+	limited, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
 	var state *builder.State
 	err := contain(p.log, who, "State", func() (err error) {
-		state, err = b.State(ctx, p.host, p.spec())
+		state, err = b.State(limited, p.host, p.spec())
 		return err
 	})
 	var fault *builder.MirrorError
 	switch {
 	case ctx.Err() != nil:
 		return nil, errors.Join(err, ctx.Err())
-	case errors.As(err, &fault) && fault.Fault == builder.Unreachable:
+	case err != nil && limited.Err() != nil, errors.As(err, &fault) && fault.Fault == builder.Unreachable:
 		p.log.WarnContext(ctx, "it is not known what the mirrors have", "error", err)
 		return nil, nil //nolint:nilnil // as documented
 	case err != nil:
@@ -71,7 +76,7 @@ func (j *job) sameState(ctx context.Context, r *record) (bool, error) {
 		return false, fmt.Errorf("%w; force the run to build from it nevertheless", err)
 	}
 	age := j.factory.now().Sub(previous.Index.Build.Time())
-	if !j.state.Equal(earlier) || previous.Index.DefinitionSHA256 != j.digest || j.waiverExpired() || age > cmp.Or(j.factory.RebuildAfter, defaultRebuildAfter) {
+	if !j.state.Equal(earlier) || previous.Index.DefinitionSHA256 != j.digest || age > cmp.Or(j.factory.RebuildAfter, defaultRebuildAfter) || j.judgedAnew(ctx, previous) {
 		return false, nil
 	}
 	j.log.InfoContext(ctx, "nothing to build", "release", previous.Index.Build)

@@ -3,10 +3,13 @@ package imagefactory
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -24,6 +27,30 @@ type stater struct {
 
 func (s stater) State(context.Context, builder.Host, builder.Spec) (*builder.State, error) {
 	return s.state()
+}
+
+// dripping is a builder whose mirrors drip.
+type dripping struct{ builderFunc }
+
+func (dripping) State(ctx context.Context, _ builder.Host, _ builder.Spec) (*builder.State, error) {
+	<-ctx.Done()
+	return nil, fmt.Errorf("cannot read the index: %w", ctx.Err())
+}
+
+// A mirror that takes for ever is as one that is not reached: the night goes on.
+func TestMirrorThatDrips(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &product{def: &Definition{}, builder: dripping{}, log: slog.New(slog.DiscardHandler)}
+		begun := time.Now()
+		s, err := p.readState(t.Context())
+		require.NoError(t, err)
+		require.Nil(t, s)
+		require.Equal(t, 15*time.Minute, time.Since(begun))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = p.readState(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
 }
 
 // TestMirrorState runs nights over mirrors that change, or are at fault.

@@ -29,7 +29,7 @@ func (j *job) predecessor(ctx context.Context) (*publish.Release, error) {
 		return r, nil
 	}
 	for _, t := range j.targets {
-		r, err := j.fetchLatest(ctx, t, ".packages", ".config.tar.gz", filesSuffix, factsSuffix)
+		r, err := j.fetchLatest(ctx, t, ".packages", ".config.tar.gz", testReport, filesSuffix, factsSuffix)
 		switch {
 		case ctx.Err() != nil:
 			return nil, errors.Join(err, ctx.Err())

@@ -1,6 +1,7 @@
 package imagefactory
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
@@ -57,7 +59,7 @@ var ErrBusy = errors.New("another run works on this image")
 // lock keeps other runs off this image. It goes with the process.
 func (p *product) lock() (unlock func(), err error) {
 	work := p.workDir()
-	if err := os.MkdirAll(work, 0o755); err != nil {
+	if err := errors.Join(makeWork(p.dir), os.MkdirAll(work, 0o755)); err != nil {
 		return nil, fmt.Errorf("cannot make the work directory: %w", err)
 	}
 	f, err := os.Open(work)
@@ -72,6 +74,12 @@ func (p *product) lock() (unlock func(), err error) {
 		return nil, fmt.Errorf("cannot lock %s: %w", work, err)
 	}
 	return func() { f.Close() }, nil
+}
+
+// makeWork makes the factory's directory with what nobody else is to read: what was not
+// tested is nobody's business, also where the directory is served.
+func makeWork(dir string) error {
+	return errors.Join(os.MkdirAll(dir, 0o755), os.MkdirAll(filepath.Join(dir, workName), 0o700))
 }
 
 func (p *product) workDir() string { return filepath.Join(p.dir, workName, p.name) }
@@ -104,11 +112,30 @@ func (p *product) buildDir() string {
 	return path.Join("/var/tmp/imagefactory", hex.EncodeToString(id[:8]), p.name)
 }
 
-// waiverExpired reports whether a waiver that may have let the previous release
-// through holds no longer: then the same image is tested again.
-func (p *product) waiverExpired() bool {
+// judgedAnew reports whether the previous release would have to pass again although it
+// is what the image is: a waiver that may have let it through has expired since, or there
+// is a check that it was not held to.
+func (j *job) judgedAnew(ctx context.Context, previous *publish.Release) bool {
+	built, now := previous.Index.Build.Time(), j.factory.now()
+	if slices.ContainsFunc(slices.Concat(j.def.Test.Waivers, j.def.Gate.Waivers), func(w Waiver) bool {
+		return built.Before(w.until()) && !now.Before(w.until())
+	}) {
+		return true
+	}
+	tests, err := testsOf(previous)
+	if err != nil {
+		j.log.WarnContext(ctx, "it is not known what the latest release was held to", "error", err)
+		return true
+	}
+	return slices.ContainsFunc(j.suite.Profile.Checks, func(c testsuite.Check) bool {
+		return !slices.ContainsFunc(tests.Checks, func(r testsuite.Result) bool { return r.ID == c.ID })
+	})
+}
+
+// waived reports whether a waiver of the definition's test holds for a check now.
+func (p *product) waived(check string) bool {
 	return slices.ContainsFunc(p.def.Test.Waivers, func(w Waiver) bool {
-		return !p.factory.now().Before(w.until())
+		return w.Check == check && p.factory.now().Before(w.until())
 	})
 }
 

@@ -8,9 +8,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
-	"github.com/opentelekomcloud/go-imagefactory/signing"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
@@ -22,7 +22,7 @@ func (j *job) unchanged(ctx context.Context, r *record) (bool, error) {
 		return false, err // the first release
 	}
 	r.Previous = previous.Index.Build.String()
-	if j.factory.Force || j.waiverExpired() {
+	if j.factory.Force || j.judgedAnew(ctx, previous) {
 		return false, nil
 	}
 	if st, err := os.Stat(j.file(".packages")); err != nil || st.Size() == 0 {
@@ -84,10 +84,17 @@ func (j *job) publishSealed(ctx context.Context) error {
 		return err
 	}
 	j.report.Checks = testsuite.Summary(r.Index.Tests)
-	if held, err := j.admit(ctx, r); held || err != nil {
+	j.report.Findings = nil // of an earlier try
+	if s := j.journal.stage(StageInspect); s != nil {
+		j.report.Findings = slices.Clone(s.Findings)
+	}
+	held, err := j.admit(ctx, r)
+	if held {
 		return err
 	}
-	err = j.publishOpened(ctx, r)
+	if err == nil {
+		err = j.publishOpened(ctx, r)
+	}
 	if ctx.Err() == nil && (errors.Is(err, publish.ErrOlder) || err != nil && !j.fresh(j.build)) {
 		// A newer one is out, or a target fails for so long that a newer build is
 		// worth more.
@@ -101,15 +108,17 @@ func (j *job) publishSealed(ctx context.Context) error {
 	return j.dropCandidates(r.Index.Build)
 }
 
-// openSealed verifies what was sealed. A run that was cut may have made it a candidate
-// already.
+// openSealed verifies what was sealed, which has to be sealed again where that fails. A
+// run that was cut may have made it a candidate already.
 func (j *job) openSealed(ctx context.Context) (*publish.Release, error) {
 	r, err := publish.Open(ctx, filepath.Join(j.sealedDir(), j.build.String()), j.keyring)
 	if errors.Is(err, fs.ErrNotExist) {
 		r, err = publish.Open(ctx, filepath.Join(j.candidateDir(), j.build.String()), j.keyring)
 	}
-	var bad *signing.Error
-	if ctx.Err() == nil && (errors.As(err, &bad) || errors.Is(err, fs.ErrNotExist)) {
+	if err == nil && r.Digest != j.journal.output(StageSeal, sumsName) {
+		err = errors.New("it is another release than the run has sealed")
+	}
+	if err != nil && ctx.Err() == nil {
 		j.journal.forget(StageSeal)
 		j.remove(filepath.Join(j.sealedDir(), j.build.String()))
 		return nil, fmt.Errorf("%w: what was sealed does not verify any more: %w", ErrWaits, err)

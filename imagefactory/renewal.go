@@ -210,7 +210,8 @@ func (j *job) updates(ctx context.Context, installed *advisory.Installed, n *nig
 }
 
 // latest is the newest build that is latest on a target. A target that cannot be
-// listed hinders only where no other can.
+// listed hinders only where no other can or, by the month, where no other has one: it
+// may be there.
 func (j *job) latest(ctx context.Context) (publish.BuildID, error) {
 	var newest publish.BuildID
 	var errs []error
@@ -230,7 +231,8 @@ func (j *job) latest(ctx context.Context) (publish.BuildID, error) {
 			}
 		}
 	}
-	if len(errs) == len(j.targets) {
+	// Every night a release is due anyhow, and comes to the others.
+	if len(errs) == len(j.targets) || newest.IsZero() && j.def.Renewal.Every == EveryMonth {
 		return newest, errors.Join(errs...)
 	}
 	return newest, nil
@@ -329,13 +331,27 @@ func (p *product) readNights() *nights {
 		}
 		n = &nights{}
 	}
-	if n.First.IsZero() {
-		n.First = p.factory.now()
-	}
 	if n.Fixes == nil || len(n.Fixes) > maxFixes {
 		n.Fixes = map[string]time.Time{}
 	}
+	n.until(p.factory.now())
 	return n
+}
+
+// until has nothing be of later than now, when a clock ran ahead once: it would silence
+// the alarm and the gate for as long.
+func (n *nights) until(now time.Time) {
+	if n.First.IsZero() || n.First.After(now) {
+		n.First = now
+	}
+	if n.Good.After(now) {
+		n.Good = now
+	}
+	for id, first := range n.Fixes {
+		if first.After(now) {
+			n.Fixes[id] = now
+		}
+	}
 }
 
 func (p *product) writeNights(n *nights) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/builder"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory/advisory"
 	"github.com/opentelekomcloud/go-imagefactory/publish"
+	"github.com/opentelekomcloud/go-imagefactory/publish/directory"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
 )
 
@@ -292,4 +293,102 @@ func TestUnknownUpdates(t *testing.T) {
 	require.Equal(t, Candidate, got.Result, got.Error)
 	require.Equal(t, "no advisory is about own 1", got.Due.UpdatesError)
 	require.Contains(t, got.Held, "which security updates it lacks is not known")
+}
+
+// shelf adds a target driver to a factory, whose Push and List fail as long as there is
+// an error.
+func shelf(t *testing.T, f *Factory) (dir string, push, list *error) {
+	dir, push, list = t.TempDir(), new(error), new(error)
+	f.Targets = append(f.Targets, targetDriver{"shelf", func(func(any) error) (publish.Target, error) {
+		return deafTarget{downTarget{&directory.Target{Dir: dir, Now: f.Now}, push}, list}, nil
+	}})
+	return dir, push, list
+}
+
+type deafTarget struct {
+	publish.Target
+	err *error
+}
+
+func (t deafTarget) List(ctx context.Context, image string) ([]publish.Entry, error) {
+	if *t.err != nil {
+		return nil, *t.err
+	}
+	return t.Target.List(ctx, image)
+}
+
+// A release that came to one target is no candidate when the next run brings it to the
+// other, though by the calendar the next one is due in a month.
+func TestMonthlyReleaseComesToAllTargets(t *testing.T) {
+	f, d, now, builds := changing(t)
+	dir, push, _ := shelf(t, f)
+	asked := 0
+	f.Approve = func(context.Context, ImageReport) error { asked++; return nil }
+	d.Renewal.Every, d.Gate.Approval = EveryMonth, true
+	d.Publish = []Component{{Driver: "directory"}, {Driver: "shelf"}}
+	*push = errors.New("the shelf is full")
+	got := night(t, f, d)
+	require.Equal(t, Failed, got.Result)
+	*push, *now = nil, now.Add(time.Hour)
+	got = night(t, f, d)
+	require.Equal(t, Published, got.Result, got.Error+got.Held)
+	require.Equal(t, "20260101-030000", got.Build)
+	require.FileExists(t, filepath.Join(dir, d.Name, "latest", "SHA256SUMS"))
+	require.Equal(t, 1, *builds)
+	require.Equal(t, 1, asked, "it was approved when it became public")
+}
+
+// A target that cannot be listed may have a latest: that another has none is not that
+// there is no release.
+func TestUnlistedTargetIsNotEmpty(t *testing.T) {
+	f, d, _, _ := changing(t)
+	_, _, list := shelf(t, f)
+	d.Renewal.Every = EveryMonth
+	d.Publish = []Component{{Driver: "shelf"}}
+	require.Equal(t, Published, night(t, f, d).Result)
+	d.Publish = append(d.Publish, Component{Driver: "directory"})
+	due, err := f.Due(t.Context(), d)
+	require.NoError(t, err)
+	require.Equal(t, NotDue, due.Why)
+	*list = errors.New("no answer")
+	_, err = f.Due(t.Context(), d)
+	require.ErrorContains(t, err, "no answer")
+}
+
+// A staging target that is down for long does not keep the factory at an old build.
+func TestStagingIsDownForLong(t *testing.T) {
+	f, d, now, builds := changing(t)
+	_, push, _ := shelf(t, f)
+	d.Staging = []Component{{Driver: "shelf"}}
+	*push = errors.New("the shelf is full")
+	require.Equal(t, Failed, night(t, f, d).Result)
+	*now = now.Add(time.Hour)
+	require.Equal(t, Failed, night(t, f, d).Result)
+	require.Equal(t, 1, *builds)
+	*now = now.AddDate(0, 0, 1)
+	got := night(t, f, d)
+	require.Contains(t, got.Error, "the shelf is full")
+	require.Equal(t, 2, *builds, "a newer build is worth more")
+	*push, *now = nil, now.Add(time.Hour)
+	got = night(t, f, d)
+	require.Equal(t, Published, got.Result, got.Error)
+	require.Equal(t, 2, *builds)
+}
+
+// A night under a clock that ran ahead does not silence the alarm, nor the gate.
+func TestClockThatRanAhead(t *testing.T) {
+	f, d, now, _ := changing(t)
+	f.Updates = func(_ context.Context, _ *Definition, i *advisory.Installed) ([]Update, error) {
+		return []Update{{ID: "CVE-2026-1", Package: "a", Version: "1", FixedIn: "99", Severity: testsuite.High}}, nil
+	}
+	d.Gate.Versions.From, d.Gate.VersionsAfterDays, d.Renewal.AlarmDays = "high", 1, 10
+	file := filepath.Join(f.Dir, ".work", ".nights", d.Name+".json")
+	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o700))
+	const ahead = `"2036-01-01T00:00:00Z"`
+	require.NoError(t, os.WriteFile(file, []byte(`{"first":`+ahead+`,"good":`+ahead+`,"fixes":{"CVE-2026-1":`+ahead+`}}`), 0o600))
+	require.Equal(t, Published, night(t, f, d).Result, "it is known since today")
+	*now = now.AddDate(0, 0, 2)
+	require.Equal(t, Failed, night(t, f, d).Result)
+	*now = now.AddDate(0, 0, 11)
+	require.Len(t, night(t, f, d).Alarms, 1)
 }

@@ -271,3 +271,12 @@ func BenchmarkPipeline(b *testing.B) {
 		require.True(b, report.OK())
 	}
 }
+
+// A dial that timed out passes, a stage whose own time is over does not.
+func TestDialTimeoutIsTransient(t *testing.T) {
+	dialer := net.Dialer{Timeout: time.Nanosecond}
+	_, err := dialer.DialContext(t.Context(), "tcp", "127.0.0.1:1")
+	require.Error(t, err)
+	require.True(t, IsTransient(err), err)
+	require.False(t, IsTransient(context.DeadlineExceeded))
+}

@@ -94,6 +94,8 @@ func (g *generator) schema(typ reflect.Type) object {
 		return object{"anyOf": []object{text, {"type": "array", "items": text}}}
 	case reflect.TypeFor[testsuite.Severity]():
 		return object{"enum": []testsuite.Severity{testsuite.Low, testsuite.Medium, testsuite.High, testsuite.Critical}}
+	case reflect.TypeFor[PackageRelation]():
+		return object{"type": []string{"string", "number", "boolean"}, "pattern": `^[A-Za-z0-9+._~*?^\[\]\\-]+(\s*(<<|<=|=|>=|>>)\s*[^\s<>=]+)?$`}
 	case reflect.TypeFor[Threshold]():
 		return object{"enum": []Threshold{"low", "medium", "high", "critical", Never}}
 	case reflect.TypeFor[Period]():

@@ -82,7 +82,7 @@ func (j *job) writeConfig(dir *os.Root, config any) (err error) {
 		d.TrustedKeys = []TrustedKey{{File: keyringName}}
 	}
 	// Where and when this factory publishes concerns nobody else.
-	d.Publish, d.Staging, d.Gate, d.Renewal = nil, nil, Gate{Inspection: d.Gate.Inspection, Tests: d.Gate.Tests}, Renewal{}
+	d.Publish, d.Staging, d.Gate, d.Renewal = nil, nil, d.Gate.ofImage(), Renewal{}
 	var definition []byte
 	err = contain(j.log, "builder "+d.Builder.Driver, "Result.Config", func() (err error) {
 		definition, err = MarshalDefinitions([]Definition{d})
@@ -321,7 +321,8 @@ func (j *job) writeChanges(previous *publish.Release, have []byte) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(j.file(".changes"), append(packageChanges(had, have), files...), 0o644)
+	// As a new file: the old one may be the same as that of a release (os.Link).
+	return writeFile(j.file(".changes"), write(append(packageChanges(had, have), files...)))
 }
 
 func packageChanges(had, have []byte) []byte {

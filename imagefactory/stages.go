@@ -34,7 +34,9 @@ func stages() []stage {
 }
 
 // inputsOf are what a stage's result depends on: what the stages that it reads have
-// left, and of the definition and the factory what they did not look at.
+// left, and of the definition and the factory what they did not look at. What is sealed
+// stays as it is when the key changes: a target may have it already, and it verifies or
+// is sealed again.
 func (j *job) inputsOf(s stage) map[string]string {
 	inputs := map[string]string{}
 	for _, from := range s.reads {
@@ -49,10 +51,6 @@ func (j *job) inputsOf(s stage) map[string]string {
 		inputs["force"] = strconv.FormatBool(j.factory.Force)
 	case StageTest:
 		inputs["suite"] = j.suiteDigest()
-	case StageSeal:
-		if j.factory.Key != nil {
-			inputs["key"] = string(j.factory.Key.Fingerprint())
-		}
 	case StagePublish:
 		if r := j.journal.same(); r != nil {
 			inputs["previous"] = r.Previous

@@ -24,7 +24,8 @@ type Task struct {
 	// nothing has.
 	After Stage `json:"after,omitempty"`
 	// Again has the stage done again, and those after it, though it is recorded as
-	// done or failed; of the first stage, though another run goes on.
+	// done or failed, of a run that has not come to its end; of the first stage, though
+	// another run goes on.
 	Again bool `json:"again,omitempty"`
 
 	def *Definition // of Tasks; nil if it comes from elsewhere
@@ -206,12 +207,12 @@ func (f *Factory) Do(ctx context.Context, t Task) (*ImageReport, error) {
 	p := products[0]
 	report := p.newReport()
 	report.Stage = t.Stage
-	err = contain(p.log, "the run of "+p.name, "", func() error {
-		unlock, err := p.enter(ctx)
-		if err != nil {
+	unlock := func() {}
+	defer func() { unlock() }() // when the night's end is noted
+	err = contain(p.log, "the run of "+p.name, "", func() (err error) {
+		if unlock, err = p.enter(ctx); err != nil {
 			return err
 		}
-		defer unlock()
 		j, err := p.open(t.Build, report)
 		if err != nil {
 			return err
@@ -232,12 +233,12 @@ func (f *Factory) Do(ctx context.Context, t Task) (*ImageReport, error) {
 // the report.
 func (p *product) run(ctx context.Context, room *room) ImageReport {
 	report := p.newReport()
-	err := contain(p.log, "the run of "+p.name, "", func() error {
-		unlock, err := p.enter(ctx)
-		if err != nil {
+	unlock := func() {}
+	defer func() { unlock() }() // when the night's end is noted
+	err := contain(p.log, "the run of "+p.name, "", func() (err error) {
+		if unlock, err = p.enter(ctx); err != nil {
 			return err
 		}
-		defer unlock()
 		const most = 4 // each time something was found spoilt and put aside
 		for range most {
 			if err = p.doAll(ctx, room, report); !errors.Is(err, ErrWaits) && !errors.Is(err, errDiscarded) || ctx.Err() != nil {
@@ -276,19 +277,16 @@ func (p *product) doAll(ctx context.Context, room *room, report *ImageReport) er
 	return nil
 }
 
-// enter is for who works on the image: nobody else does until unlock.
+// enter is for who works on the image: nobody else does until unlock, which is never
+// nil.
 func (p *product) enter(ctx context.Context) (unlock func(), err error) {
 	if err := errors.Join(p.fault, ctx.Err()); err != nil {
-		return nil, err
+		return func() {}, err
 	}
 	if unlock, err = p.lock(); err != nil {
-		return nil, err
+		return func() {}, err
 	}
-	if err := p.readInputs(); err != nil {
-		unlock()
-		return nil, err
-	}
-	return unlock, nil
+	return unlock, p.readInputs()
 }
 
 func (p *product) newReport() *ImageReport {
@@ -319,8 +317,15 @@ func (p *product) finish(ctx context.Context, report *ImageReport, err error) (e
 			}
 		}
 	}
-	if target, err := os.Readlink(filepath.Join(p.dir, p.name, string(publish.Latest))); err == nil && filepath.IsLocal(target) {
-		report.Release = path.Join(p.name, target)
-	}
+	report.Release = p.released()
 	return ended
+}
+
+// released is the image's latest release here, below Factory.Dir, or "".
+func (p *product) released() string {
+	target, err := os.Readlink(filepath.Join(p.dir, p.name, string(publish.Latest)))
+	if err != nil || !filepath.IsLocal(target) {
+		return ""
+	}
+	return path.Join(p.name, target)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
+	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite/sandbox"
 )
 
@@ -280,3 +281,87 @@ func FuzzReadJournal(f *testing.F) {
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return copy(p, bytes.Repeat([]byte(" "), len(p))), nil }
+
+// The directory of what was not tested is nobody else's, whoever makes it.
+func TestWorkIsTheOwners(t *testing.T) {
+	f, d, _, _ := changing(t)
+	f.Dir = filepath.Join(f.Dir, "new")
+	_, err := f.Promote(t.Context(), d, publish.BuildID{})
+	require.ErrorIs(t, err, publish.ErrUnknownBuild)
+	st, err := os.Stat(filepath.Join(f.Dir, workName))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o700), st.Mode().Perm())
+}
+
+// A run that has ended well is not done again: its files are gone, and its journal says
+// what came of it.
+func TestNoStageOfAReleaseIsDoneAgain(t *testing.T) {
+	f, d, now, _ := changing(t)
+	got := night(t, f, d)
+	build, err := publish.ParseBuildID(got.Build)
+	require.NoError(t, err)
+	f.Definitions = []Definition{d}
+	for _, s := range Stages() {
+		_, err = f.Do(t.Context(), Task{Image: d.Name, Build: build, Stage: s, Again: true})
+		require.ErrorIs(t, err, ErrNothingToDo, s)
+	}
+	*now = now.Add(time.Hour)
+	got = night(t, f, d)
+	require.Equal(t, Published, got.Result, got.Error)
+}
+
+// What is sealed is released as what it is: another release in its place, though it is
+// signed as well, is none of this run's.
+func TestSealedIsOfThisRun(t *testing.T) {
+	f, d, now, _ := changing(t)
+	first := night(t, f, d)
+	*now = now.Add(time.Hour)
+	f.Until = StageSeal
+	got := night(t, f, d)
+	place := filepath.Join(f.Dir, workName, releaseName, d.Name, got.Build)
+	require.NoError(t, os.RemoveAll(place))
+	require.NoError(t, os.CopyFS(place, os.DirFS(filepath.Join(f.Dir, first.Release))))
+	f.Until = ""
+	got = night(t, f, d)
+	require.Equal(t, Published, got.Result, got.Error)
+	require.Equal(t, "20260101-040000", got.Build)
+	require.Equal(t, d.Name+"/20260101-040000", got.Release)
+}
+
+// What a sealed release has is not written over when its run is sealed again.
+func TestSealedStaysAsItIs(t *testing.T) {
+	f, d, now, _ := changing(t)
+	require.Equal(t, Published, night(t, f, d).Result)
+	*now = now.Add(time.Hour)
+	f.Until = StageSeal
+	got := night(t, f, d)
+	changes := filepath.Join(f.Dir, workName, releaseName, d.Name, got.Build, d.Name+"-"+got.Build+".changes")
+	held := filepath.Join(t.TempDir(), "x")
+	require.NoError(t, os.Link(changes, held))
+	before, err := os.Stat(held)
+	require.NoError(t, err)
+	f.From = StageSeal
+	*now = now.Add(time.Hour)
+	require.Equal(t, Waiting, night(t, f, d).Result)
+	after, err := os.Stat(held)
+	require.NoError(t, err)
+	require.Equal(t, before.ModTime(), after.ModTime())
+}
+
+// A journal that calls a stage done which has left nothing cannot be used.
+func TestJournalOfNothing(t *testing.T) {
+	const at = `"tries":1,"begun":"2026-01-01T03:00:00Z","ended":"2026-01-01T03:00:00Z","duration_ms":1,"inputs":{},"outputs":{}`
+	const built = `"built":{"at":"2026-01-01T03:00:00Z","tool":"x","tool_version":"1","args":[],"env":[]}`
+	for stage, more := range map[string]string{
+		`{"stage":"build",` + at + `,"result":"done",` + built + `}`: "",
+		`{"stage":"inspect",` + at + `,"result":"done"}`:             "",
+		`{"stage":"test",` + at + `,"result":"done"}`:                "",
+		`{"stage":"seal",` + at + `,"result":"done"}`:                "",
+		`{"stage":"test",` + at + `,"result":"unchanged"}`:           "",
+	} {
+		text := `{"version":1,"image":"Standard_Good_1","build":"20260101-030000","definition_sha256":"","stages":[` + stage + more + `],"result":"","ended":"0001-01-01T00:00:00Z"}`
+		_, err := readJournal(strings.NewReader(text))
+		require.ErrorIs(t, err, errNoJournal, stage)
+		require.NotContains(t, err.Error(), "no JSON", stage)
+	}
+}

@@ -38,11 +38,22 @@ func IsTransient(err error) bool {
 	case syscall.Errno: // which is a net.Error too
 		return e.Timeout() || slices.Contains([]syscall.Errno{syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EHOSTUNREACH, syscall.ENETUNREACH}, e)
 	case net.Error:
-		if e.Timeout() && !errors.Is(err, context.DeadlineExceeded) {
+		if e.Timeout() && !pastDeadline(err) {
 			return true
 		}
 	}
 	return IsTransient(errors.Unwrap(err))
+}
+
+// pastDeadline reports whether the error is of a context whose time is over. A timeout
+// of package net says that it is one too, by its Is, and is not.
+func pastDeadline(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if err == context.DeadlineExceeded { //nolint:errorlint // see above
+			return true
+		}
+	}
+	return false
 }
 
 func transientStatus(code int) bool {

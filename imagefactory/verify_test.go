@@ -2,9 +2,11 @@ package imagefactory
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -111,6 +113,70 @@ func TestConsumersScript(t *testing.T) {
 		require.NoError(t, err)
 		out, err = verify(keys, release)
 		require.NoError(t, err, out)
+	}
+}
+
+// The script is told any names, and takes nothing for granted: not that a tool works, nor
+// that a file which it reads is one of those that were signed.
+func TestConsumersScriptIsCareful(t *testing.T) {
+	tools := needs.Tools(t, "sh", "gpg", "sha256sum", "jq")
+	script, err := filepath.Abs("../docs/verify.sh")
+	require.NoError(t, err)
+	f, d := newFactory(t)
+	_, dir := sealed(t, f, d)
+	top := filepath.Join(t.TempDir(), "-a \"$(touch oops)\"\n*")
+	release := filepath.Join("-dist ", "Standard_Test_1", "20261122-031507")
+	require.NoError(t, os.CopyFS(filepath.Join(top, release), os.DirFS(dir)))
+	require.NoError(t, os.CopyFS(filepath.Join(top, "elsewhere", release), os.DirFS(t.TempDir())))
+	require.NoError(t, os.Mkdir(filepath.Join(top, "tmp dir"), 0o700))
+	require.NoError(t, testKey.WritePublicFile(filepath.Join(top, "-keys pub")))
+	verify := func(more ...string) error {
+		cmd := exec.Command("sh", script, "-keys pub", release)
+		cmd.Dir, cmd.Env = top, append(os.Environ(), "LC_ALL=C", "TMPDIR="+filepath.Join(top, "tmp dir"), "CDPATH="+filepath.Join(top, "elsewhere"))
+		cmd.Env = append(cmd.Env, more...)
+		out, err := cmd.CombinedOutput()
+		t.Logf("%q %v: %s", more, err, out)
+		return err
+	}
+	require.NoError(t, verify())
+	left, err := os.ReadDir(filepath.Join(top, "tmp dir"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+
+	// Each call of each tool fails once.
+	for _, tool := range tools[1:] {
+		bin := t.TempDir()
+		stub := fmt.Sprintf("#!/bin/sh\nn=$(($(cat '%[1]s/n') - 1)); echo $n >'%[1]s/n'; [ $n -ne 0 ] || exit 1; exec %[2]s \"$@\"\n", bin, tool)
+		require.NoError(t, os.WriteFile(filepath.Join(bin, filepath.Base(tool)), []byte(stub), 0o755))
+		n := 1
+		for ; n < 30; n++ {
+			require.NoError(t, os.WriteFile(filepath.Join(bin, "n"), []byte(fmt.Sprint(n)), 0o644))
+			err := verify("PATH=" + bin + ":" + os.Getenv("PATH"))
+			data, readErr := os.ReadFile(filepath.Join(bin, "n"))
+			require.NoError(t, readErr)
+			if left := strings.TrimSpace(string(data)); left != "0" && !strings.HasPrefix(left, "-") {
+				require.NoError(t, err)
+				break // it is not called so often
+			}
+			require.Error(t, err, "call %d of %s", n, tool)
+		}
+		require.Greater(t, n, 1, tool)
+	}
+
+	// A file that nobody has signed.
+	signer, err := signing.NewSigner(testKey, signing.SignerConfig{})
+	require.NoError(t, err)
+	for _, name := range []string{"release.json", "Standard_Test_1-20261122-031507.cdx.json", "Standard_Test_1-20261122-031507.provenance.json"} {
+		path := filepath.Join(top, release, name)
+		aside := filepath.Join(t.TempDir(), "file")
+		require.NoError(t, os.Rename(path, aside))
+		_, err = signing.SignDir(t.Context(), filepath.Join(top, release), signer)
+		require.NoError(t, err)
+		require.NoError(t, os.Rename(aside, path))
+		require.Error(t, verify(), name)
+		_, err = signing.SignDir(t.Context(), filepath.Join(top, release), signer)
+		require.NoError(t, err)
+		require.NoError(t, verify(), name)
 	}
 }
 

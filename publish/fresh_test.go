@@ -30,6 +30,7 @@ func TestCheckFresh(t *testing.T) {
 		"prev alone":                  {[]Entry{ago(0, Prev)}, "nothing that can be used is latest"},
 		"latest is broken":            {[]Entry{broken, ago(1, Prev)}, "nothing that can be used is latest"},
 		"latest is withdrawn":         {[]Entry{withdrawn}, "nothing that can be used is latest"},
+		"of the future":               {[]Entry{ago(-400, Latest), ago(40, Prev)}, "nothing that can be used is latest"},
 		"somebody else's is not ours": {[]Entry{foreign}, "nothing that can be used is latest"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -24,8 +25,9 @@ type Rebuilds struct {
 	// By is how many different keys must have signed such a statement. If 0, nothing is
 	// demanded and the rest does not matter.
 	By int
-	// Keyring are the rebuilders' keys. A key that is the publisher's too does not
-	// count.
+	// Keyring are the rebuilders' keys. A key that the publisher's keyring names too does
+	// not count, whatever it may sign there. Of several that have signed one statement
+	// one counts.
 	Keyring *signing.Keyring
 	// Dir has the statements, in files *.json that the caller has from the rebuilders; at
 	// most 1000 of at most 1 MiB. What is no statement about the release counts for
@@ -49,7 +51,7 @@ func (b *Rebuilds) check(ctx context.Context, o *offer, verifier signing.Verifie
 	if b.Keyring == nil {
 		return errors.New("there is no keyring of rebuilders")
 	}
-	publishers := verifier
+	publishers := verifier.Keyring.Pins()
 	verifier.Keyring, verifier.Required = b.Keyring, 0
 	names, err := b.statements()
 	if err != nil {
@@ -58,7 +60,7 @@ func (b *Rebuilds) check(ctx context.Context, o *offer, verifier signing.Verifie
 	confirmed := map[signing.Fingerprint]bool{}
 	var why []string
 	for _, name := range names {
-		key, err := b.statement(ctx, name, o, &verifier, &publishers)
+		key, err := b.statement(ctx, name, o, &verifier, publishers)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -99,7 +101,7 @@ func (b *Rebuilds) statements() ([]string, error) {
 }
 
 // statement returns the key that confirms the offered release in a file.
-func (b *Rebuilds) statement(ctx context.Context, name string, o *offer, rebuilders, publishers *signing.Verifier) (signing.Fingerprint, error) {
+func (b *Rebuilds) statement(ctx context.Context, name string, o *offer, rebuilders *signing.Verifier, publishers []signing.Pin) (signing.Fingerprint, error) {
 	f, err := os.OpenFile(filepath.Join(b.Dir, name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", err
@@ -119,7 +121,11 @@ func (b *Rebuilds) statement(ctx context.Context, name string, o *offer, rebuild
 	if err != nil {
 		return "", err
 	}
-	if _, _, err := publishers.Envelope(ctx, name, bytes.NewReader(data)); err == nil {
+	signatures := v.Files[0].Signatures
+	i := slices.IndexFunc(signatures, func(s signing.Signature) bool {
+		return s.Reason == "" && !slices.ContainsFunc(publishers, func(p signing.Pin) bool { return p.Fingerprint == s.Fingerprint })
+	})
+	if i < 0 {
 		return "", errors.New("it is signed with a publisher's key, which confirms nothing")
 	}
 	r, err := signing.ReadRebuild(statement)
@@ -136,7 +142,7 @@ func (b *Rebuilds) statement(ctx context.Context, name string, o *offer, rebuild
 	if !r.Same.Reaches(want) {
 		return "", fmt.Errorf("its image is the same in %q only, not in %q: it differs in %s", r.Same, want, few(r.Differences))
 	}
-	return v.Files[0].Fingerprint, nil
+	return signatures[i].Fingerprint, nil
 }
 
 // few names the first differences.

@@ -129,4 +129,20 @@ func TestFetchRebuilt(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.Fetch(t.Context(), "Image")
 	require.ErrorContains(t, err, "publisher's key")
+
+	// Nor by a key that signs no longer, or something else, where it publishes; but who
+	// signs together with a publisher has said it as well.
+	f.Keyring, err = signing.NewKeyring([]signing.Pin{{Fingerprint: o.keys[1].Fingerprint()}, {Fingerprint: one.key.Fingerprint(), Until: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)}}, o.keys[1], one.key)
+	require.NoError(t, err)
+	_, err = f.Fetch(t.Context(), "Image")
+	require.ErrorContains(t, err, "publisher's key")
+	both := &rebuilder{one.key, signing.Sealer{Signers: []*signing.Signer{one.sealer.Signers[0], two.sealer.Signers[0]}}}
+	require.NoError(t, os.Remove(filepath.Join(statements, "2.json")))
+	both.says(t, filepath.Join(statements, "1.json"), latest, nil)
+	f.Rebuilds.By = 1
+	_, err = f.Fetch(t.Context(), "Image")
+	require.NoError(t, err)
+	f.Rebuilds.By = 2
+	_, err = f.Fetch(t.Context(), "Image")
+	require.ErrorIs(t, err, publish.ErrNotRebuilt)
 }

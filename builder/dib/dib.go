@@ -114,7 +114,7 @@ func New(c Config) (builder.Builder, error) {
 			errs = append(errs, fmt.Errorf("environment: %s is the driver's own", name))
 		case !variableValue.MatchString(c.Environment[name]):
 			errs = append(errs, fmt.Errorf("environment: the value of %s has a character that the tool's shell would read", name))
-		case strings.Contains(c.Environment[name], "://") && strings.Contains(c.Environment[name], "@"):
+		case (strings.HasSuffix(name, "_proxy") || strings.Contains(c.Environment[name], "://")) && strings.Contains(c.Environment[name], "@"):
 			errs = append(errs, fmt.Errorf("environment: %s is a URL with a user or password, and would be published", name))
 		}
 	}

@@ -34,6 +34,8 @@ func TestNewRefuses(t *testing.T) {
 		"driver's own":       {Elements: []string{"vm"}, Environment: map[string]string{"TMP_DIR": "/x"}},
 		"for a shell":        {Elements: []string{"vm"}, Environment: map[string]string{"DIB_X": "$(id)"}},
 		"second command":     {Elements: []string{"vm"}, Environment: map[string]string{"http_proxy": "http://p; id"}},
+		"password":           {Elements: []string{"vm"}, Environment: map[string]string{"http_proxy": "http://user:hunter2@proxy:3128"}},
+		"password no scheme": {Elements: []string{"vm"}, Environment: map[string]string{"https_proxy": "user:hunter2@proxy:3128"}},
 		"comment":            {Elements: []string{"vm"}, Environment: map[string]string{"DIB_X": "a # b"}},
 		"components":         {Elements: []string{"vm"}, Environment: map[string]string{"DIB_DEBIAN_COMPONENTS": "main --no-check-gpg"}},
 		"apt's settings":     {Elements: []string{"vm"}, Environment: map[string]string{"DIB_APT_CONF": "/x"}},
@@ -47,6 +49,7 @@ func TestNewRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := New(c)
 			require.Error(t, err)
+			require.NotContains(t, err.Error(), "hunter2")
 		})
 	}
 	_, err := New(Config{Elements: []string{"debian-minimal", "vm"}, Environment: map[string]string{"DIB_GRUB_TIMEOUT": "3", "http_proxy": "http://proxy:3128/"}})

@@ -3,6 +3,7 @@
 //	build build -config FILE -image NAME [-mirror NAME=URL]… [-v] OUT
 //	build rebuild -archive FILE [-mirror NAME=URL]… [-v] OUT
 //	build compare DIR DIR
+//	build attest -release IMAGE/BUILD -keyring FILE -key FILE -rebuilder URI DIR OUT
 //	build cleanup WORKDIR…
 //
 // Build builds the image of a definition file into the new directory OUT. Rebuild
@@ -10,11 +11,14 @@
 // (NAME-BUILD.config.tar.gz, verified before: signing verify), with your mirrors in
 // place of its own. Compare says what differs between two such builds, or releases:
 // packages, files with content, owners and modes, configuration, and what the mirrors
-// had. Cleanup frees what a killed build has left of its work directory: mounts, loop
+// had. Attest compares what Rebuild has made with the release and writes what comes of it,
+// the same or not, into the new file OUT, signed with the rebuilder's own key: a statement
+// for those who fetch with "publish fetch -rebuilt-by N". Cleanup frees what a killed build has left of its work directory: mounts, loop
 // devices, files.
 //
 // It exits with 0 when the image is built or both are the same, 1 when the build failed
-// or they differ, and 2 on bad usage or configuration.
+// or they differ, and 2 on bad usage or configuration. Attest exits with 2 whenever there
+// is no statement.
 package main
 
 import (
@@ -26,8 +30,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/opentelekomcloud/go-imagefactory/builder"
 	"github.com/opentelekomcloud/go-imagefactory/builder/dib"
@@ -35,6 +41,8 @@ import (
 	"github.com/opentelekomcloud/go-imagefactory/builder/kiwi"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory"
 	"github.com/opentelekomcloud/go-imagefactory/imagefactory/rebuild"
+	"github.com/opentelekomcloud/go-imagefactory/internal/passphrase"
+	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/signing"
 )
 
@@ -45,17 +53,20 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const usage = "want build, rebuild, compare or cleanup; -h after it tells more"
+const usage = "want build, rebuild, compare, attest or cleanup; -h after it tells more"
 
 // errUsage is the caller's mistake.
 var errUsage = errors.New("bad usage")
+
+// errNothing is that there is no statement to attest.
+var errNothing = errors.New("nothing is attested")
 
 // errDiffers says that two builds are not the same.
 var errDiffers = errors.New("they differ")
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	commands := map[string]func(context.Context, *flag.FlagSet, []string, io.Writer, io.Writer) error{
-		"build": buildImage, "rebuild": rebuildImage, "compare": compare, "cleanup": cleanup,
+		"build": buildImage, "rebuild": rebuildImage, "compare": compare, "attest": attest, "cleanup": cleanup,
 	}
 	if len(args) == 0 || commands[args[0]] == nil {
 		fmt.Fprintln(stderr, "build:", usage)
@@ -74,7 +85,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintln(stderr, "build:", strings.TrimSuffix(line, "\n"))
 	}
-	if errors.Is(err, errUsage) || errors.As(err, &config) || errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrExist) {
+	if errors.Is(err, errUsage) || errors.Is(err, errNothing) || errors.As(err, &config) || errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrExist) {
 		return 2
 	}
 	return 1
@@ -187,12 +198,93 @@ func compare(ctx context.Context, fs *flag.FlagSet, args []string, stdout, _ io.
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
+	return showSame(stdout, same, differences)
+}
+
+// showSame shows how far two builds are the same; that they differ is the error.
+func showSame(stdout io.Writer, same signing.Sameness, differences []string) error {
 	fmt.Fprintln(stdout, "same:", same)
 	for _, d := range differences {
 		fmt.Fprintln(stdout, d)
 	}
 	if same == signing.Differs {
 		return errDiffers
+	}
+	return nil
+}
+
+// attestation is what attest is told.
+type attestation struct {
+	release, keyring, key, rebuilder string
+	passphrases                      passphrase.Asker
+}
+
+func attest(ctx context.Context, fs *flag.FlagSet, args []string, stdout, _ io.Writer) error {
+	var a attestation
+	fs.StringVar(&a.release, "release", "", "`directory` IMAGE/BUILD of the release")
+	fs.StringVar(&a.keyring, "keyring", "", "`file` of the publisher's keys, which have signed the release")
+	fs.StringVar(&a.key, "key", "", "`file` with the secret key of the rebuilder, which is not the publisher")
+	fs.StringVar(&a.rebuilder, "rebuilder", "", "`URI` that names the rebuilder")
+	fs.IntVar(&a.passphrases.FD, "passphrase-fd", -1, "file descriptor `number` to read the passphrase of -key from, not the terminal")
+	if err := parse(fs, args, 2, "the directory of the rebuild and the file to make"); err != nil {
+		return err
+	}
+	if a.release == "" || a.keyring == "" || a.key == "" || a.rebuilder == "" {
+		return fmt.Errorf("%w: want -release, -keyring, -key and -rebuilder", errUsage)
+	}
+	r, envelope, err := a.state(ctx, fs.Arg(0))
+	if err == nil {
+		err = writeNew(fs.Arg(1), envelope)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNothing, err)
+	}
+	return showSame(stdout, r.Same, r.Differences)
+}
+
+// state compares the rebuild in a directory with the release, and signs the result.
+func (a *attestation) state(ctx context.Context, dir string) (*signing.Rebuild, []byte, error) {
+	keyring, err := signing.LoadKeyring(a.keyring)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := signing.LoadKey(a.key, a.passphrases.Ask)
+	if err != nil {
+		return nil, nil, err
+	}
+	if slices.ContainsFunc(keyring.Pins(), func(p signing.Pin) bool { return p.Fingerprint == key.Fingerprint() }) {
+		return nil, nil, errors.New("the key of -key is one of the publisher's, whose word confirms nothing")
+	}
+	signer, err := signing.NewSigner(key, signing.SignerConfig{})
+	if err != nil {
+		return nil, nil, err
+	}
+	released, err := publish.Open(ctx, a.release, keyring)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := rebuild.Compare(ctx, released, dir, a.rebuilder, time.Now())
+	if err != nil {
+		return nil, nil, err
+	}
+	statement, err := r.Statement()
+	if err != nil {
+		return nil, nil, err
+	}
+	sealer := signing.Sealer{Signers: []*signing.Signer{signer}}
+	envelope, err := sealer.Envelope(ctx, statement)
+	return r, envelope, err
+}
+
+// writeNew writes a file that is not there yet, and leaves none that is not whole.
+func writeNew(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // the path is the caller's
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path)) //nolint:gosec // as above
 	}
 	return nil
 }

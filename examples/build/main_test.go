@@ -30,6 +30,8 @@ func TestUsage(t *testing.T) {
 		"want the directory":        {"build", "-config", config, "-image", "x"},
 		"want two directories":      {"compare", dir},
 		"want work directories":     {"cleanup"},
+		"the directory of the rebu": {"attest", dir},
+		"want -release, -keyring":   {"attest", "-release", dir, "-keyring", config, "-key", config, dir, filepath.Join(dir, "out")},
 		"not defined: -x":           {"rebuild", "-x"},
 		"want NAME=URL":             {"rebuild", "-mirror", "debian", "-archive", "x", "out"},
 		"no such file":              {"rebuild", "-archive", filepath.Join(dir, "none"), filepath.Join(dir, "out")},
@@ -60,7 +62,7 @@ func TestWay(t *testing.T) {
 
 	code, stdout, stderr := call(t, "build", "-config", at("f.yaml"), "-image", "Community_X_1", at("one"))
 	require.Equal(t, 0, code, stderr)
-	require.Regexp(t, `^(Community_X_1-\d{8}-\d{6}\.(build\.log|config\.tar\.gz|packages|qcow2)\n){4}$`, stdout)
+	require.Regexp(t, `^(Community_X_1-\d{8}-\d{6}\.(build\.log|buildhost|config\.tar\.gz|packages|qcow2)\n){5}$`, stdout)
 	archives, err := filepath.Glob(at("one/*.config.tar.gz"))
 	require.NoError(t, err)
 	require.Len(t, archives, 1)

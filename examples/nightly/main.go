@@ -162,6 +162,9 @@ func (o *options) validate(more int) error {
 	if o.task != "" && (o.check || o.only+o.until+o.from+o.site != "" || o.fresh) || o.from != "" && o.fresh {
 		return fmt.Errorf("%w: -task goes with none of -check, -only, -until, -from, -fresh and -site; -from not with -fresh", errUsage)
 	}
+	if n := o.policy.asked(); n > 1 || n > 0 && (o.check || o.task != "") {
+		return fmt.Errorf("%w: -due, -promote and -rotate-key go with no other of them, and neither with -check nor -task", errUsage)
+	}
 	if *o.database.url != "" && o.task+o.site != "" {
 		return fmt.Errorf("%w: -database goes with neither -task nor -site", errUsage)
 	}

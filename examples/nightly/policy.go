@@ -30,6 +30,17 @@ func newPolicyFlags(fs *flag.FlagSet) policyFlags {
 	}
 }
 
+// asked counts what was asked for.
+func (p policyFlags) asked() int {
+	n := 0
+	for _, asked := range []bool{*p.due, *p.promote != "", *p.rotated != ""} {
+		if asked {
+			n++
+		}
+	}
+	return n
+}
+
 // do does what was asked, and lets the factory know of security updates.
 func (p policyFlags) do(ctx context.Context, f *imagefactory.Factory, definitions []imagefactory.Definition, stdout, stderr io.Writer) (code int, done bool) {
 	if err := withAdvisories(ctx, f, *p.advisories); err != nil {

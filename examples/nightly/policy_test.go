@@ -76,3 +76,17 @@ func TestRotateKey(t *testing.T) {
 	require.Equal(t, 2, code)
 	require.Contains(t, stderr, "are signed with another")
 }
+
+// One thing is asked for at a time.
+func TestOneRequest(t *testing.T) {
+	for _, args := range [][]string{
+		{"-due", "-promote", image}, {"-due", "-rotate-key", "k"}, {"-promote", image, "-check"}, {"-task", image + "/build", "-due"},
+	} {
+		var stdout, stderr bytes.Buffer
+		dir := t.TempDir()
+		code := run(t.Context(), append([]string{"-config", "nightly.yaml", "-out", filepath.Join(dir, "out"), "-key", filepath.Join(dir, "k")}, args...), &stdout, &stderr)
+		require.Equal(t, 2, code, args)
+		require.Contains(t, stderr.String(), "go with no other", args)
+		require.NoFileExists(t, filepath.Join(dir, "k"))
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/pkgversion"
 )
 
 // A Status is what an advisory means for an image.
@@ -86,7 +88,7 @@ type versions struct{ introduced, fixed, last string }
 func releaseKey(distribution, release string) string {
 	switch distribution {
 	case "debian", "redhat", "oraclelinux", "sles":
-		release = leading(release, isDigit)
+		release = release[:len(release)-len(strings.TrimLeft(release, "0123456789"))]
 	}
 	return distribution + " " + release
 }
@@ -195,7 +197,7 @@ func (d *Database) Covers(distribution, release string) bool {
 }
 
 func worse(a, b Verdict) Verdict {
-	if b.Status > a.Status || b.Status == a.Status && compareDeb(b.FixedIn, a.FixedIn) > 0 {
+	if b.Status > a.Status || b.Status == a.Status && pkgversion.Deb(b.FixedIn, a.FixedIn) > 0 {
 		return b
 	}
 	return a
@@ -206,9 +208,9 @@ func (e *entry) judge(id, version string) Verdict {
 	v := Verdict{ID: id, Status: NotAffected, Package: e.name, Version: version, Severity: e.severity}
 	for _, r := range e.ranges {
 		switch {
-		case r.introduced != "" && r.introduced != "0" && compareDeb(version, r.introduced) < 0:
+		case r.introduced != "" && r.introduced != "0" && pkgversion.Deb(version, r.introduced) < 0:
 			continue
-		case r.fixed != "" && compareDeb(version, r.fixed) >= 0, r.last != "" && compareDeb(version, r.last) > 0:
+		case r.fixed != "" && pkgversion.Deb(version, r.fixed) >= 0, r.last != "" && pkgversion.Deb(version, r.last) > 0:
 			if v.Status != Affected {
 				v.Status, v.FixedIn = Fixed, r.fixed
 			}

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/pkgversion"
 )
 
 // debianReleases are the tracker's names of releases.
@@ -45,7 +47,7 @@ func (d *Database) tracker(name string, data json.RawMessage) error {
 			case r.Status == "resolved" && r.FixedVersion != "":
 				e.ranges = []versions{{fixed: r.FixedVersion}}
 				for _, repository := range slices.Sorted(maps.Keys(r.Repositories)) {
-					if compareDeb(r.Repositories[repository], r.FixedVersion) >= 0 {
+					if pkgversion.Deb(r.Repositories[repository], r.FixedVersion) >= 0 {
 						e.repositories = append(e.repositories, repository)
 					}
 				}

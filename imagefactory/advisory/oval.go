@@ -6,6 +6,8 @@ import (
 	"io"
 	"regexp"
 	"strings"
+
+	"github.com/opentelekomcloud/go-imagefactory/internal/pkgversion"
 )
 
 // An ovalDefinition is an advisory as a condition on what is installed.
@@ -320,12 +322,11 @@ func (e *evaluation) state(s *ovalState, p Package) truth {
 		}
 	}
 	if s.Version != nil {
-		_, version := cutEpoch(p.Version)
-		version, _ = cutLast(version)
-		result = min(result, compared(s.Version, strings.Compare(version, s.Version.Text), rpmvercmp(version, s.Version.Text), version))
+		_, version, _ := pkgversion.Split(p.Version)
+		result = min(result, compared(s.Version, strings.Compare(version, s.Version.Text), pkgversion.RPMPart(version, s.Version.Text), version))
 	}
 	if s.EVR != nil {
-		order := compareRPM(p.Version, s.EVR.Text)
+		order := pkgversion.RPM(p.Version, s.EVR.Text)
 		old := compared(s.EVR, order, order, p.Version)
 		if s.EVR.Operation == "less than" {
 			if e.fixed {

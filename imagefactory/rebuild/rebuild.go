@@ -8,7 +8,7 @@
 // The directory of the rebuild has an image and, as far as there are, its lists, with
 // the suffixes that they have in a release: .qcow2, .packages, .sources, .config.tar.gz
 // and .files.gz. What comes before the suffix does not matter, since another build has
-// another ID. Another release directory is one.
+// another ID. Another release directory is one; the release itself is an error.
 //
 // # What is compared
 //
@@ -128,14 +128,14 @@ func (c *comparison) compare(ctx context.Context) (*signing.Rebuild, error) {
 	if !sameBuilt && r.Same != signing.SameBytes {
 		r.Same = signing.Differs
 	}
-	if n := len(r.Differences); n > maxDifferences {
-		r.Differences = r.Differences[:maxDifferences]
-	}
 	return r, nil
 }
 
-// differs notes a difference.
+// differs notes a difference, of more than can be stated only the first.
 func (c *comparison) differs(format string, args ...any) {
+	if len(c.result.Differences) == maxDifferences {
+		return
+	}
 	c.result.Differences = append(c.result.Differences, fmt.Sprintf(format, args...))
 }
 
@@ -222,7 +222,7 @@ func (c *comparison) mirrors() error {
 	for i := range states {
 		if json.Unmarshal(text[i], &states[i]) != nil || states[i].Validate() != nil {
 			c.differs("mirrors: it is not known what they had")
-			return nil
+			return nil //nolint:nilerr // as said
 		}
 	}
 	if states[0].Tool != states[1].Tool {
@@ -327,6 +327,11 @@ func (c *comparison) image(ctx context.Context) error {
 	if again == "" {
 		return errors.New("the rebuild has no image")
 	}
+	if c.released != nil {
+		if err := differentFiles(original, filepath.Join(c.rebuilt, again)); err != nil {
+			return err
+		}
+	}
 	sum, err := digest(ctx, filepath.Join(c.rebuilt, again))
 	if err != nil {
 		return err
@@ -346,6 +351,20 @@ func (c *comparison) image(ctx context.Context) error {
 	}
 	c.differs("%s at byte %d of the disk", imageSuffix, at)
 	return c.files()
+}
+
+// differentFiles reports two paths of one file: who states that a release is the same as
+// itself has built nothing.
+func differentFiles(a, b string) error {
+	x, err := os.Stat(a)
+	if err != nil {
+		return err
+	}
+	y, err := os.Stat(b)
+	if err == nil && os.SameFile(x, y) {
+		err = errors.New("it is the release itself, and no rebuild")
+	}
+	return err
 }
 
 // original is the path and the SHA-256 of the image that is compared with.

@@ -144,7 +144,7 @@ func TestCompare(t *testing.T) {
 			require.NoError(t, json.Unmarshal(data, &back))
 			again, err := signing.ReadRebuild(&back)
 			require.NoError(t, err)
-			if again.Differences == nil || len(again.Differences) == 0 {
+			if len(again.Differences) == 0 {
 				again.Differences = r.Differences
 			}
 			require.Equal(t, r, again)
@@ -158,6 +158,17 @@ func TestCompare(t *testing.T) {
 		write(t, dir, "Standard_A-20261125-000000", f)
 		_, err := rebuild.Compare(t.Context(), released, dir, "https://example.com/rebuilder", at)
 		require.ErrorContains(t, err, "the rebuild has no image", name)
+	}
+}
+
+// Who names the release's own image has built nothing, also by another name.
+func TestItself(t *testing.T) {
+	released := release(t, "20261122-031507", files{".qcow2": "disk"})
+	dir := t.TempDir()
+	require.NoError(t, os.Link(filepath.Join(released.Dir, "Standard_A-20261122-031507.qcow2"), filepath.Join(dir, "a.qcow2")))
+	for _, again := range []string{released.Dir, dir} {
+		_, err := rebuild.Compare(t.Context(), released, again, "https://example.com/rebuilder", at)
+		require.ErrorContains(t, err, "it is the release itself, and no rebuild")
 	}
 }
 

@@ -10,13 +10,15 @@ import (
 // SPDX expression (SPDX 2.3, annex D): all that are said of any of its files, joined
 // by AND, sorted. It reads the machine-readable form only (DEP-5, version 1.0); of
 // anything else, and where no licence is said, it returns "". What has no identifier
-// in SPDX is a LicenseRef-Debian-NAME; at most 1 MiB is looked at.
+// in SPDX is a LicenseRef-Debian-NAME; at most 1 MiB is looked at, and an
+// expression of more than 16 KiB is none.
 func ReadCopyright(text string) string {
 	text = text[:min(len(text), maxCopyright)]
 	if !machineReadable.MatchString(text[:min(len(text), 2<<10)]) {
 		return ""
 	}
 	var all []string
+	seen, size := map[string]bool{}, 0
 	for paragraph := range strings.SplitSeq(text, "\n\n") {
 		paragraph = "\n" + strings.Trim(paragraph, "\n") + "\n"
 		if !strings.Contains(paragraph, "\nFiles:") && !strings.Contains(paragraph, "\nFormat:") {
@@ -26,9 +28,14 @@ func ReadCopyright(text string) string {
 		if m == nil {
 			continue
 		}
-		if e := spdxExpression(m[1]); e != "" && !slices.Contains(all, e) {
-			all = append(all, e)
+		e := spdxExpression(m[1])
+		if e == "" || seen[e] {
+			continue
 		}
+		if size += len(e); size > maxExpression {
+			return ""
+		}
+		seen[e], all = true, append(all, e)
 	}
 	if len(all) > 1 {
 		for i, e := range all {
@@ -41,7 +48,10 @@ func ReadCopyright(text string) string {
 	return strings.Join(all, " AND ")
 }
 
-const maxCopyright = 1 << 20
+const (
+	maxCopyright  = 1 << 20
+	maxExpression = 16 << 10
+)
 
 var (
 	machineReadable = regexp.MustCompile(`(?m)^Format: *https?://[^ \n]*/(copyright-format|dep5?)[/#.]`)
@@ -69,8 +79,7 @@ func spdxExpression(text string) string {
 		}
 		return strings.Join(out, word)
 	}
-	var clause func(string) string
-	clause = func(s string) string {
+	clause := func(s string) string {
 		return join(orWord.Split(s, -1), " OR ", func(s string) string {
 			return join(andWord.Split(s, -1), " AND ", spdxName)
 		})

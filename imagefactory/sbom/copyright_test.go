@@ -2,6 +2,7 @@ package sbom_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -40,6 +41,17 @@ func TestReadCopyright(t *testing.T) {
 	} {
 		require.Equal(t, want, sbom.ReadCopyright(text), "%s", text)
 	}
+}
+
+// One package cannot fill a list with licences.
+func TestReadCopyrightOfEndlessLicences(t *testing.T) {
+	text := strings.Builder{}
+	text.WriteString(dep5)
+	for i := 0; text.Len() < 1<<20; i++ {
+		fmt.Fprintf(&text, "\nFiles: *\nLicense: l%d\n", i)
+	}
+	require.Empty(t, sbom.ReadCopyright(text.String()))
+	require.Empty(t, sbom.ReadCopyright(dep5+"\nFiles: *\nLicense: "+strings.Repeat("a and ", 10_000)+"a\n"))
 }
 
 // What this machine's packages say is read, and is an expression in the list.

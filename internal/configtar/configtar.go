@@ -33,6 +33,7 @@ func Walk(r io.Reader, do func(*tar.Header, io.Reader) error) error {
 	}
 	limited := &io.LimitedReader{R: z, N: maxBytes + 1}
 	t := tar.NewReader(limited)
+	claimed := int64(0) // holes of files take no place in an archive
 	for n := 0; ; n++ {
 		h, err := t.Next()
 		switch {
@@ -44,7 +45,10 @@ func Walk(r io.Reader, do func(*tar.Header, io.Reader) error) error {
 			return fmt.Errorf("it has more than %d files", maxFiles)
 		case err != nil:
 			return errors.New("it is not a tar archive, or damaged")
+		case h.Size > maxBytes-claimed:
+			return fmt.Errorf("it has more than %d bytes", maxBytes)
 		}
+		claimed += h.Size
 		if err := do(h, t); err != nil {
 			return err
 		}

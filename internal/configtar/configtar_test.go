@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -47,6 +49,46 @@ func TestDigest(t *testing.T) {
 	data, err = configtar.File(bytes.NewReader(pack(t, 0o644, "a", "1")), "b")
 	require.NoError(t, err)
 	require.Nil(t, data)
+}
+
+// sparse is an archive of a file with a hole (GNU tar's type S): it has size bytes, of
+// which only the first 512 are in the archive.
+func sparse(t testing.TB, size int64) []byte {
+	var plain bytes.Buffer
+	w := tar.NewWriter(&plain)
+	require.NoError(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "hole", Mode: 0o644, Size: 512, Format: tar.FormatGNU}))
+	_, err := w.Write(make([]byte, 512))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	header := plain.Bytes()[:512]
+	header[156] = tar.TypeGNUSparse
+	copy(header[386:], fmt.Sprintf("%011o\x00%011o\x00", 0, 512))
+	copy(header[483:], fmt.Sprintf("%011o\x00", size))
+	copy(header[148:], "        ")
+	sum := 0
+	for _, b := range header {
+		sum += int(b)
+	}
+	copy(header[148:], fmt.Sprintf("%06o\x00 ", sum))
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	_, err = z.Write(plain.Bytes())
+	require.NoError(t, err)
+	require.NoError(t, z.Close())
+	return out.Bytes()
+}
+
+// What a header claims counts, not only what the archive holds: a hole takes no place in
+// it.
+func TestHoles(t *testing.T) {
+	_, err := configtar.Digest(bytes.NewReader(sparse(t, 1<<20)))
+	require.NoError(t, err)
+	for name, read := range map[string]func(io.Reader) error{
+		"digest":  func(r io.Reader) error { _, err := configtar.Digest(r); return err },
+		"extract": func(r io.Reader) error { return configtar.Extract(r, t.TempDir()) },
+	} {
+		require.ErrorContains(t, read(bytes.NewReader(sparse(t, 257<<20))), "more than 268435456 bytes", name)
+	}
 }
 
 func FuzzDigest(f *testing.F) {

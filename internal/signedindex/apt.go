@@ -66,7 +66,7 @@ func (r *Reader) apt(ctx context.Context, a Apt) (builder.Index, error) {
 		if !ok {
 			return x, fault(ctx, place, builder.Malformed, fmt.Errorf("it has no list of the packages of %.100q", list))
 		}
-		if err := r.compare(ctx, join(a.URL, path.Join(dir, f.name)), f.sha256, f.size); err != nil {
+		if err := r.compare(ctx, join(a.URL, path.Join(dir, f.name)), f.digest, f.size); err != nil {
 			return x, err
 		}
 	}
@@ -118,7 +118,7 @@ type release struct {
 
 type listed struct {
 	name   string
-	sha256 string
+	digest string // SHA-256 or SHA-512, in hexadecimal
 	size   int64
 }
 
@@ -199,7 +199,7 @@ func (r *release) field(key, value string) (err error) {
 // parseListed reads " DIGEST SIZE NAME".
 func parseListed(line string) (listed, error) {
 	f := strings.Fields(line)
-	if len(f) != 3 || len(f[0]) != 64 || strings.Trim(f[0], "0123456789abcdef") != "" {
+	if len(f) != 3 || len(f[0]) != 64 || !isDigest(f[0]) {
 		return listed{}, errors.New("want a digest, a size and a name")
 	}
 	size, err := strconv.ParseInt(f[1], 10, 64)
@@ -211,6 +211,8 @@ func parseListed(line string) (listed, error) {
 	}
 	return listed{f[2], f[0], size}, nil
 }
+
+func isDigest(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
 
 // parseDate reads what "date -R -u" writes, with UTC or an offset for a zone.
 func parseDate(s string) (time.Time, error) {

@@ -45,7 +45,7 @@ func (r *Reader) rpm(ctx context.Context, p RPM) (builder.Index, error) {
 		return x, fault(ctx, place, builder.Malformed, err)
 	}
 	x.Date = md.date
-	return x, r.compare(ctx, join(base, md.primary.name), md.primary.sha256, md.primary.size)
+	return x, r.compare(ctx, join(base, md.primary.name), md.primary.digest, md.primary.size)
 }
 
 // repomd is what repomd.xml says.
@@ -53,6 +53,9 @@ type repomd struct {
 	date    time.Time
 	primary listed
 }
+
+// digestKinds are the kinds of digests by their length, in hexadecimal digits.
+var digestKinds = map[int]string{64: "sha256", 128: "sha512"}
 
 func parseRepomd(data []byte) (*repomd, error) {
 	var index struct {
@@ -91,9 +94,10 @@ func parseRepomd(data []byte) (*repomd, error) {
 		if md.primary.name != "" {
 			return nil, errors.New("it has two lists of packages")
 		}
-		l, err := parseListed(fmt.Sprintf("%s %d %s", strings.ToLower(f.Checksum.Text), f.Size, f.Location.Href))
-		if err != nil || f.Size == 0 || f.Checksum.Type != "sha256" || !fs.ValidPath(f.Location.Href) {
-			return nil, errors.New("its list of packages has no SHA-256, size or name")
+		l := listed{f.Location.Href, strings.ToLower(strings.TrimSpace(f.Checksum.Text)), f.Size}
+		kind, known := digestKinds[len(l.digest)]
+		if !known || f.Checksum.Type != kind || !isDigest(l.digest) || l.size <= 0 || l.size > maxList || !fs.ValidPath(l.name) || strings.ContainsAny(l.name, " \t\r\n") {
+			return nil, errors.New("its list of packages has no SHA-256 or SHA-512, size or name")
 		}
 		md.primary = l
 	}

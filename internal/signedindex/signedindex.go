@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -205,6 +206,9 @@ func (r *Reader) compare(ctx context.Context, place, digest string, size int64) 
 	}
 	defer body.Close()
 	h := sha256.New()
+	if len(digest) == 2*sha512.Size {
+		h = sha512.New()
+	}
 	n, err := io.Copy(h, io.LimitReader(body, min(size, maxList)+1))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

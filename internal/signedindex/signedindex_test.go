@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/sha512"
 	"fmt"
 	"io"
 	"net/http"
@@ -218,6 +219,7 @@ func TestFlat(t *testing.T) {
 
 func TestRPM(t *testing.T) {
 	key, other := newKey(t, 0), newKey(t, 0)
+	hex256 := fmt.Sprintf("%x", sha256.Sum256([]byte(list)))
 	const repomd, primary = "debian/15/repodata/repomd.xml", "debian/15/repodata/0-primary.xml.gz"
 	index := func(change ...string) []byte {
 		text := fmt.Sprintf(`<?xml version="1.0" encoding="UTF-8"?>
@@ -241,6 +243,11 @@ func TestRPM(t *testing.T) {
 		want   builder.MirrorFault
 	}{
 		"good":           {},
+		"SHA-512":        {change: []string{`"sha256">` + hex256, fmt.Sprintf(`"sha512">%x`, sha512.Sum512([]byte(list)))}},
+		"other SHA-512":  {change: []string{`"sha256">` + hex256, fmt.Sprintf(`"sha512">%x`, sha512.Sum512(nil))}, want: builder.MidSync},
+		"digest's kind":  {change: []string{`"sha256"`, `"sha512"`}, want: builder.Malformed},
+		"no digest":      {change: []string{` type="sha256">` + hex256, ">abcd"}, want: builder.Malformed},
+		"endless list":   {change: []string{fmt.Sprintf("<size>%d", len(list)), "<size>9000000000"}, want: builder.Malformed},
 		"not there":      {files: func(m *mirror) { delete(m.files, repomd) }, want: builder.Unreachable},
 		"unsigned":       {files: func(m *mirror) { delete(m.files, repomd+".asc") }, want: builder.Unsigned},
 		"foreign key":    {keys: []*openpgp.Entity{other}, want: builder.Unsigned},

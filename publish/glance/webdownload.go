@@ -29,23 +29,56 @@ func (c *Config) checkWebDownload() error {
 	switch {
 	case err == nil:
 		return c.checkAddress(a)
-	case number.MatchString(u.Hostname()): // an address to some resolvers, such as 127.1
+	case number.MatchString(u.Hostname()), notASCII.MatchString(u.Hostname()): // an address to some resolvers, such as 127.1
 		return fmt.Errorf("web_download: %.80q is neither a name nor an address as it is commonly written", u.Hostname())
 	}
 	return nil
 }
 
-// number is what a name's last label cannot be.
-var number = regexp.MustCompile(`(?i)(^|\.)([0-9]+|0x[0-9a-f]*)\.?$`)
+// number is what a name's last label cannot be. What is not ASCII may be read as digits
+// and dots; a name is written with xn-- then.
+var (
+	number   = regexp.MustCompile(`(?i)(^|\.)([0-9]+|0x[0-9a-f]*)\.?$`)
+	notASCII = regexp.MustCompile(`[^ -~]`)
+)
 
 // checkAddress refuses addresses that mean another machine to the cloud than here, such
 // as that of its metadata service.
 func (c *Config) checkAddress(a netip.Addr) error {
-	a = a.Unmap()
-	if c.AllowLocalAddresses || a.IsGlobalUnicast() && !a.IsLinkLocalUnicast() && !a.IsLoopback() {
+	to := reached(a)
+	if c.AllowLocalAddresses || a.Zone() == "" && to.IsGlobalUnicast() && (!to.Is4() || to.As4()[0] != 0) {
 		return nil
 	}
 	return fmt.Errorf("web_download: %s is link-local, loopback or no machine's: to the cloud it is another place than here (allow_local_addresses allows it)", a)
+}
+
+// Addresses of version 6 with one of version 4 in them, or that lead through a machine
+// of which only the cloud knows.
+var (
+	compatible = netip.MustParsePrefix("::/96")          // RFC 4291, 2.5.5.1
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")   // RFC 6052
+	localNAT64 = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215
+	sixToFour  = netip.MustParsePrefix("2002::/16")      // RFC 3056
+	teredo     = netip.MustParsePrefix("2001::/32")      // RFC 4380
+)
+
+// reached is the address that a packet to a gets to in the end; the zero Addr where
+// that cannot be told.
+func reached(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if a.Is4() {
+		return a
+	}
+	b := a.As16()
+	switch {
+	case compatible.Contains(a), nat64.Contains(a):
+		return netip.AddrFrom4([4]byte(b[12:]))
+	case sixToFour.Contains(a):
+		return netip.AddrFrom4([4]byte(b[2:6]))
+	case localNAT64.Contains(a), teredo.Contains(a):
+		return netip.Addr{}
+	}
+	return a
 }
 
 // webDownload lets the cloud fetch the image's content. It only asks for it: verify

@@ -61,25 +61,36 @@ func TestWebDownload(t *testing.T) {
 
 func TestWebDownloadRefused(t *testing.T) {
 	for url, want := range map[string]string{
-		"ftp://host":                       "want the http or https URL",
-		"https://":                         "want the http or https URL",
-		"/srv/images":                      "want the http or https URL",
-		"https://u:hunter2@host":           "has a user, a query",
-		"https://host/?Signature=hunter2":  "has a user, a query",
-		"http://169.254.169.254/latest":    "allow_local_addresses allows it",
-		"http://[fe80::1]/":                "allow_local_addresses allows it",
-		"http://127.0.0.1:8080/":           "allow_local_addresses allows it",
-		"http://[::1]/":                    "allow_local_addresses allows it",
-		"http://[::ffff:169.254.169.254]/": "allow_local_addresses allows it",
-		"http://0.0.0.0/":                  "allow_local_addresses allows it",
-		"http://127.1/":                    "neither a name nor an address",
-		"http://2130706433/":               "neither a name nor an address",
-		"http://0x7f000001/":               "neither a name nor an address",
-		"http://169.254.0xa9fe./":          "neither a name nor an address",
-		"http://224.0.0.1/":                "allow_local_addresses allows it",
-		"https://images.example.org/linux": "",
-		"http://10.0.0.7/linux":            "",
-		"https://[2001:db8::1]:8443/linux": "",
+		"ftp://host":                         "want the http or https URL",
+		"https://":                           "want the http or https URL",
+		"/srv/images":                        "want the http or https URL",
+		"https://u:hunter2@host":             "has a user, a query",
+		"https://host/?Signature=hunter2":    "has a user, a query",
+		"http://169.254.169.254/latest":      "allow_local_addresses allows it",
+		"http://[fe80::1]/":                  "allow_local_addresses allows it",
+		"http://127.0.0.1:8080/":             "allow_local_addresses allows it",
+		"http://[::1]/":                      "allow_local_addresses allows it",
+		"http://[::ffff:169.254.169.254]/":   "allow_local_addresses allows it",
+		"http://0.0.0.0/":                    "allow_local_addresses allows it",
+		"http://127.1/":                      "neither a name nor an address",
+		"http://2130706433/":                 "neither a name nor an address",
+		"http://0x7f000001/":                 "neither a name nor an address",
+		"http://169.254.0xa9fe./":            "neither a name nor an address",
+		"http://224.0.0.1/":                  "allow_local_addresses allows it",
+		"http://0.1.2.3/":                    "allow_local_addresses allows it",
+		"http://[::127.0.0.1]/":              "allow_local_addresses allows it", // IPv4-compatible
+		"http://[64:ff9b::169.254.169.254]/": "allow_local_addresses allows it", // NAT64
+		"http://[64:ff9b:1::a9fe:a9fe]/":     "allow_local_addresses allows it",
+		"http://[2002:a9fe:a9fe::1]/":        "allow_local_addresses allows it", // 6to4
+		"http://[2001:0:1::2]/":              "allow_local_addresses allows it", // Teredo
+		"http://[fe80::1%25eth0]/":           "allow_local_addresses allows it",
+		"http://[2001:db8::1%25eth0]/":       "allow_local_addresses allows it",
+		"http://１２７.0.0.1/":                  "neither a name nor an address", // which some read as digits
+		"http://127。0。0。1/":                  "neither a name nor an address",
+		"http://[64:ff9b::192.0.2.1]/":       "",
+		"https://images.example.org/linux":   "",
+		"http://10.0.0.7/linux":              "",
+		"https://[2001:db8::1]:8443/linux":   "",
 	} {
 		_, err := New(Config{Cloud: "c", WebDownload: url}, nil)
 		if want == "" {

@@ -77,11 +77,12 @@
 //
 // # How it is written
 //
-// All pages are written to .website/next. When all are made they are renamed into
-// place: what is new first, to which no page leads yet, then what replaces another,
-// then index.html. What no page leads to any more is removed at the end. So a reader
-// finds no file half-written and no dead link at any moment, also if the run is killed;
-// the next run completes it. Runs for one directory wait for each other.
+// All pages are written to .website/next, which nobody else may read. When all are made
+// they are renamed into place: what is new first, to which no page leads yet, then what
+// replaces another, then index.html. What no page leads to any more is removed at the
+// end. So a reader finds no file half-written and no dead link at any moment, also if
+// the run is killed; the next run completes it. Runs for one directory wait for each
+// other.
 //
 // The same input gives the same bytes, apart from signatures, which are made anew only
 // where the text changed.

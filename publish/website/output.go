@@ -84,7 +84,10 @@ func (o *output) prepare(ctx context.Context) error {
 	if err := o.root.RemoveAll(nextDir); err != nil {
 		return err
 	}
-	return o.root.MkdirAll(planDir, 0o755)
+	if err := o.root.Mkdir(nextDir, 0o700); err != nil { // some of it is not verified yet
+		return err
+	}
+	return o.root.Mkdir(planDir, 0o755)
 }
 
 func (o *output) close() error {

@@ -89,6 +89,9 @@ type Config struct {
 	Image sandbox.Image
 	Set   Set  // if empty, Default
 	UEFI  bool // the image has a boot loader for UEFI
+	// ExtraReboot says that the image sees a larger disk only after another boot: each
+	// machine gets one when it was started, where it can be asked to.
+	ExtraReboot bool
 	// Suite is what the first machine is held to. What of it a restart may change is judged
 	// again. If nil, nothing is.
 	Suite *testsuite.Suite
@@ -235,11 +238,17 @@ func (c *Config) look(ctx context.Context, p plan) (s sight) {
 	if p.variant.DataSource == sandbox.NoSource {
 		return s // it lets nobody in
 	}
+	if s.err = c.reboot(ctx, machine); s.err != nil {
+		return s
+	}
 	suite := reading(image.Logger)
 	if s.started, s.err = suite.Gather(ctx, machine.Target); s.err != nil || p.again == "" || machine.Restart == nil {
 		return s
 	}
 	if s.err = machine.Restart(ctx, p.restart); s.err != nil {
+		return s
+	}
+	if s.err = c.reboot(ctx, machine); s.err != nil {
 		return s
 	}
 	if p.restart.Later != 0 && c.again != nil {
@@ -251,6 +260,14 @@ func (c *Config) look(ctx context.Context, p plan) (s sight) {
 		s.judged, s.err = c.again.Judge(restarted)
 	}
 	return s
+}
+
+// reboot starts a machine once more if its image needs that.
+func (c *Config) reboot(ctx context.Context, m *sandbox.Machine) error {
+	if !c.ExtraReboot || m.Reboot == nil {
+		return nil
+	}
+	return m.Reboot(ctx)
 }
 
 // restartFacts are those that a restart may change and that are read in moments.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -263,4 +264,38 @@ func TestSets(t *testing.T) {
 		assert.Equal(t, want, s)
 	}
 	assert.ErrorContains(t, new(Set).UnmarshalText([]byte("most")), "want default or all")
+}
+
+// rebooted counts how often its machines are started once more.
+type rebooted struct {
+	times atomic.Int32
+	fail  error
+}
+
+func (b *rebooted) Boot(ctx context.Context, image sandbox.Image) (*sandbox.Machine, error) {
+	image.Variant = sandbox.Variant{}
+	m, err := sandboxtest.Sandbox{}.Boot(ctx, image)
+	if err == nil {
+		m.Restart = func(context.Context, sandbox.Restart) error { return nil }
+		m.Reboot = func(context.Context) error { b.times.Add(1); return b.fail }
+	}
+	return m, err
+}
+
+func TestExtraReboot(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "image.qcow2")
+	require.NoError(t, sandboxtest.WriteImage(path, 4<<30))
+	for _, row := range []struct {
+		extra     bool
+		fail      error
+		times     int32
+		restarted bool
+	}{{false, nil, 0, true}, {true, nil, 2, true}, {true, errors.New("it does not come back"), 1, false}} {
+		b := &rebooted{fail: row.fail}
+		c := Config{Sandbox: b, Image: sandbox.Image{Path: path, Logger: slog.New(slog.DiscardHandler)}, ExtraReboot: row.extra}
+		s := c.look(t.Context(), c.plans("id")[0])
+		assert.Equal(t, row.times, b.times.Load())
+		assert.Equal(t, row.restarted, s.restarted != nil)
+		assert.ErrorIs(t, s.err, row.fail)
+	}
 }

@@ -1,17 +1,55 @@
-package advisory
+// Package pkgversion orders the versions of packages as dpkg and rpm do, and says
+// which of both a distribution has.
+package pkgversion
 
 import (
 	"cmp"
+	"regexp"
 	"strings"
 )
 
-// compareDeb compares two versions as dpkg does (deb-version(7)). It takes any
+// A Scheme is how a package manager writes and orders versions.
+type Scheme struct {
+	// Compare orders two versions. It takes any text: what is no version has some
+	// place in the order.
+	Compare func(a, b string) int
+	form    *regexp.Regexp
+}
+
+// Valid reports whether text is a version as the package manager takes them.
+func (s Scheme) Valid(text string) bool { return s.form.MatchString(text) }
+
+var (
+	// deb-version(7); a colon in the upstream version, which nobody has, is refused.
+	debForm = regexp.MustCompile(`^([0-9]{1,9}:)?[0-9][A-Za-z0-9.+~]*(-[A-Za-z0-9.+~]+)*$`)
+	// rpm-version(7): no hyphen but the one before the release.
+	rpmForm = regexp.MustCompile(`^([0-9]{1,9}:)?[A-Za-z0-9][A-Za-z0-9._+~^]*(-[A-Za-z0-9._+~^]+)?$`)
+)
+
+// For returns the scheme of a distribution, by the name that a definition has for
+// it; false if that is not known.
+func For(distribution string) (Scheme, bool) {
+	switch distribution {
+	case "debian", "ubuntu", "devuan", "kali":
+		return Scheme{Compare: Deb, form: debForm}, true
+	case "almalinux", "amazon", "centos", "euleros", "fedora", "hce", "openeuler", "opensuse", "oraclelinux", "redhat", "rhel", "rocky", "sles":
+		return Scheme{Compare: RPM, form: rpmForm}, true
+	}
+	return Scheme{}, false
+}
+
+// Split takes "[EPOCH:]VERSION[-RELEASE]" apart. What is not there is empty.
+func Split(v string) (epoch, version, release string) {
+	epoch, v = cutEpoch(v)
+	version, release = cutLast(v)
+	return epoch, version, release
+}
+
+// Deb compares two versions as dpkg does (deb-version(7)). It takes any
 // text: what is no version has some place in the order.
-func compareDeb(a, b string) int {
-	aEpoch, a := cutEpoch(a)
-	bEpoch, b := cutEpoch(b)
-	aUpstream, aRevision := cutLast(a)
-	bUpstream, bRevision := cutLast(b)
+func Deb(a, b string) int {
+	aEpoch, aUpstream, aRevision := Split(a)
+	bEpoch, bUpstream, bRevision := Split(b)
 	return cmp.Or(compareDigits(aEpoch, bEpoch), verrevcmp(aUpstream, bUpstream), verrevcmp(aRevision, bRevision))
 }
 
@@ -62,22 +100,21 @@ func debOrder(s string) int {
 	return int(s[0]) + 256
 }
 
-// compareRPM compares two "[EPOCH:]VERSION[-RELEASE]" as rpm does
+// RPM compares two "[EPOCH:]VERSION[-RELEASE]" as rpm does
 // (rpm-version(7)). A release that one of them lacks is not compared.
-func compareRPM(a, b string) int {
-	aEpoch, a := cutEpoch(a)
-	bEpoch, b := cutEpoch(b)
-	aVersion, aRelease := cutLast(a)
-	bVersion, bRelease := cutLast(b)
-	if c := cmp.Or(compareDigits(aEpoch, bEpoch), rpmvercmp(aVersion, bVersion)); c != 0 || aRelease == "" || bRelease == "" {
+func RPM(a, b string) int {
+	aEpoch, aVersion, aRelease := Split(a)
+	bEpoch, bVersion, bRelease := Split(b)
+	if c := cmp.Or(compareDigits(aEpoch, bEpoch), RPMPart(aVersion, bVersion)); c != 0 || aRelease == "" || bRelease == "" {
 		return c
 	}
-	return rpmvercmp(aRelease, bRelease)
+	return RPMPart(aRelease, bRelease)
 }
 
-// rpmvercmp compares segments of digits or letters; what lies between them only
+// RPMPart compares two versions, or two releases, as rpm does: segments of digits or
+// letters; what lies between them only
 // separates. A tilde is before the end, a caret after it but before a segment.
-func rpmvercmp(a, b string) int {
+func RPMPart(a, b string) int {
 	if a == b {
 		return 0
 	}

@@ -74,7 +74,7 @@ func (c countingTarget) Push(ctx context.Context, r *publish.Release) (publish.E
 }
 
 // site is what the workers of a test share: a directory with a key, a log that has a line
-// "begin IMAGE/BUILD/STAGE" and "end …" for each stage, and a database.
+// "begin IMAGE/BUILD/STAGE PROCESS" and "end …" for each stage, and a database.
 type site struct{ dir, url string }
 
 func newSite(t *testing.T, url string) site {
@@ -106,16 +106,20 @@ func (s site) told() string {
 	return string(data)
 }
 
-// begun is how often a stage of an image was begun.
-func (s site) begun(image string, stage imagefactory.Stage) int {
-	n := 0
+// begins are the processes that began a stage of an image, in their order.
+func (s site) begins(image string, stage imagefactory.Stage) []string {
+	var processes []string
 	for line := range strings.Lines(s.told()) {
-		if strings.HasPrefix(line, "begin "+image+"/") && strings.HasSuffix(line, "/"+string(stage)+"\n") {
-			n++
+		f := strings.Fields(line)
+		if f[0] == "begin" && strings.HasPrefix(f[1], image+"/") && strings.HasSuffix(f[1], "/"+string(stage)) {
+			processes = append(processes, f[2])
 		}
 	}
-	return n
+	return processes
 }
+
+// begun is how often a stage of an image was begun.
+func (s site) begun(image string, stage imagefactory.Stage) int { return len(s.begins(image, stage)) }
 
 // factory is a factory of the site's images, as each of its processes has it.
 func (s site) factory(builders ...buildFunc) (*imagefactory.Factory, error) {
@@ -136,7 +140,7 @@ func (s site) factory(builders ...buildFunc) (*imagefactory.Factory, error) {
 			if e.Done {
 				what = "end"
 			}
-			s.tell("%s %s/%s/%s", what, e.Image, e.Build, e.Stage)
+			s.tell("%s %s/%s/%s %d", what, e.Image, e.Build, e.Stage, os.Getpid())
 		},
 	}
 	for _, b := range builders {

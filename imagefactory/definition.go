@@ -59,6 +59,9 @@ type Definition struct {
 	// Repositories are registered in the finished image. Default for Debian:
 	// the Open Telekom Cloud's own mirror.
 	Repositories []Repository `yaml:"repositories,omitempty"`
+	// BYOL says that the image is for servers with a licence of one's own: it registers
+	// no repositories, also none that it would inherit or have by default.
+	BYOL bool `yaml:"byol,omitempty"`
 	// NTPServers default to those of the Open Telekom Cloud.
 	NTPServers []string `yaml:"ntp,omitempty"`
 
@@ -349,6 +352,7 @@ func (d *Definition) Complete() error {
 	check(d.DiskBytes.whole(), "disk: %v is no whole number of MiB or MB", d.DiskBytes)
 	check(d.MinDiskBytes.whole(), "min_disk: %v is no whole number of MiB or MB", d.MinDiskBytes)
 	check(d.MinDiskBytes >= d.DiskBytes, "min_disk: %v is less than the disk's %v", d.MinDiskBytes, d.DiskBytes)
+	check(!d.BYOL || len(d.Repositories) == 0, "repositories: with byol an image registers none")
 	check(d.Builder.Driver != "", "builder: missing")
 	check(d.Builder.Name == "", "builder: a name is for publish targets only")
 	if err := d.checkTargets(); err != nil {
@@ -454,7 +458,7 @@ func (d *Definition) completeDebian() {
 	if len(d.TrustedKeys) == 0 {
 		d.TrustedKeys = []TrustedKey{{File: "/usr/share/keyrings/debian-archive-keyring.gpg"}}
 	}
-	if len(d.Repositories) == 0 {
+	if len(d.Repositories) == 0 && !d.BYOL {
 		const mirror = "http://debmirror.otc-service.com/"
 		security := d.OS.Codename + "-security"
 		if slices.Contains([]string{"jessie", "stretch", "buster"}, d.OS.Codename) {

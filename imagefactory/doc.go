@@ -20,6 +20,16 @@
 // boot there. Images that Huawei provides have no names on record and no
 // entries; those of Windows are neither built nor tested.
 //
+// # What the catalog records
+//
+// What a build must have is held against it before a boot: required and forbidden
+// packages with versions ([PackageRelation]), by the builder's list, or where it has
+// none by the booted machine, which is asked in any case; ixgbevf's version and packaging
+// are such packages; and lvm by what is on the disk. extra_reboot starts the machine once
+// more before it is judged, and byol registers no repositories. Upstream is for
+// [CatalogEntry.Sources]: no definition fills in its builder's mirrors from it. On which
+// host SLES 11 is built stands in a note, and nobody looks at the host's release.
+//
 // # Directories
 //
 // Below Factory.Dir:

@@ -86,6 +86,9 @@ func decodeDefinition(node *strictyaml.Node) (Definition, error) {
 	d.Test.Waivers = append(d.Test.Waivers, h.Test.MoreWaivers...)
 	d.Test.RequiredPackages = append(d.Test.RequiredPackages, h.Test.MoreRequired...)
 	d.Test.ForbiddenPackages = append(d.Test.ForbiddenPackages, h.Test.MoreForbidden...)
+	if d.BYOL && node.Get("repositories") == nil {
+		d.Repositories = nil
+	}
 	d.Repositories = append(d.Repositories, h.MoreRepositories...)
 	d.Notes = append(d.Notes, h.MoreNotes...)
 	d.From = ""
@@ -179,7 +182,7 @@ func stale(node *strictyaml.Node, inherited, d Definition) error {
 		{"name", "", true},
 		{"os", "version", !newVersion},
 		{"properties", "__os_version", inherited.Properties["__os_version"] != ""},
-		{"repositories", "", len(inherited.Repositories) > 0},
+		{"repositories", "", len(inherited.Repositories) > 0 && !d.BYOL},
 		{"test", "required_packages", versioned(inherited.Test.RequiredPackages)},
 		{"test", "forbidden_packages", versioned(inherited.Test.ForbiddenPackages)},
 		{"test", "waivers", len(inherited.Test.Waivers) > 0},

@@ -73,7 +73,7 @@ func (j *job) turn(ctx context.Context, t Task) error {
 		j.journal.forget(t.Stage)
 		j.journal.end("", time.Time{})
 	case j.journal.Result == Failed:
-		return fmt.Errorf("%w in %s", errFailedBefore, j.journal.last())
+		return j.journal.failure()
 	case j.journal.Result != "":
 		j.clean() // which it was perhaps killed before
 		return fmt.Errorf("%w: build %s of %s is %s", ErrNothingToDo, j.build, j.name, j.journal.Result)

@@ -224,6 +224,15 @@ func (j *journal) last() Stage {
 	return j.Stages[len(j.Stages)-1].Stage
 }
 
+// failure says in which stage a failed run failed, and why as far as that is recorded:
+// who was killed before it could tell has the next one tell it.
+func (j *journal) failure() error {
+	if r := j.stage(j.last()); r != nil && r.Error != "" {
+		return fmt.Errorf("%w in %s: %s", errFailedBefore, r.Stage, r.Error)
+	}
+	return fmt.Errorf("%w in %s", errFailedBefore, j.last())
+}
+
 // forget drops the records of a stage and those after it.
 func (j *journal) forget(s Stage) {
 	from := slices.Index(stageOrder, s)

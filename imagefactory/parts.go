@@ -120,7 +120,7 @@ func (p *parts) suite(d *Definition, mirrors map[string]string) (*testsuite.Suit
 	failFrom := cmp.Or(d.Test.FailFrom, testsuite.Severity(d.Gate.Tests.From))
 	s := &testsuite.Suite{Profile: profile, Probes: p.probes, FailFrom: failFrom, Params: testsuite.Params{
 		User: d.User, NTPServers: d.NTPServers, DiskBytes: int64(d.DiskBytes), RequiredPackages: relationNames(d.Test.RequiredPackages),
-		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor), LVM: d.LVM,
+		UVPMonitor: testsuite.UVPMonitor(d.UVPMonitor), LVM: d.LVM, NoRepositories: d.BYOL,
 	}}
 	for _, r := range d.Repositories {
 		s.Params.Repositories = append(s.Params.Repositories, testsuite.Repository{URL: r.URL, Suites: r.Suites, Components: r.Components})

@@ -182,3 +182,36 @@ func TestExtraRebootIsInherited(t *testing.T) {
 	_, err = parse("f.yaml", "/", []byte("images:\n  - from: Standard_CentOS_6\n    name: Standard_CentOS_7\n    os: {version: \"7.6\"}\n"))
 	require.ErrorContains(t, err, "extra_reboot, notes")
 }
+
+func TestBYOLRegistersNoRepositories(t *testing.T) {
+	const from = "images:\n  - from: Enterprise_SLES12_SP3\n    name: Enterprise_SLES12_SP3_BYOL\n    trusted_keys: [{file: k}]\n"
+	for text, want := range map[string]string{
+		minimal + "    byol: true\n": "",
+		from + "    byol: true\n":    "",
+		minimal + "    byol: true\n    repositories: [{name: a, url: \"http://a.example/\"}]\n":                     "f.yaml:7:19: repositories: with byol an image registers none",
+		from + "    byol: true\n    repositories+: [{name: a, url: \"http://a.example/\"}]\n":                       "f.yaml:6:20: repositories: with byol an image registers none",
+		"images:\n  - from: Standard_Debian_9\n    byol: true\n    repositories: [{name: a, url: \"http://a/\"}]\n": "f.yaml:4:19: repositories: with byol an image registers none",
+		minimal + "    byol: maybe\n": "f.yaml:6:11: ",
+	} {
+		got, err := parse("f.yaml", "/", []byte(text))
+		if want != "" {
+			assert.ErrorContains(t, err, want, text)
+			continue
+		}
+		require.NoError(t, err, text)
+		assert.Empty(t, got[0].Repositories, text)
+		assert.Empty(t, got[0].spec(nil).Repositories, text)
+	}
+
+	f, d := embedded(t)
+	d.BYOL, d.Repositories = true, nil
+	got := night(t, f, d)
+	require.Equal(t, StageTest, got.Stage)
+	require.Contains(t, got.Error, "updates.repositories (fail): expected none, found also http://debmirror.otc-service.com/debian")
+
+	facts := sandboxtest.Good()
+	facts["apt-targets"], facts["package-sources"] = testsuite.Fact{Output: "\n"}, testsuite.Fact{Output: "\n"}
+	f.Sandbox = sandboxtest.Sandbox{Facts: facts}
+	got = night(t, f, d)
+	require.Equal(t, Published, got.Result, got.Error)
+}

@@ -142,7 +142,7 @@ func TestUntilFromFresh(t *testing.T) {
 	f.Definitions = []Definition{d}
 	j := journalOf(t, f, d.Name, got.Build)
 	_, err := f.Do(t.Context(), Task{Image: d.Name, Build: j.Build, Stage: StageTest})
-	require.ErrorContains(t, err, "the run has failed in test")
+	require.ErrorContains(t, err, "the run has failed in test: "+io.ErrNoProgress.Error())
 
 	f.From, f.Sandbox = StageTest, box
 	f.Until = StageSeal

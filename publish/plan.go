@@ -148,6 +148,9 @@ func (s Step) String() string {
 // trouble left several entries with one label, or one on an entry that cannot be
 // used, the plan leaves one on an entry that can. What a rollback withdraws is
 // withdrawn last: the release in its place may turn out to be damaged.
+//
+// Of entries that are one release, which runs at once have made where the target
+// does not keep them apart, one is left.
 func Plan(have []Entry, want Desired) []Step {
 	have = byPreference(have)
 	next := Entry{Image: want.Image, Build: want.Build, Digest: want.Digest}
@@ -178,7 +181,30 @@ func Plan(have []Entry, want Desired) []Step {
 	if from := others(have, Latest, next.ID); !next.Has(Latest) || len(from) > 0 {
 		steps = append(steps, Step{Op: Assign, Label: Latest, Entry: next, From: from})
 	}
-	return append(steps, withdrawals...)
+	return append(append(steps, withdrawals...), surplus(have, steps)...)
+}
+
+// surplus returns the steps that remove the doubles of releases: of complete entries of
+// one build and digest those that come after the first by preference, have no label when
+// steps are done and may be removed.
+func surplus(have []Entry, steps []Step) []Step {
+	var out []Step
+	for i, e := range have {
+		double := e.Digest != "" && slices.ContainsFunc(have[:i], func(o Entry) bool {
+			return o.usable() && o.Build == e.Build && o.Digest == e.Digest
+		})
+		if !double || !e.usable() || e.Held != "" {
+			continue
+		}
+		left := slices.DeleteFunc(slices.Clone(e.Labels), func(l Label) bool {
+			return slices.ContainsFunc(steps, func(s Step) bool { return s.Op == Assign && s.Label == l && s.Entry.ID != e.ID })
+		})
+		given := slices.ContainsFunc(steps, func(s Step) bool { return s.Op == Assign && s.Entry.ID == e.ID })
+		if len(left) == 0 && !given {
+			out = append(out, Step{Op: Remove, Entry: e})
+		}
+	}
+	return out
 }
 
 // heir returns what is to be prev when next is latest, if anything must have
@@ -186,7 +212,7 @@ func Plan(have []Entry, want Desired) []Step {
 func heir(have []Entry, next Entry) (Entry, bool) {
 	var candidates []Entry // the other releases that can be used, by preference
 	for _, e := range have {
-		if e.ID != next.ID && e.usable() {
+		if e.ID != next.ID && e.Build != next.Build && e.usable() { // not a double of next
 			candidates = append(candidates, e)
 		}
 	}

@@ -97,7 +97,7 @@ func TestPlan(t *testing.T) {
 		"two prev, done":        {"a:1:p b:2:p c:3:l", "3", []string{"move prev of I from 1 to 2"}},
 		"two prev":              {"a:1:p b:2:p c:3:l", "4", []string{"push I 4", "move prev of I from 2, 1 to 3", "move latest of I from 3 to 4"}},
 		"one build, two IDs":    {"a:1:l b:1:", "1", nil},
-		"both latest":           {"a:1:l b:1:l", "1", []string{"move prev of I from no release to 1", "move latest of I from 1 to 1"}},
+		"both latest":           {"a:1:l b:1:l", "1", []string{"move latest of I from 1 to 1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string
@@ -110,12 +110,34 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// Runs at once have made one release several times.
+func TestPlanLeavesOneOfARelease(t *testing.T) {
+	entry := func(id string, n int, digest string, labels ...publish.Label) publish.Entry {
+		return publish.Entry{ID: id, Image: "I", Build: day(t, fmt.Sprint(n)), Digest: digest, Labels: labels}
+	}
+	held := entry("c", 2, "d2")
+	held.Held = "somebody else has protected it"
+	have := []publish.Entry{
+		entry("a", 2, "d2"), entry("b", 2, "d2", publish.Latest), held, entry("d", 2, "d2"),
+		entry("e", 1, "d1", publish.Prev), entry("f", 1, "d1"), entry("g", 1, "another"),
+	}
+	var removed []string
+	for _, s := range publish.Plan(have, publish.Desired{Image: "I", Build: day(t, "2"), Digest: "d2"}) {
+		require.Equal(t, publish.Remove, s.Op)
+		removed = append(removed, s.Entry.ID)
+	}
+	require.Equal(t, []string{"a", "d", "f"}, removed)
+}
+
 // apply is what a target does, in the model: only From loses the label.
 func apply(have []publish.Entry, s publish.Step) []publish.Entry {
 	have = slices.Clone(have)
 	if s.Op == publish.Push && s.Entry.ID == "" {
 		s.Entry.ID = "pushed"
 		return append(have, s.Entry)
+	}
+	if s.Op == publish.Remove {
+		return slices.DeleteFunc(have, func(e publish.Entry) bool { return e.ID == s.Entry.ID })
 	}
 	for i, e := range have {
 		if e.ID == s.Entry.ID {
@@ -158,6 +180,9 @@ func TestPlanIsSafeAtEveryPoint(t *testing.T) {
 		var have []publish.Entry
 		for i := range rnd.IntN(6) {
 			e := publish.Entry{ID: fmt.Sprint(i), Image: "I", Build: day(t, fmt.Sprint(1+rnd.IntN(6)))}
+			if rnd.IntN(2) == 0 { // as all targets tell it that keep several of a build
+				e.Digest = "of " + e.Build.String()
+			}
 			for _, l := range []publish.Label{publish.Latest, publish.Prev} {
 				if rnd.IntN(3) == 0 {
 					e.Labels = append(e.Labels, l)

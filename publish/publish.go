@@ -256,7 +256,7 @@ func (c *change) step(ctx context.Context, s Step) error {
 		c.have = append(slices.DeleteFunc(c.have, func(h Entry) bool { return h.ID == e.ID || h.ID == s.Entry.ID }), e)
 		return nil
 	}
-	if s.Entry.Build == p.Entry.Build {
+	if s.Op != Remove && s.Entry.Build == p.Entry.Build { // what is removed is a double of it
 		s.Entry = p.Entry // with the ID that Push gave it
 	}
 	if err := c.t.Apply(ctx, s); err != nil {
@@ -272,6 +272,10 @@ func (c *change) step(ctx context.Context, s Step) error {
 
 // account changes what the target is known to have by a step that was done.
 func (c *change) account(s Step) {
+	if s.Op == Remove {
+		c.have = slices.DeleteFunc(c.have, func(e Entry) bool { return e.ID == s.Entry.ID })
+		return
+	}
 	for i := range c.have {
 		e := &c.have[i]
 		switch own := e.ID == s.Entry.ID; {

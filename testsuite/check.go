@@ -97,8 +97,10 @@ type Params struct {
 	LVM        bool
 	UVPMonitor UVPMonitor
 	// Repositories are exactly those that the image must have registered as
-	// update sources. If empty, the check of them is an error.
+	// update sources. If empty, the check of them is an error, unless NoRepositories.
 	Repositories []Repository
+	// NoRepositories says that the image must have none registered.
+	NoRepositories bool
 	// PackageKeys are fingerprints of keys that may sign packages beside the
 	// distribution's own, which need not be named.
 	PackageKeys []string

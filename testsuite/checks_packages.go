@@ -183,7 +183,7 @@ func sourceURLs(f Facts) (active []string, lines []string) {
 }
 
 func judgeRepositories(f Facts, p Params) Verdict {
-	if len(p.Repositories) == 0 {
+	if len(p.Repositories) == 0 && !p.NoRepositories {
 		return unknown("the definition names no repositories")
 	}
 	apt := strings.TrimSpace(f.text("apt-targets")) != "no apt"
@@ -226,9 +226,9 @@ func judgeRepositories(f Facts, p Params) Verdict {
 		bad = append(bad, "without "+missing)
 	}
 	if len(bad) > 0 {
-		return failed(names(wanted), names(bad))
+		return failed(cmpOr(names(wanted), "none"), names(bad))
 	}
-	return want(names(wanted), names(found))
+	return want(cmpOr(names(wanted), "none"), cmpOr(names(found), "none"))
 }
 
 // targets are a repository's indexes as apt names them: URL SUITE COMPONENT; or its
@@ -295,8 +295,8 @@ var (
 	unverified = regexp.MustCompile(`(?i)^\s*((repo_|pkg_|local|localpkg_)?gpgcheck\s*=\s*(0|no|false|off)|sslverify\s*=\s*(0|no|false|off)|pkg_gpgcheck\s*=\s*(0|no|false|off)|(solver\.)?allow_?unsigned\S*\s*=.*)\s*$`)
 )
 
-func judgeVerified(f Facts, _ Params) Verdict {
-	if active, _ := sourceURLs(f); len(active) == 0 {
+func judgeVerified(f Facts, p Params) Verdict {
+	if active, _ := sourceURLs(f); len(active) == 0 && !p.NoRepositories {
 		return unknown("no package source is shown")
 	}
 	var bad []string

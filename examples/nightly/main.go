@@ -4,6 +4,7 @@
 //	nightly -config FILE -out DIR [-key FILE] [-only PATTERN,…] [-until STAGE] [-from STAGE | -fresh] [-force] [-mirror URL] [-any-class] [-v]
 //	        [-jobs N [-builds N] [-tests N] [-uploads N] [-memory SIZE]] [-time STAGE=DURATION,…] [-grace DURATION] [-site DIR] [-max-age DAYS]
 //	        [-junit FILE] [-metrics FILE] [-webhook URL -webhook-secret FILE] [-hook PROGRAM]
+//	nightly -config FILE -out DIR -database URL [-priority N | -cancel] [-only PATTERN,…] …
 //	nightly -config FILE -out DIR -task IMAGE/STAGE [-key FILE] [-force] [-mirror URL] [-any-class] [-time STAGE=DURATION,…] [-grace DURATION] [-v]
 //	nightly -config FILE -out DIR -due | -promote NAME[/BUILD] | -rotate-key FILE [-key FILE] [-advisories PATH] …
 //	nightly -config FILE -check [-out DIR] [-key FILE] [-only PATTERN,…] [-mirror URL] [-any-class]
@@ -15,6 +16,10 @@
 // With -task it does one stage of one image, as a scheduler may have it: the next
 // stages are for other calls, by whichever process on the same DIR. A build begins a
 // run where none goes on.
+//
+// With -database the night is done by the workers that take their stages from there (see
+// worker), with their own limits, and this process only plans it and watches; who stops
+// it does not stop them. With -cancel too, what they have of the images is cancelled.
 //
 // The report goes to -junit, -metrics, -webhook and -hook too; that one of them could not
 // be told exits with 2, where nothing else was wrong.
@@ -93,6 +98,7 @@ type options struct {
 	grace                                                   time.Duration
 	policy                                                  policyFlags
 	after                                                   afterFlags
+	database                                                databaseFlags
 }
 
 // parse reads the command line; what is wrong with it, flag may have said already.
@@ -126,7 +132,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.StringVar(&o.site, "site", "", "`directory` to write pages of the releases and of the run to")
 	fs.IntVar(&o.maxAge, "max-age", 0, "exit with 1 if what is latest on a target is older than so many `days`; 0 allows any age")
 	fs.BoolVar(&o.verbose, "v", false, "log every line of the builders")
-	o.policy, o.after = newPolicyFlags(fs), newAfterFlags(fs)
+	o.policy, o.after, o.database = newPolicyFlags(fs), newAfterFlags(fs), newDatabaseFlags(fs)
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
@@ -159,6 +165,9 @@ func (o *options) validate(more int) error {
 	if n := o.policy.asked(); n > 1 || n > 0 && (o.check || o.task != "") {
 		return fmt.Errorf("%w: -due, -promote and -rotate-key go with no other of them, and neither with -check nor -task", errUsage)
 	}
+	if *o.database.url != "" && o.task+o.site != "" {
+		return fmt.Errorf("%w: -database goes with neither -task nor -site", errUsage)
+	}
 	for _, stage := range []string{o.until, o.from} {
 		if stage != "" && !slices.Contains(imagefactory.Stages(), imagefactory.Stage(stage)) {
 			return fmt.Errorf("%w: there is no stage %q: want one of %v", errUsage, stage, imagefactory.Stages())
@@ -167,7 +176,7 @@ func (o *options) validate(more int) error {
 	if o.out != "" && inside(o.key, o.out) {
 		return fmt.Errorf("%w: the secret key %s must not lie in the download directory %s", errUsage, o.key, o.out)
 	}
-	if err := o.after.check(); err != nil {
+	if err := errors.Join(o.after.check(), o.database.check()); err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	return nil
@@ -233,6 +242,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if code, done := o.policy.do(ctx, factory, definitions, stdout, stderr); done {
 		return code
+	}
+	if *o.database.url != "" {
+		return o.inDatabase(ctx, factory, definitions, stdout, stderr)
 	}
 	ctx, stopping, done := onTerminate(ctx, o.grace)
 	defer done()

@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
@@ -84,10 +85,9 @@ func (j *job) publishSealed(ctx context.Context) error {
 		return err
 	}
 	j.report.Checks = testsuite.Summary(r.Index.Tests)
-	j.report.Findings = nil // of an earlier try
-	if s := j.journal.stage(StageInspect); s != nil {
-		j.report.Findings = slices.Clone(s.Findings)
-	}
+	j.report.Findings = slices.DeleteFunc(j.report.Findings, func(f Finding) bool { // of an earlier try
+		return strings.HasPrefix(f.ID, areaSigning+".") || strings.HasPrefix(f.ID, areaVersions+".")
+	})
 	held, err := j.admit(ctx, r)
 	if held {
 		return err

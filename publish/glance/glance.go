@@ -335,11 +335,9 @@ func (t *Target) assignLatest(ctx context.Context, c *client, s publish.Step, i 
 		return err
 	}
 	for _, o := range now {
-		if o.ID == i.ID || !o.IsLabelled(publish.Latest) || o.Hidden || problem(o) != "" || slices.ContainsFunc(s.From, func(e publish.Entry) bool { return e.ID == o.ID }) {
+		latest := o.IsLabelled(publish.Latest) && !o.Hidden && o.Visibility == t.config.Visibility && problem(o) == ""
+		if o.ID == i.ID || !latest || slices.ContainsFunc(s.From, func(e publish.Entry) bool { return e.ID == o.ID }) {
 			continue
-		}
-		if slices.ContainsFunc(others, func(old *image) bool { return old.ID == o.ID && old.Name == o.Name }) {
-			continue // it had the name, but not the rest that makes it latest
 		}
 		if order := cmp.Or(build(o).Compare(build(i)), cmp.Compare(i.ID, o.ID)); order > 0 {
 			return errors.Join(fmt.Errorf("another run has made image %s, of build %s, latest at the same time", o.ID, build(o)), c.Patch(ctx, i, t.dated(i)))

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
@@ -85,8 +84,10 @@ func (j *job) publishSealed(ctx context.Context) error {
 	}
 	j.report.Checks = testsuite.Summary(r.Index.Tests)
 	j.report.Findings = nil // of an earlier try
-	if s := j.journal.stage(StageInspect); s != nil {
-		j.report.Findings = slices.Clone(s.Findings)
+	for _, name := range []Stage{StageInspect, StageTest} {
+		if s := j.journal.stage(name); s != nil {
+			j.report.Findings = append(j.report.Findings, s.Findings...)
+		}
 	}
 	held, err := j.admit(ctx, r)
 	if held {

@@ -174,8 +174,11 @@ func TestMissingPackagesAreFoundInTheMachine(t *testing.T) {
 			d.Gate.Inspection.Allow = []string{"*-packages"}
 			got = night(t, f, d)
 			require.Equal(t, Published, got.Result, got.Error)
-			require.NotEmpty(t, got.Findings)
-			require.Equal(t, "the gate allows it", got.Findings[0].Reason)
+			var reasons []string
+			for _, finding := range got.Findings {
+				reasons = append(reasons, finding.Reason)
+			}
+			require.Contains(t, reasons, "the gate allows it")
 		})
 	}
 	f, d := debianOf(t)

@@ -8,8 +8,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/opentelekomcloud/go-imagefactory/publish"
 	"github.com/opentelekomcloud/go-imagefactory/testsuite"
@@ -85,9 +83,12 @@ func (j *job) publishSealed(ctx context.Context) error {
 		return err
 	}
 	j.report.Checks = testsuite.Summary(r.Index.Tests)
-	j.report.Findings = slices.DeleteFunc(j.report.Findings, func(f Finding) bool { // of an earlier try
-		return strings.HasPrefix(f.ID, areaSigning+".") || strings.HasPrefix(f.ID, areaVersions+".")
-	})
+	j.report.Findings = nil // of an earlier try
+	for _, name := range []Stage{StageInspect, StageTest} {
+		if s := j.journal.stage(name); s != nil {
+			j.report.Findings = append(j.report.Findings, s.Findings...)
+		}
+	}
 	held, err := j.admit(ctx, r)
 	if held {
 		return err

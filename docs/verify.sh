@@ -5,8 +5,9 @@ set -eu
 GNUPGHOME=$(mktemp -d); export GNUPGHOME; trap 'rm -rf "$GNUPGHOME"' EXIT; trap 'exit 1' HUP INT TERM
 path() { case $1 in /*) printf %s/ "$1" ;; *) printf ./%s/ "$1" ;; esac; } # never an option, nor looked for in CDPATH
 bad() { echo "$1" >&2; exit 1; }
-# Of several signatures one has to be good; what gpg exits with counts all of them.
-good() { case $(gpg --batch --quiet --trust-model always --status-fd 1 --verify "$1" "$2") in "[GNUPG:] "*"[GNUPG:] GOODSIG "*) ;; *) bad "bad signature of $3" ;; esac; }
+# Of several signatures one has to be good; what gpg exits with counts all of them, and it
+# complains of armour without a checksum.
+good() { case $(gpg --batch --quiet --trust-model always --status-fd 1 --verify "$1" "$2" 2>"$GNUPGHOME/is") in "[GNUPG:] "*"[GNUPG:] GOODSIG "*) ;; *) bad "bad signature of $3: $(cat "$GNUPGHOME/is")" ;; esac; }
 listed() { cut -c67- SHA256SUMS | grep -Fqx -e "$1" || bad "$1 is not in SHA256SUMS"; }
 
 keys=$(path "$1"); gpg --batch --no-autostart --import "${keys%/}" 2>"$GNUPGHOME/is" || bad "$(cat "$GNUPGHOME/is")"

@@ -118,6 +118,7 @@ type command struct {
 	dryRun  bool
 	json    bool
 	journal string
+	from    string // -from
 
 	rebuilds   publish.Rebuilds
 	rebuilders string // the file of their keys
@@ -149,7 +150,6 @@ func run(ctx context.Context, args []string) error {
 	flags.SetOutput(io.Discard)
 	needs := func(flag string) bool { return slices.Contains(strings.Fields(spec.flags), flag) }
 	var to []string
-	from := ""
 	if !needs("from") {
 		flags.Func("to", "`target` directory:DIR, obs:BUCKET[/PREFIX], glance:CLOUD or ims:CLOUD/BUCKET; may be repeated", func(s string) error {
 			to = append(to, s)
@@ -158,33 +158,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	flags.StringVar(&c.journal, "journal", "", "append each call of a cloud or an object store to the `file`")
 	for _, f := range strings.Fields(spec.flags) {
-		switch f {
-		case "n":
-			flags.BoolVar(&c.dryRun, f, false, "say what would be done and do nothing")
-		case "json":
-			flags.BoolVar(&c.json, f, false, "print JSON")
-		case "keyring":
-			flags.StringVar(&c.keyring, f, "", "`file` of the OpenPGP keys that may sign releases")
-		case "reason":
-			flags.StringVar(&c.reason, f, "", "`text` that says why")
-		case "from":
-			flags.StringVar(&from, f, "", "`source` directory:DIR, obs:BUCKET[/PREFIX] or a URL")
-		case "max-age":
-			flags.IntVar(&c.maxAge, f, 0, "refuse builds that began more than so many `days` ago")
-		case "rebuilt-by":
-			flags.IntVar(&c.rebuilds.By, f, 0, "demand that so many rebuilders confirm the release")
-		case "rebuilt-as":
-			flags.StringVar((*string)(&c.rebuilds.Same), f, string(signing.SameContent), "what must be the `same`: files, content or bytes")
-		case "rebuilders":
-			flags.StringVar(&c.rebuilders, f, "", "`file` of the rebuilders' keys")
-		case "rebuilds":
-			flags.StringVar(&c.rebuilds.Dir, f, "", "`directory` of the rebuilders' statements")
-		case "only":
-			flags.Func(f, "fetch only files whose names end in the `suffix`; may be repeated", func(s string) error {
-				c.only = append(c.only, s)
-				return nil
-			})
-		}
+		c.define(flags, f)
 	}
 	err := flags.Parse(args)
 	if slices.Contains([]string{"-h", "-help", "--help"}, name) || errors.Is(err, flag.ErrHelp) {
@@ -194,7 +168,7 @@ func run(ctx context.Context, args []string) error {
 	c.args = flags.Args()
 	if err == nil && known {
 		var closeJournal func()
-		closeJournal, err = c.open(to, from)
+		closeJournal, err = c.open(to, c.from)
 		defer closeJournal()
 	}
 	wrong := !known || err != nil || len(c.args) != spec.args || c.maxAge < 0 || c.maxAge > maxDays ||
@@ -217,6 +191,37 @@ func run(ctx context.Context, args []string) error {
 		errs = append(errs, spec.run(c, ctx, t)) // one target's failure is none of another's
 	}
 	return worst(errs)
+}
+
+// define defines the flag f, for c.
+func (c *command) define(flags *flag.FlagSet, f string) {
+	switch f {
+	case "n":
+		flags.BoolVar(&c.dryRun, f, false, "say what would be done and do nothing")
+	case "json":
+		flags.BoolVar(&c.json, f, false, "print JSON")
+	case "keyring":
+		flags.StringVar(&c.keyring, f, "", "`file` of the OpenPGP keys that may sign releases")
+	case "reason":
+		flags.StringVar(&c.reason, f, "", "`text` that says why")
+	case "from":
+		flags.StringVar(&c.from, f, "", "`source` directory:DIR, obs:BUCKET[/PREFIX] or a URL")
+	case "max-age":
+		flags.IntVar(&c.maxAge, f, 0, "refuse builds that began more than so many `days` ago")
+	case "rebuilt-by":
+		flags.IntVar(&c.rebuilds.By, f, 0, "demand that so many rebuilders confirm the release")
+	case "rebuilt-as":
+		flags.StringVar((*string)(&c.rebuilds.Same), f, string(signing.SameContent), "what must be the `same`: files, content or bytes")
+	case "rebuilders":
+		flags.StringVar(&c.rebuilders, f, "", "`file` of the rebuilders' keys")
+	case "rebuilds":
+		flags.StringVar(&c.rebuilds.Dir, f, "", "`directory` of the rebuilders' statements")
+	case "only":
+		flags.Func(f, "fetch only files whose names end in the `suffix`; may be repeated", func(s string) error {
+			c.only = append(c.only, s)
+			return nil
+		})
+	}
 }
 
 // worst joins the errors; one that exits with 2 counts more than one with 1.

@@ -319,6 +319,11 @@ func Withdraw(ctx context.Context, t Target, image string, build BuildID, reason
 	err := takeBack(ctx, t, image, build, reason, func(have []Entry, e Entry) error {
 		p.Entry = e
 		c := &change{t: t, have: have, publication: p}
+		for _, double := range surplus(have, nil) { // or it would become latest in e's place
+			if err := c.step(ctx, double); err != nil {
+				return err
+			}
+		}
 		mark := Step{Op: MarkWithdrawn, Entry: e, Reason: reason}
 		c.account(mark) // for the plan: it loses its labels, and is marked when another has them
 		if err := c.doNewest(ctx, image); err != nil || e.Withdrawn != "" {
@@ -343,6 +348,7 @@ func takeBack(ctx context.Context, t Target, image string, build BuildID, reason
 		if err != nil {
 			return nil, Entry{}, err
 		}
+		have = byPreference(have)
 		i := slices.IndexFunc(have, func(e Entry) bool { return e.Build == build })
 		if i < 0 {
 			return nil, Entry{}, ErrUnknownBuild
@@ -362,7 +368,8 @@ func takeBack(ctx context.Context, t Target, image string, build BuildID, reason
 }
 
 // Retire removes from the target the image's releases that [PlanRetire] names
-// and returns the steps done. Nothing else ever removes a release. One that the target
+// and returns the steps done. Nothing else ever removes a release, but doubles of one: see
+// [Plan]. One that the target
 // refuses to remove, because a server uses it or somebody has protected it meanwhile,
 // keeps none of the others; the error joins them all.
 func Retire(ctx context.Context, t Target, image string, now time.Time) ([]Step, error) {

@@ -17,7 +17,7 @@ var _ builder.Stater = tool{}
 // type apt-deb and rpm-md, as this machine reads them. Where there is one of another
 // type, nobody can tell.
 func (t tool) State(ctx context.Context, host builder.Host, spec builder.Spec) (*builder.State, error) {
-	spec.WorkDir, spec.OutputDir = "/work", "." // which State has none of
+	spec.WorkDir, spec.OutputDir = "/nonexistent", "." // State uses neither
 	r := &run{Config: t.config, spec: spec, host: host}
 	s, err := r.state(ctx)
 	if err != nil {
